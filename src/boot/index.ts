@@ -1,0 +1,46 @@
+/**
+ * Loads a guest image into guest RAM and says in which state the boot CPU starts. Which loader does it is seen from the
+ * image, in this order:
+ *
+ *   1. Linux bzImage: "HdrS" at 0x202 (64-bit boot protocol)
+ *   2. multiboot 1: the header's magic in the first 8 KiB
+ *   3. ELF: the PVH entry of its Xen note if it has one, else the ELF entry point (ELF32: protected mode, ELF64: long mode)
+ *   4. raw: real-mode code, if the caller gave a load address or the file ends its first sector with 55 AA (then 0x7c00)
+ *
+ * Knows no KVM and no file: bytes in, bytes written to `ram`, a description out.
+ */
+import type { BootState } from './boot-state.ts';
+import { loadElf } from './elf.ts';
+import { isElf } from './elf-file.ts';
+import { GuestMemory } from './guest-memory.ts';
+import { ImageReader } from './image-reader.ts';
+import type { LoadContext, LoadOptions } from './load-options.ts';
+import { memoryMap, ONE_MIB } from './memory-map.ts';
+
+export type { BootRegisters, BootState, ImageFormat, RegisterName, Segment } from './boot-state.ts';
+export { ImageError } from './image-error.ts';
+export type { BootModule, LoadOptions } from './load-options.ts';
+export { MEMORY_TYPE, type MemoryMapEntry, type MemoryRange, memoryMap } from './memory-map.ts';
+
+const MIN_RAM_BYTES = 2 * ONE_MIB;
+
+/**
+ * @param bytes the image file
+ * @param ram guest-physical memory from address 0, at least 2 MiB, below 3 GiB; written to only where the image and the
+ *   boot information go (zeroed memory is not required)
+ * @throws ImageError when the image cannot be started: truncated, lying, outside memory, of no known format
+ */
+export function loadImage(bytes: Uint8Array, ram: Uint8Array, options: LoadOptions): BootState {
+  const image = new ImageReader(bytes, options.name);
+  if (ram.length < MIN_RAM_BYTES) throw image.error('needs a guest with at least 2M of memory');
+  if (bytes.length === 0) throw image.error('the file is empty');
+  const context: LoadContext = {
+    image,
+    memory: new GuestMemory(ram, options.memoryMap ?? memoryMap(ram.length), options.name),
+    commandLine: options.commandLine ?? '',
+    modules: options.modules ?? [],
+    rsdpAddress: options.rsdpAddress ?? 0,
+  };
+  if (isElf(image)) return loadElf(context);
+  throw image.error('neither ELF, multiboot nor a Linux kernel');
+}

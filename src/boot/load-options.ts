@@ -1,0 +1,39 @@
+/** What a caller of `loadImage` may say about the image; every loader takes what its format has and refuses the rest. */
+import type { GuestMemory } from './guest-memory.ts';
+import type { ImageReader } from './image-reader.ts';
+import type { MemoryMapEntry } from './memory-map.ts';
+
+/** A file given to the guest as it is: an initrd, a multiboot or PVH module. */
+export interface BootModule {
+  /** path as the user gave it; multiboot and PVH guests see it as the module's string */
+  readonly name: string;
+  readonly bytes: Uint8Array;
+}
+
+export interface LoadOptions {
+  /** Path of the image as the user gave it: for messages, and the first word of a multiboot command line. */
+  readonly name: string;
+  readonly commandLine?: string;
+  /** In the order the guest shall see them; the first is the initrd. */
+  readonly modules?: readonly BootModule[];
+  /** For a raw image: guest-physical address of its first byte, which is also its entry (below 1 MiB). */
+  readonly loadAddress?: number;
+  /** What the guest is told about memory; default `memoryMap(ram.length)`. */
+  readonly memoryMap?: readonly MemoryMapEntry[];
+  /** Guest-physical address of the ACPI RSDP, 0 or absent when there is none. */
+  readonly rsdpAddress?: number;
+}
+
+/** What each format's loader is given. */
+export interface LoadContext {
+  readonly image: ImageReader;
+  readonly memory: GuestMemory;
+  readonly commandLine: string;
+  readonly modules: readonly BootModule[];
+  readonly rsdpAddress: number;
+}
+
+/** Bytes of `text` with a terminating NUL, as every protocol here wants its strings. */
+export function cString(text: string): Uint8Array {
+  return new TextEncoder().encode(`${text}\0`);
+}
