@@ -12,6 +12,11 @@ export interface AddressRange {
   readonly space: 'pio' | 'mmio';
   readonly base: number;
   readonly length: number;
+  /**
+   * The widest access the device decodes, in bytes (default 4). The bus cuts wider ones into consecutive accesses of this
+   * size, low address first, as a PC does for an 8-bit ISA device: `outw` to port 0x70 writes 0x70 and then 0x71.
+   */
+  readonly maxAccess?: 1 | 2 | 4;
 }
 
 export interface Device {
@@ -41,3 +46,6 @@ export interface Device {
 
 /** An interrupt line or any other one-bit output of a device. */
 export type Line = (level: boolean) => void;
+
+/** The machine's monotonic clock, handed in by whoever makes the device: nanoseconds, never going back. */
+export type Clock = () => number;

@@ -1,0 +1,187 @@
+/**
+ * The CPU hotplug register block that QEMU documents as "modern" ACPI CPU hotplug (docs/specs/acpi_cpu_hotplug.rst), at
+ * the I/O port of its q35 machine (ICH9 LPC, 0x0cd8, 12 ports). Little-endian; only the offsets below decode, at any
+ * access size; everything else reads 0 and ignores writes.
+ *
+ *     offset  read                                        write
+ *     0x0     command 3: APIC ID bits 63:32, else 0       selector: slot that the other registers speak of
+ *     0x4     flags                                       flags: acknowledge an event, eject
+ *     0x5     0                                           command (above 3: ignored)
+ *     0x8     command 0: selector; 3: APIC ID 31:0        command 1: OST event; 2: OST status, reported
+ *
+ *     flags   0 enabled   1 insert event (write 1: clear)   2 remove event (write 1: clear)   3 eject   4 eject by firmware
+ *
+ * One write of the flags does one thing: the lowest of bits 1-4 that is set. While the selector is out of range reads
+ * are 0 and writes do nothing, apart from the selector's own. There is no legacy mode to leave: writing 0 to the selector,
+ * which is how guests switch it off, only selects slot 0.
+ *
+ * Where this is stricter than QEMU: an eject takes effect only if a removal was asked for and has not happened yet. The
+ * request outlives the guest's acknowledgement of the remove event, which comes first (an ACPI method clears the event,
+ * then the OS runs _EJ0). Slots, events and requests belong to the machine and survive a reset, as in QEMU.
+ */
+import type { AddressRange, Device, Line } from './device.ts';
+
+const REG = { SELECTOR: 0x0, FLAGS: 0x4, COMMAND: 0x5, DATA: 0x8 } as const;
+const FLAG = { ENABLED: 1, INSERT: 2, REMOVE: 4, EJECT: 8, FIRMWARE_EJECT: 16 } as const;
+const COMMAND = { NEXT_WITH_EVENT: 0, OST_EVENT: 1, OST_STATUS: 2, ARCHITECTURE_ID: 3 } as const;
+
+interface Slot {
+  readonly apicId: number;
+  enabled: boolean;
+  insertEvent: boolean;
+  removeEvent: boolean;
+  firmwareEject: boolean;
+  removalAsked: boolean;
+  ostEvent: number;
+}
+
+export interface CpuHotplugOptions {
+  /** High while any slot has an insert or remove event that the guest has not acknowledged. */
+  readonly interrupt: Line;
+  /** The guest ejected a CPU whose removal was asked for; the slot is already empty. */
+  readonly onEject: (slot: number) => void;
+  /** The guest's _OST report on a slot: the event it speaks of and the status it gives, both 32 bits. */
+  readonly onOst?: (slot: number, event: number, status: number) => void;
+  /** First of twelve I/O ports; default 0x0cd8. */
+  readonly port?: number;
+}
+
+export class CpuHotplug implements Device {
+  readonly name = 'cpu-hotplug';
+  readonly ranges: readonly AddressRange[];
+  readonly #options: CpuHotplugOptions;
+  readonly #slots: Slot[] = [];
+  #selector = 0;
+  #command = 0;
+  #line = false;
+
+  constructor(options: CpuHotplugOptions) {
+    this.#options = options;
+    this.ranges = [{ space: 'pio', base: options.port ?? 0x0cd8, length: 12 }];
+  }
+
+  /** The number of slots: possible CPUs, present or not. */
+  get slots(): number {
+    return this.#slots.length;
+  }
+
+  /** Adds a possible CPU. @param apicId unsigned 32 bits @returns its slot, counted from 0 */
+  addSlot(apicId: number, enabled: boolean): number {
+    const slot: Slot = {
+      apicId: apicId >>> 0,
+      enabled,
+      insertEvent: false,
+      removeEvent: false,
+      firmwareEject: false,
+      removalAsked: false,
+      ostEvent: 0,
+    };
+    return this.#slots.push(slot) - 1;
+  }
+
+  /** @returns whether slot `index` holds a CPU */
+  isEnabled(index: number): boolean {
+    return this.#slots[index]?.enabled ?? false;
+  }
+
+  /** A CPU was put into a slot: tell the guest. @returns false if there is no such slot or it holds a CPU already */
+  plug(index: number): boolean {
+    const slot = this.#slots[index];
+    if (slot === undefined || slot.enabled) return false;
+    slot.enabled = true;
+    slot.insertEvent = true;
+    this.#updateLine();
+    return true;
+  }
+
+  /** Asks the guest to give a CPU back; asking again repeats the event. @returns false if the slot holds no CPU */
+  requestUnplug(index: number): boolean {
+    const slot = this.#slots[index];
+    if (slot === undefined || !slot.enabled) return false;
+    slot.removalAsked = true;
+    slot.removeEvent = true;
+    this.#updateLine();
+    return true;
+  }
+
+  read(_rangeIndex: number, offset: number, size: number): number {
+    const slot = this.#slots[this.#selector];
+    if (slot === undefined) return 0;
+    if (offset === REG.FLAGS) return flagsOf(slot);
+    if (offset !== REG.DATA) return 0; // "data 2" (offset 0) is the upper half of an ID that has 32 bits: 0 as well
+    const value = this.#command === COMMAND.ARCHITECTURE_ID ? slot.apicId : this.#command === 0 ? this.#selector : 0;
+    return size === 4 ? value : value & (size === 2 ? 0xffff : 0xff);
+  }
+
+  write(_rangeIndex: number, offset: number, _size: number, value: number): void {
+    if (offset === REG.SELECTOR) {
+      this.#selector = value;
+      return;
+    }
+    const slot = this.#slots[this.#selector];
+    if (slot === undefined) return;
+    if (offset === REG.FLAGS) this.#writeFlags(slot, value);
+    else if (offset === REG.COMMAND) this.#writeCommand(value);
+    else if (offset === REG.DATA) this.#writeData(slot, value);
+  }
+
+  /** Selector and command go back to 0; see the header for what stays. */
+  reset(): void {
+    this.#selector = 0;
+    this.#command = 0;
+    this.#updateLine();
+  }
+
+  #writeFlags(slot: Slot, value: number): void {
+    if (value & FLAG.INSERT) slot.insertEvent = false;
+    else if (value & FLAG.REMOVE) slot.removeEvent = false;
+    else if (value & FLAG.EJECT) this.#eject(slot);
+    else if (value & FLAG.FIRMWARE_EJECT && slot.removalAsked) slot.firmwareEject = !slot.firmwareEject;
+    this.#updateLine();
+  }
+
+  #eject(slot: Slot): void {
+    if (!slot.enabled || !slot.removalAsked) return;
+    slot.enabled = false;
+    slot.insertEvent = false;
+    slot.removeEvent = false;
+    slot.firmwareEject = false;
+    slot.removalAsked = false;
+    this.#options.onEject(this.#selector);
+  }
+
+  #writeCommand(command: number): void {
+    if (command > COMMAND.ARCHITECTURE_ID) return;
+    this.#command = command;
+    if (command !== COMMAND.NEXT_WITH_EVENT) return;
+    const count = this.#slots.length;
+    for (let step = 0; step < count; step++) {
+      const index = (this.#selector + step) % count;
+      const slot = this.#slots[index];
+      if (slot !== undefined && (slot.insertEvent || slot.removeEvent || slot.firmwareEject)) {
+        this.#selector = index;
+        return;
+      }
+    }
+  }
+
+  #writeData(slot: Slot, value: number): void {
+    if (this.#command === COMMAND.OST_EVENT) slot.ostEvent = value;
+    else if (this.#command === COMMAND.OST_STATUS) this.#options.onOst?.(this.#selector, slot.ostEvent, value);
+  }
+
+  #updateLine(): void {
+    const level = this.#slots.some((slot) => slot.insertEvent || slot.removeEvent);
+    if (level === this.#line) return;
+    this.#line = level;
+    this.#options.interrupt(level);
+  }
+}
+
+function flagsOf(slot: Slot): number {
+  let flags = slot.enabled ? FLAG.ENABLED : 0;
+  if (slot.insertEvent) flags |= FLAG.INSERT;
+  if (slot.removeEvent) flags |= FLAG.REMOVE;
+  if (slot.firmwareEject) flags |= FLAG.FIRMWARE_EJECT;
+  return flags;
+}
