@@ -1,11 +1,11 @@
 /**
- * Loads a guest image into guest RAM and says in which state the boot CPU starts. Which loader does it is seen from the
- * image, in this order:
+ * Loads a guest image into guest RAM and says in which state the boot CPU starts. With `loadAddress` the image is raw code;
+ * otherwise the image itself tells, in this order:
  *
  *   1. Linux bzImage: "HdrS" at 0x202 (64-bit boot protocol)
  *   2. multiboot 1: the header's magic in the first 8 KiB
  *   3. ELF: the PVH entry of its Xen note if it has one, else the ELF entry point (ELF32: protected mode, ELF64: long mode)
- *   4. raw: real-mode code, if the caller gave a load address or the file ends its first sector with 55 AA (then 0x7c00)
+ *   4. a boot sector (55 AA at 510): raw real-mode code at 0x7c00
  *
  * Knows no KVM and no file: bytes in, bytes written to `ram`, a description out.
  */
@@ -14,8 +14,11 @@ import { loadElf } from './elf.ts';
 import { isElf } from './elf-file.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { ImageReader } from './image-reader.ts';
+import { isLinux, loadLinux } from './linux.ts';
 import type { LoadContext, LoadOptions } from './load-options.ts';
 import { memoryMap, ONE_MIB } from './memory-map.ts';
+import { findMultibootHeader, loadMultiboot } from './multiboot.ts';
+import { BOOT_SECTOR_ADDRESS, isBootSector, loadRaw } from './raw.ts';
 
 export type { BootRegisters, BootState, ImageFormat, RegisterName, Segment } from './boot-state.ts';
 export { ImageError } from './image-error.ts';
@@ -41,6 +44,11 @@ export function loadImage(bytes: Uint8Array, ram: Uint8Array, options: LoadOptio
     modules: options.modules ?? [],
     rsdpAddress: options.rsdpAddress ?? 0,
   };
+  if (options.loadAddress !== undefined) return loadRaw(context, options.loadAddress);
+  if (isLinux(image)) return loadLinux(context);
+  const multiboot = findMultibootHeader(image);
+  if (multiboot !== undefined) return loadMultiboot(context, multiboot);
   if (isElf(image)) return loadElf(context);
-  throw image.error('neither ELF, multiboot nor a Linux kernel');
+  if (isBootSector(image)) return loadRaw(context, BOOT_SECTOR_ADDRESS);
+  throw image.error('neither ELF, multiboot nor Linux: to run it as raw real-mode code, give a load address (0x7c00)');
 }
