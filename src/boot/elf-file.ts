@@ -36,7 +36,8 @@ const PROGRAM_HEADER = {
 const MAGIC = 0x464c457f;
 const TYPE = { executable: 2, shared: 3 } as const;
 const PT = { load: 1, interpreter: 3, note: 4 } as const;
-const PN_XNUM = 0xffff;
+/** Far more than any kernel has; keeps a lying header from costing time. */
+const MAX_PROGRAM_HEADERS = 256;
 const MACHINE_NAMES: Readonly<Record<number, string>> = {
   3: 'i386',
   40: 'ARM',
@@ -71,7 +72,9 @@ export function readElf(image: ImageReader): ElfFile {
   }
   const count = image.u16(header.phnum, 'e_phnum');
   const entrySize = image.u16(header.phentsize, 'e_phentsize');
-  if (count === 0 || count === PN_XNUM) throw image.error(`no usable program headers (e_phnum ${count})`);
+  if (count === 0 || count > MAX_PROGRAM_HEADERS) {
+    throw image.error(`${count} program headers (e_phnum): 1 to ${MAX_PROGRAM_HEADERS} are taken`);
+  }
   if (entrySize !== header.programHeader) {
     throw image.error(`program headers of ${entrySize} bytes (e_phentsize), not ${header.programHeader}`);
   }
@@ -80,6 +83,7 @@ export function readElf(image: ImageReader): ElfFile {
 
   const segments: ElfSegment[] = [];
   let pvhEntry: number | undefined;
+  let noteBytes = 0;
   for (let index = 0; index < count; index++) {
     const at = tableOffset + index * entrySize;
     const kind = image.u32(at, 'p_type');
@@ -95,6 +99,8 @@ export function readElf(image: ImageReader): ElfFile {
     };
     image.need(segment.offset, segment.fileSize, `program header ${index}'s contents`);
     if (kind === PT.note) {
+      noteBytes += segment.fileSize;
+      if (noteBytes > image.length) throw image.error('note segments that overlap');
       pvhEntry ??= findPvhEntry(image, segment, word(at + layout.align, 'p_align') === 8 ? 8 : 4);
       continue;
     }

@@ -45,22 +45,22 @@ export class GuestMemory {
   /** Takes exactly `base` to `base + size` for `what`. */
   claim(base: number, size: number, what: string): void {
     const range = { base, size };
-    if (!this.usable.some((entry) => base >= entry.base && base + size <= entry.base + entry.size)) {
-      const end = base + size;
-      const problem =
-        end > this.ram.length
-          ? `end of memory (${hex(this.ram.length)}): give the guest more memory`
-          : 'usable memory: it would be in a reserved range';
-      throw new ImageError(this.file, `${what} (${hex(base)}-${hex(end)}) is outside the ${problem}`);
+    if (!this.isUsable(range)) {
+      const where = this.usable.map(extent).join(', ');
+      const advice = 'link it elsewhere or give the guest more memory';
+      throw new ImageError(this.file, `${what} (${extent(range)}) is outside usable memory (${where}): ${advice}`);
     }
     const other = this.claims.find((claim) => overlaps(claim, range));
     if (other !== undefined) {
-      throw new ImageError(
-        this.file,
-        `${what} (${hex(base)}-${hex(base + size)}) overlaps ${other.what} (${hex(other.base)}-${hex(other.base + other.size)})`,
-      );
+      throw new ImageError(this.file, `${what} (${extent(range)}) overlaps ${other.what} (${extent(other)})`);
     }
     this.claims.push({ base, size, what });
+  }
+
+  /** Would `claim` succeed? */
+  isFree(base: number, size: number): boolean {
+    const range = { base, size };
+    return this.isUsable(range) && !this.claims.some((claim) => overlaps(claim, range));
   }
 
   /** Puts `bytes` at `base`, followed by zeros up to `size`. */
@@ -112,6 +112,10 @@ export class GuestMemory {
     this.view.setUint32(address + 4, Math.floor(value / 2 ** 32), true);
   }
 
+  private isUsable({ base, size }: MemoryRange): boolean {
+    return this.usable.some((entry) => base >= entry.base && base + size <= entry.base + entry.size);
+  }
+
   /** The lowest or highest free place; only the edges of the zone, of usable ranges and of claims can bound it. */
   private find(size: number, align: number, zone: Zone): number | undefined {
     const up = zone.search === 'up';
@@ -131,4 +135,9 @@ export class GuestMemory {
     }
     return best;
   }
+}
+
+/** "first-end", the end exclusive, as a linker map has it. */
+function extent({ base, size }: MemoryRange): string {
+  return `${hex(base)}-${hex(base + size)}`;
 }

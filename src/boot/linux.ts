@@ -154,8 +154,8 @@ function placeKernel({ image, memory }: LoadContext, header: SetupHeader): numbe
   // From the load address on the kernel unpacks itself into init_size bytes.
   const size = Math.max(bytes.length, header.initSize);
   const { preferredAddress: preferred, alignment } = header;
-  const fits = preferred >= ONE_MIB && preferred % alignment === 0 && preferred + size <= memory.ram.length;
-  if (fits || !header.relocatable) {
+  const usable = preferred >= ONE_MIB && preferred % alignment === 0 && memory.isFree(preferred, size);
+  if (usable || !header.relocatable) {
     memory.place(preferred, bytes, size, 'the kernel');
     return preferred;
   }

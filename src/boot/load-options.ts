@@ -16,7 +16,7 @@ export interface LoadOptions {
   readonly commandLine?: string;
   /** In the order the guest shall see them; the first is the initrd. */
   readonly modules?: readonly BootModule[];
-  /** For a raw image: guest-physical address of its first byte, which is also its entry (below 1 MiB). */
+  /** Takes the image as raw real-mode code: guest-physical address of its first byte and entry, below 1 MiB. */
   readonly loadAddress?: number;
   /** What the guest is told about memory; default `memoryMap(ram.length)`. */
   readonly memoryMap?: readonly MemoryMapEntry[];

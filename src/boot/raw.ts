@@ -7,7 +7,7 @@ import { hex } from './image-error.ts';
 import type { ImageReader } from './image-reader.ts';
 import type { LoadContext } from './load-options.ts';
 
-const BOOT_SECTOR_ADDRESS = 0x7c00;
+export const BOOT_SECTOR_ADDRESS = 0x7c00;
 const SIGNATURE = { offset: 510, value: 0xaa55 } as const;
 const REAL_MODE_END = 0x10_0000;
 
@@ -16,11 +16,8 @@ export function isBootSector(image: ImageReader): boolean {
   return image.length >= SIGNATURE.offset + 2 && image.u16(SIGNATURE.offset, 'the signature') === SIGNATURE.value;
 }
 
-/** @param address guest-physical, default where a BIOS puts a boot sector */
-export function loadRaw(
-  { image, memory, commandLine, modules }: LoadContext,
-  address = BOOT_SECTOR_ADDRESS,
-): BootState {
+/** @param address guest-physical, below 1 MiB */
+export function loadRaw({ image, memory, commandLine, modules }: LoadContext, address: number): BootState {
   const extra = commandLine !== '' ? 'command line' : modules.length > 0 ? 'initrd' : undefined;
   if (extra !== undefined) throw image.error(`a raw image takes no ${extra}`);
   if (!Number.isInteger(address) || address < 0 || address >= REAL_MODE_END) {
