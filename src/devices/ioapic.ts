@@ -204,7 +204,7 @@ export class IoApic implements Device {
     else if (offset === REG.WINDOW) this.#writeWindow(value);
   }
 
-  /** Power-up state; the lines keep their level, since their owners are reset by themselves. */
+  /** Power-up state. The lines keep the level their owners drive: one that is still high counts as soon as it may. */
   reset(): void {
     this.#low.fill(ENTRY.MASK);
     this.#high.fill(0);
@@ -213,7 +213,10 @@ export class IoApic implements Device {
     this.#id = 0;
     this.#irr = 0;
     this.#stormDeadline = Number.POSITIVE_INFINITY;
-    for (let pin = 0; pin < IOAPIC_PINS; pin++) this.#options.onEntryChange?.(pin);
+    for (let pin = 0; pin < IOAPIC_PINS; pin++) {
+      if (this.#sources[pin] !== 0) this.#irr |= 1 << pin;
+      this.#options.onEntryChange?.(pin);
+    }
   }
 
   deadlineNanos(): number {
