@@ -1,0 +1,67 @@
+/**
+ * The host said no: every failed system call on KVM's descriptors becomes a KvmError that names the ioctl, the errno and,
+ * where one is known, what to do about it. A guest's oddities and our own mistakes are never KvmErrors (STYLE.md 9).
+ */
+import { constants } from 'node:os';
+
+const errnoNames = new Map<number, string>(Object.entries(constants.errno).map(([name, value]) => [value, name]));
+
+/** 'EINVAL' for 22; an unknown number as `errno 22`. */
+export function errnoName(errno: number): string {
+  return errnoNames.get(errno) ?? `errno ${errno}`;
+}
+
+const LOAD_MODULE =
+  "load KVM: 'sudo modprobe kvm_intel' or 'sudo modprobe kvm_amd' (VT-x or AMD-V must be on in the firmware, and in a " +
+  'virtual machine nested virtualization must be on)';
+const ULIMIT = 'each vCPU needs a descriptor: raise the limit with `ulimit -n` (hard limit: /etc/security/limits.conf)';
+
+/** Keyed `<operation>:<errno name>`, then `<errno name>`. */
+const remedies: Readonly<Record<string, string>> = {
+  'open:EACCES': "your user may not open it: 'sudo usermod -aG kvm $USER', then log in again",
+  'open:EPERM': 'the container or sandbox forbids it: pass the device through (--device /dev/kvm)',
+  'open:ENOENT': LOAD_MODULE,
+  'open:ENODEV': LOAD_MODULE,
+  'open:ENXIO': LOAD_MODULE,
+  'open:EBUSY': 'another hypervisor holds the virtualization extensions: stop it (VirtualBox, VMware)',
+  'KVM_CREATE_VM:EBUSY': 'another hypervisor holds the virtualization extensions: stop it (VirtualBox, VMware)',
+  'KVM_CREATE_VM:ENOMEM': 'the host is out of memory for another VM',
+  'KVM_CREATE_VCPU:EEXIST': 'a vCPU with this APIC ID exists',
+  'KVM_CREATE_VCPU:EINVAL': 'the APIC ID is over KVM_CAP_MAX_VCPU_ID, or KVM_CAP_MAX_VCPUS vCPUs exist',
+  'KVM_SET_USER_MEMORY_REGION:EEXIST': 'it overlaps another memory slot',
+  'KVM_SET_USER_MEMORY_REGION:EINVAL': 'address, size and host address must be multiples of 4096',
+  'KVM_SET_CPUID2:EINVAL': 'CPUID cannot change after the vCPU has run, and must be one KVM supports',
+  'KVM_GET_LAPIC:EINVAL': 'there is no in-kernel APIC: enable KVM_CAP_SPLIT_IRQCHIP before the first vCPU',
+  'KVM_SET_LAPIC:EINVAL': 'there is no in-kernel APIC, or the APIC ID in the page is not the vCPU ID',
+  'KVM_INTERRUPT:EEXIST': 'an interrupt is already waiting to be injected',
+  'KVM_INTERRUPT:ENXIO': 'the APIC is in the kernel',
+  'KVM_ENABLE_CAP:EEXIST': 'it must be enabled before the first vCPU exists',
+  EMFILE: ULIMIT,
+  ENFILE: 'the system is out of descriptors: raise fs.file-max',
+  E2BIG: 'the list is longer than the buffer given',
+  ENOSPC: 'the host is out of room for this (memory slots, or cgroup limits)',
+  EINTR: 'a signal ended the call: try again',
+};
+
+export class KvmError extends Error {
+  override readonly name = 'KvmError';
+  /** The ioctl's name in <linux/kvm.h>, or 'open', 'mmap'. */
+  readonly ioctl: string;
+  /** Positive. */
+  readonly errno: number;
+  /** 'EINVAL' */
+  readonly code: string;
+  /** What the user can do, or '' */
+  readonly remedy: string;
+
+  /** @param detail what the call was about, such as a path or an APIC ID */
+  constructor(ioctl: string, errno: number, detail = '') {
+    const code = errnoName(errno);
+    const remedy = remedies[`${ioctl}:${code}`] ?? remedies[code] ?? '';
+    super(`${ioctl}${detail && ` ${detail}`}: ${code}${remedy && ` (${remedy})`}`);
+    this.ioctl = ioctl;
+    this.errno = errno;
+    this.code = code;
+    this.remedy = remedy;
+  }
+}

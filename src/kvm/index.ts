@@ -1,0 +1,9 @@
+/** `apiary/kvm`: KVM for TypeScript. Errors are KvmError; names are the kernel's. See each file's header. */
+export { CAP, type CapName, EXIT, type ExitName, exitName, IOCTL, type IoctlName, KVM } from './constants.ts';
+export { errnoName, KvmError } from './errors.ts';
+export type { CpuidEntry, Debugregs, Fpu, Regs, Segment, Sregs, VcpuEvents, Xcr } from './layouts.ts';
+export { native, type RunMapping } from './native.ts';
+export { KvmRun } from './run.ts';
+export { System } from './system.ts';
+export { type Msr, Vcpu } from './vcpu.ts';
+export { type MsiRoute, type MsrFilterRange, Vm } from './vm.ts';

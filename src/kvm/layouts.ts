@@ -1,0 +1,226 @@
+/**
+ * The layouts of <linux/kvm.h> and <asm/kvm.h> that are used, each once, with C's own names for structs and members.
+ * Left out on purpose: every architecture but x86-64, nested state, Hyper-V, Xen, SEV, coalesced MMIO.
+ */
+import { array, bytes, struct, u8, u16, u32, u64, type Value } from './struct.ts';
+
+export const kvmRegs = struct('kvm_regs', {
+  rax: u64,
+  rbx: u64,
+  rcx: u64,
+  rdx: u64,
+  rsi: u64,
+  rdi: u64,
+  rsp: u64,
+  rbp: u64,
+  r8: u64,
+  r9: u64,
+  r10: u64,
+  r11: u64,
+  r12: u64,
+  r13: u64,
+  r14: u64,
+  r15: u64,
+  rip: u64,
+  rflags: u64,
+});
+export type Regs = Value<typeof kvmRegs>;
+
+export const kvmSegment = struct('kvm_segment', {
+  base: u64,
+  limit: u32,
+  selector: u16,
+  type: u8,
+  present: u8,
+  dpl: u8,
+  db: u8,
+  s: u8,
+  l: u8,
+  g: u8,
+  avl: u8,
+  unusable: u8,
+  padding: u8,
+});
+export type Segment = Value<typeof kvmSegment>;
+
+export const kvmDtable = struct('kvm_dtable', { base: u64, limit: u16, padding: array(u16, 3) });
+
+export const kvmSregs = struct('kvm_sregs', {
+  cs: kvmSegment,
+  ds: kvmSegment,
+  es: kvmSegment,
+  fs: kvmSegment,
+  gs: kvmSegment,
+  ss: kvmSegment,
+  tr: kvmSegment,
+  ldt: kvmSegment,
+  gdt: kvmDtable,
+  idt: kvmDtable,
+  cr0: u64,
+  cr2: u64,
+  cr3: u64,
+  cr4: u64,
+  cr8: u64,
+  efer: u64,
+  apic_base: u64,
+  interrupt_bitmap: array(u64, 4),
+});
+export type Sregs = Value<typeof kvmSregs>;
+
+export const kvmFpu = struct('kvm_fpu', {
+  fpr: bytes(128),
+  fcw: u16,
+  fsw: u16,
+  ftwx: u8,
+  pad1: u8,
+  last_opcode: u16,
+  last_ip: u64,
+  last_dp: u64,
+  xmm: bytes(256),
+  mxcsr: u32,
+  pad2: u32,
+});
+export type Fpu = Value<typeof kvmFpu>;
+
+export const kvmMsrs = struct('kvm_msrs', { nmsrs: u32, pad: u32 });
+export const kvmMsrEntry = struct('kvm_msr_entry', { index: u32, reserved: u32, data: u64 });
+export const kvmMsrList = struct('kvm_msr_list', { nmsrs: u32 });
+
+export const kvmMsrFilterRange = struct('kvm_msr_filter_range', { flags: u32, nmsrs: u32, base: u32, bitmap: u64 });
+export const kvmMsrFilter = struct('kvm_msr_filter', { flags: u32, ranges: array(kvmMsrFilterRange, 16) });
+
+export const kvmCpuid2 = struct('kvm_cpuid2', { nent: u32, padding: u32 });
+export const kvmCpuidEntry2 = struct('kvm_cpuid_entry2', {
+  function: u32,
+  index: u32,
+  flags: u32,
+  eax: u32,
+  ebx: u32,
+  ecx: u32,
+  edx: u32,
+  padding: array(u32, 3),
+});
+/** One row of CPUID: leaf `function`, subleaf `index` (significant when `flags` has KVM_CPUID_FLAG_SIGNIFCANT_INDEX). */
+export type CpuidEntry = Omit<Value<typeof kvmCpuidEntry2>, 'padding'>;
+
+export const kvmVcpuEvents = struct('kvm_vcpu_events', {
+  exception: struct('kvm_vcpu_events.exception', {
+    injected: u8,
+    nr: u8,
+    has_error_code: u8,
+    pending: u8,
+    error_code: u32,
+  }),
+  interrupt: struct('kvm_vcpu_events.interrupt', { injected: u8, nr: u8, soft: u8, shadow: u8 }),
+  nmi: struct('kvm_vcpu_events.nmi', { injected: u8, pending: u8, masked: u8, pad: u8 }),
+  sipi_vector: u32,
+  flags: u32,
+  smi: struct('kvm_vcpu_events.smi', { smm: u8, pending: u8, smm_inside_nmi: u8, latched_init: u8 }),
+  triple_fault: struct('kvm_vcpu_events.triple_fault', { pending: u8 }),
+  reserved: bytes(26),
+  exception_has_payload: u8,
+  exception_payload: u64,
+});
+export type VcpuEvents = Value<typeof kvmVcpuEvents>;
+
+export const kvmDebugregs = struct('kvm_debugregs', {
+  db: array(u64, 4),
+  dr6: u64,
+  dr7: u64,
+  flags: u64,
+  reserved: array(u64, 9),
+});
+export type Debugregs = Value<typeof kvmDebugregs>;
+
+export const kvmXcr = struct('kvm_xcr', { xcr: u32, reserved: u32, value: u64 });
+export const kvmXcrs = struct('kvm_xcrs', {
+  nr_xcrs: u32,
+  flags: u32,
+  xcrs: array(kvmXcr, 16),
+  padding: array(u64, 16),
+});
+export type Xcr = Pick<Value<typeof kvmXcr>, 'xcr' | 'value'>;
+
+export const kvmLapicState = struct('kvm_lapic_state', { regs: bytes(0x400) });
+export const kvmMpState = struct('kvm_mp_state', { mp_state: u32 });
+export const kvmInterrupt = struct('kvm_interrupt', { irq: u32 });
+export const kvmEnableCap = struct('kvm_enable_cap', { cap: u32, flags: u32, args: array(u64, 4), pad: bytes(64) });
+export const kvmGuestDebug = struct('kvm_guest_debug', {
+  control: u32,
+  pad: u32,
+  arch: struct('kvm_guest_debug_arch', { debugreg: array(u64, 8) }),
+});
+export const kvmTranslation = struct('kvm_translation', {
+  linear_address: u64,
+  physical_address: u64,
+  valid: u8,
+  writeable: u8,
+  usermode: u8,
+  pad: bytes(5),
+});
+
+export const kvmUserspaceMemoryRegion = struct('kvm_userspace_memory_region', {
+  slot: u32,
+  flags: u32,
+  guest_phys_addr: u64,
+  memory_size: u64,
+  userspace_addr: u64,
+});
+export const kvmMsi = struct('kvm_msi', {
+  address_lo: u32,
+  address_hi: u32,
+  data: u32,
+  flags: u32,
+  devid: u32,
+  pad: bytes(12),
+});
+export const kvmIrqRouting = struct('kvm_irq_routing', { nr: u32, flags: u32 });
+/** The union of kvm_irq_routing_entry as its msi member; `u` is as long as the union. */
+export const kvmIrqRoutingEntry = struct('kvm_irq_routing_entry', {
+  gsi: u32,
+  type: u32,
+  flags: u32,
+  pad: u32,
+  u: array(u32, 8),
+});
+export const kvmIrqLevel = struct('kvm_irq_level', { irq: u32, level: u32 });
+
+/** kvm_run up to its union. */
+export const kvmRunHeader = struct('kvm_run', {
+  request_interrupt_window: u8,
+  immediate_exit: u8,
+  padding1: bytes(6),
+  exit_reason: u32,
+  ready_for_interrupt_injection: u8,
+  if_flag: u8,
+  flags: u16,
+  cr8: u64,
+  apic_base: u64,
+});
+
+/** The members of kvm_run's union, each at offset kvmRunHeader.size: `<member>` in C is the key here. */
+export const kvmRunUnion = {
+  hw: struct('kvm_run.hw', { hardware_exit_reason: u64 }),
+  fail_entry: struct('kvm_run.fail_entry', { hardware_entry_failure_reason: u64, cpu: u32 }),
+  ex: struct('kvm_run.ex', { exception: u32, error_code: u32 }),
+  io: struct('kvm_run.io', { direction: u8, size: u8, port: u16, count: u32, data_offset: u64 }),
+  debug: struct('kvm_run.debug', {
+    arch: struct('kvm_debug_exit_arch', { exception: u32, pad: u32, pc: u64, dr6: u64, dr7: u64 }),
+  }),
+  mmio: struct('kvm_run.mmio', { phys_addr: u64, data: bytes(8), len: u32, is_write: u8 }),
+  hypercall: struct('kvm_run.hypercall', { nr: u64, args: array(u64, 6), ret: u64, longmode: u32 }),
+  tpr_access: struct('kvm_run.tpr_access', { rip: u64, is_write: u32, pad: u32 }),
+  internal: struct('kvm_run.internal', { suberror: u32, ndata: u32, data: array(u64, 16) }),
+  emulation_failure: struct('kvm_run.emulation_failure', {
+    suberror: u32,
+    ndata: u32,
+    flags: u64,
+    insn_size: u8,
+    insn_bytes: bytes(15),
+  }),
+  system_event: struct('kvm_run.system_event', { type: u32, ndata: u32, data: array(u64, 16) }),
+  eoi: struct('kvm_run.eoi', { vector: u8 }),
+  msr: struct('kvm_run.msr', { error: u8, pad: bytes(7), reason: u32, index: u32, data: u64 }),
+  notify: struct('kvm_run.notify', { flags: u32 }),
+  memory_fault: struct('kvm_run.memory_fault', { flags: u64, gpa: u64, size: u64 }),
+} as const;

@@ -1,0 +1,421 @@
+/**
+ * A decoded view of kvm_run (linux/kvm.h, struct kvm_run): what KVM_RUN takes and why it returned.
+ *
+ * Every accessor is a typed-array read or write at a constant index: no allocation on the exit path, 64-bit values as
+ * halves. The members of the union (`io*`, `mmio*`, `msr*` ...) mean something only for the exit reason named in their
+ * comment. One view belongs to one thread's mapping; it must not be used while the vCPU runs on another thread.
+ */
+import { EXIT, exitName, KVM } from './constants.ts';
+import { kvmRunHeader, kvmRunUnion } from './layouts.ts';
+import { native, type RunMapping } from './native.ts';
+
+const H = kvmRunHeader.offsets;
+const U = kvmRunHeader.size;
+const { hw, fail_entry, ex, io, debug, mmio, hypercall, tpr_access, internal, emulation_failure } = kvmRunUnion;
+const { system_event, eoi, msr, notify, memory_fault } = kvmRunUnion;
+const DEBUG_ARCH = debug.fields.arch.offsets;
+
+// Indexes into the byte, 16-bit and 32-bit views.
+const REQUEST_WINDOW_8 = H.request_interrupt_window;
+const IMMEDIATE_EXIT_8 = H.immediate_exit;
+const EXIT_REASON_32 = H.exit_reason >> 2;
+const READY_8 = H.ready_for_interrupt_injection;
+const IF_FLAG_8 = H.if_flag;
+const FLAGS_16 = H.flags >> 1;
+const CR8_32 = H.cr8 >> 2;
+const APIC_BASE_32 = H.apic_base >> 2;
+const HW_REASON_32 = (U + hw.offsets.hardware_exit_reason) >> 2;
+const FAIL_REASON_32 = (U + fail_entry.offsets.hardware_entry_failure_reason) >> 2;
+const FAIL_CPU_32 = (U + fail_entry.offsets.cpu) >> 2;
+const EXCEPTION_32 = (U + ex.offsets.exception) >> 2;
+const EXCEPTION_ERROR_32 = (U + ex.offsets.error_code) >> 2;
+const IO_DIRECTION_8 = U + io.offsets.direction;
+const IO_SIZE_8 = U + io.offsets.size;
+const IO_PORT_16 = (U + io.offsets.port) >> 1;
+const IO_COUNT_32 = (U + io.offsets.count) >> 2;
+const IO_DATA_OFFSET_32 = (U + io.offsets.data_offset) >> 2;
+const MMIO_ADDRESS_32 = (U + mmio.offsets.phys_addr) >> 2;
+const MMIO_DATA_8 = U + mmio.offsets.data;
+const MMIO_DATA_32 = MMIO_DATA_8 >> 2;
+const MMIO_LENGTH_32 = (U + mmio.offsets.len) >> 2;
+const MMIO_IS_WRITE_8 = U + mmio.offsets.is_write;
+const HYPERCALL_NR_32 = (U + hypercall.offsets.nr) >> 2;
+const HYPERCALL_ARGS_32 = (U + hypercall.offsets.args) >> 2;
+const HYPERCALL_RET_32 = (U + hypercall.offsets.ret) >> 2;
+const TPR_RIP_32 = (U + tpr_access.offsets.rip) >> 2;
+const TPR_IS_WRITE_32 = (U + tpr_access.offsets.is_write) >> 2;
+const SUBERROR_32 = (U + internal.offsets.suberror) >> 2;
+const INTERNAL_COUNT_32 = (U + internal.offsets.ndata) >> 2;
+const INTERNAL_DATA = U + internal.offsets.data;
+const EMULATION_FLAGS_32 = (U + emulation_failure.offsets.flags) >> 2;
+const INSTRUCTION_SIZE_8 = U + emulation_failure.offsets.insn_size;
+const INSTRUCTION_BYTES = U + emulation_failure.offsets.insn_bytes;
+const EVENT_TYPE_32 = (U + system_event.offsets.type) >> 2;
+const EVENT_COUNT_32 = (U + system_event.offsets.ndata) >> 2;
+const EVENT_DATA = U + system_event.offsets.data;
+const EOI_VECTOR_8 = U + eoi.offsets.vector;
+const MSR_ERROR_8 = U + msr.offsets.error;
+const MSR_REASON_32 = (U + msr.offsets.reason) >> 2;
+const MSR_INDEX_32 = (U + msr.offsets.index) >> 2;
+const MSR_DATA_32 = (U + msr.offsets.data) >> 2;
+const DEBUG_EXCEPTION_32 = (U + DEBUG_ARCH.exception) >> 2;
+const DEBUG_PC = U + DEBUG_ARCH.pc;
+const DEBUG_DR6_32 = (U + DEBUG_ARCH.dr6) >> 2;
+const DEBUG_DR7_32 = (U + DEBUG_ARCH.dr7) >> 2;
+const NOTIFY_FLAGS_32 = (U + notify.offsets.flags) >> 2;
+const FAULT_GPA = U + memory_fault.offsets.gpa;
+const FAULT_SIZE = U + memory_fault.offsets.size;
+
+const MAX_DATA = 16;
+
+export class KvmRun {
+  /** The whole mapping, for data at `ioDataOffset`. Length 0 after `unmap`. */
+  readonly bytes: Uint8Array;
+  private readonly u16: Uint16Array;
+  private readonly u32: Uint32Array;
+  private readonly view: DataView;
+  private readonly mapping: RunMapping | undefined;
+  /** For `native.run`; -1 for a view of memory that is not a mapping. */
+  readonly handle: number;
+
+  /** @param memory a mapping, or (in tests) any memory laid out as kvm_run */
+  constructor(memory: RunMapping | ArrayBuffer) {
+    const buffer = memory instanceof ArrayBuffer ? memory : memory.buffer;
+    this.mapping = memory instanceof ArrayBuffer ? undefined : memory;
+    this.handle = this.mapping?.handle ?? -1;
+    this.bytes = new Uint8Array(buffer);
+    this.u16 = new Uint16Array(buffer);
+    this.u32 = new Uint32Array(buffer);
+    this.view = new DataView(buffer);
+  }
+
+  /** KVM_RUN on this thread: 0 when there is an exit to look at, else -errno (see `native.run`). */
+  run(): number {
+    return native.run(this.handle);
+  }
+
+  /** Gives the mapping back now rather than when it is collected. Nothing else may be called on this view after it. */
+  unmap(): void {
+    if (this.mapping !== undefined) native.unmapRun(this.mapping);
+  }
+
+  // What goes in.
+
+  /** Ask for KVM_EXIT_IRQ_WINDOW_OPEN as soon as the guest can take an interrupt. */
+  get requestInterruptWindow(): number {
+    return this.bytes[REQUEST_WINDOW_8] ?? 0;
+  }
+  set requestInterruptWindow(value: number) {
+    this.bytes[REQUEST_WINDOW_8] = value;
+  }
+
+  /** 1: the next `run` only completes the previous exit and answers -EINTR; `run` clears it. */
+  get immediateExit(): number {
+    return this.bytes[IMMEDIATE_EXIT_8] ?? 0;
+  }
+  set immediateExit(value: number) {
+    this.bytes[IMMEDIATE_EXIT_8] = value;
+  }
+
+  /** CR8 (TPR bits 7:4). Taken from here at each entry and reported here at each exit, unless the APIC is in the kernel. */
+  get cr8(): number {
+    return this.u32[CR8_32] ?? 0;
+  }
+  set cr8(value: number) {
+    this.u32[CR8_32] = value;
+  }
+
+  // What comes out, whatever the reason.
+
+  /** One of EXIT. */
+  get exitReason(): number {
+    return this.u32[EXIT_REASON_32] ?? 0;
+  }
+  /** 1: KVM_INTERRUPT would be injected at the next entry. */
+  get readyForInterruptInjection(): number {
+    return this.bytes[READY_8] ?? 0;
+  }
+  /** The guest's RFLAGS.IF. */
+  get ifFlag(): number {
+    return this.bytes[IF_FLAG_8] ?? 0;
+  }
+  /** KVM_RUN_X86_*: in SMM, after a bus lock. */
+  get flags(): number {
+    return this.u16[FLAGS_16] ?? 0;
+  }
+  get apicBaseLow(): number {
+    return this.u32[APIC_BASE_32] ?? 0;
+  }
+  get apicBaseHigh(): number {
+    return this.u32[APIC_BASE_32 + 1] ?? 0;
+  }
+
+  // KVM_EXIT_IO. Data of `ioCount` items of `ioSize` bytes at `ioDataOffset` in `bytes`.
+
+  /** KVM_EXIT_IO_IN 0 (the guest reads), KVM_EXIT_IO_OUT 1. */
+  get ioDirection(): number {
+    return this.bytes[IO_DIRECTION_8] ?? 0;
+  }
+  /** 1, 2 or 4 bytes an item. */
+  get ioSize(): number {
+    return this.bytes[IO_SIZE_8] ?? 0;
+  }
+  get ioPort(): number {
+    return this.u16[IO_PORT_16] ?? 0;
+  }
+  /** Items; more than 1 for string instructions. */
+  get ioCount(): number {
+    return this.u32[IO_COUNT_32] ?? 0;
+  }
+  /** Bytes from the start of kvm_run (below 2^32: it is inside the mapping). */
+  get ioDataOffset(): number {
+    return this.u32[IO_DATA_OFFSET_32] ?? 0;
+  }
+  /** Item `index` of the data, unsigned. */
+  ioRead(index = 0): number {
+    const size = this.ioSize;
+    const offset = this.ioDataOffset + index * size;
+    if (size === 1) return this.bytes[offset] ?? 0;
+    if (size === 2) return this.u16[offset >> 1] ?? 0;
+    return this.u32[offset >> 2] ?? 0;
+  }
+  /** Answers item `index` of an `in`. */
+  ioWrite(value: number, index = 0): void {
+    const size = this.ioSize;
+    const offset = this.ioDataOffset + index * size;
+    if (size === 1) this.bytes[offset] = value;
+    else if (size === 2) this.u16[offset >> 1] = value;
+    else this.u32[offset >> 2] = value;
+  }
+
+  // KVM_EXIT_MMIO.
+
+  get mmioAddressLow(): number {
+    return this.u32[MMIO_ADDRESS_32] ?? 0;
+  }
+  get mmioAddressHigh(): number {
+    return this.u32[MMIO_ADDRESS_32 + 1] ?? 0;
+  }
+  /** 1 to 8 bytes. */
+  get mmioLength(): number {
+    return this.u32[MMIO_LENGTH_32] ?? 0;
+  }
+  get mmioIsWrite(): boolean {
+    return this.bytes[MMIO_IS_WRITE_8] !== 0;
+  }
+  /** Bytes 0-3 of the data, unsigned, cut to `mmioLength`; KVM leaves the rest of the 8 bytes as they were. */
+  get mmioDataLow(): number {
+    const data = this.u32[MMIO_DATA_32] ?? 0;
+    const length = this.u32[MMIO_LENGTH_32] ?? 0;
+    return length >= 4 ? data : data & ((1 << (length * 8)) - 1);
+  }
+  set mmioDataLow(value: number) {
+    this.u32[MMIO_DATA_32] = value;
+  }
+  /** Bytes 4-7, for accesses longer than 4; not cut. */
+  get mmioDataHigh(): number {
+    return this.u32[MMIO_DATA_32 + 1] ?? 0;
+  }
+  set mmioDataHigh(value: number) {
+    this.u32[MMIO_DATA_32 + 1] = value;
+  }
+  /** Byte `index` (0-7) of the data. */
+  mmioByte(index: number): number {
+    return this.bytes[MMIO_DATA_8 + index] ?? 0;
+  }
+  setMmioByte(index: number, value: number): void {
+    this.bytes[MMIO_DATA_8 + index] = value;
+  }
+
+  // KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR. A read is answered in msrDataLow/High; msrError 1 gives the guest #GP.
+
+  get msrIndex(): number {
+    return this.u32[MSR_INDEX_32] ?? 0;
+  }
+  /** KVM_MSR_EXIT_REASON_*. */
+  get msrReason(): number {
+    return this.u32[MSR_REASON_32] ?? 0;
+  }
+  get msrDataLow(): number {
+    return this.u32[MSR_DATA_32] ?? 0;
+  }
+  set msrDataLow(value: number) {
+    this.u32[MSR_DATA_32] = value;
+  }
+  get msrDataHigh(): number {
+    return this.u32[MSR_DATA_32 + 1] ?? 0;
+  }
+  set msrDataHigh(value: number) {
+    this.u32[MSR_DATA_32 + 1] = value;
+  }
+  get msrError(): number {
+    return this.bytes[MSR_ERROR_8] ?? 0;
+  }
+  set msrError(value: number) {
+    this.bytes[MSR_ERROR_8] = value;
+  }
+
+  // KVM_EXIT_IOAPIC_EOI (split irqchip).
+
+  get eoiVector(): number {
+    return this.bytes[EOI_VECTOR_8] ?? 0;
+  }
+
+  // KVM_EXIT_HYPERCALL.
+
+  get hypercallNumber(): number {
+    return this.u32[HYPERCALL_NR_32] ?? 0;
+  }
+  /** Low half of argument `index` (0-5). */
+  hypercallArgumentLow(index: number): number {
+    return this.u32[HYPERCALL_ARGS_32 + index * 2] ?? 0;
+  }
+  hypercallArgumentHigh(index: number): number {
+    return this.u32[HYPERCALL_ARGS_32 + index * 2 + 1] ?? 0;
+  }
+  setHypercallResult(low: number, high: number): void {
+    this.u32[HYPERCALL_RET_32] = low;
+    this.u32[HYPERCALL_RET_32 + 1] = high;
+  }
+
+  // KVM_EXIT_TPR_ACCESS.
+
+  get tprAccessRipLow(): number {
+    return this.u32[TPR_RIP_32] ?? 0;
+  }
+  get tprAccessIsWrite(): boolean {
+    return this.u32[TPR_IS_WRITE_32] !== 0;
+  }
+
+  // The unhappy ones; bigint, they are not hot.
+
+  /** KVM_EXIT_INTERNAL_ERROR: KVM_INTERNAL_ERROR_*. */
+  get internalSuberror(): number {
+    return this.u32[SUBERROR_32] ?? 0;
+  }
+  internalData(): bigint[] {
+    return this.readData(INTERNAL_DATA, this.u32[INTERNAL_COUNT_32] ?? 0);
+  }
+  /** The instruction KVM could not emulate (KVM_INTERNAL_ERROR_EMULATION), empty when KVM does not say. */
+  instructionBytes(): Uint8Array {
+    const flags = this.u32[EMULATION_FLAGS_32] ?? 0;
+    const known = (this.u32[INTERNAL_COUNT_32] ?? 0) >= 3 && this.internalSuberror === KVM.KVM_INTERNAL_ERROR_EMULATION;
+    if (!known || (flags & KVM.KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) === 0) return new Uint8Array(0);
+    const size = Math.min(this.bytes[INSTRUCTION_SIZE_8] ?? 0, 15);
+    return this.bytes.slice(INSTRUCTION_BYTES, INSTRUCTION_BYTES + size);
+  }
+  /** KVM_EXIT_UNKNOWN: the VMX or SVM exit code. */
+  get hardwareExitReason(): number {
+    return this.u32[HW_REASON_32] ?? 0;
+  }
+  /** KVM_EXIT_FAIL_ENTRY: the VM-instruction error or exit reason (low half). */
+  get failEntryReason(): number {
+    return this.u32[FAIL_REASON_32] ?? 0;
+  }
+  get failEntryCpu(): number {
+    return this.u32[FAIL_CPU_32] ?? 0;
+  }
+  /** KVM_EXIT_EXCEPTION */
+  get exception(): number {
+    return this.u32[EXCEPTION_32] ?? 0;
+  }
+  get exceptionErrorCode(): number {
+    return this.u32[EXCEPTION_ERROR_32] ?? 0;
+  }
+  /** KVM_EXIT_SYSTEM_EVENT: KVM_SYSTEM_EVENT_*. */
+  get systemEventType(): number {
+    return this.u32[EVENT_TYPE_32] ?? 0;
+  }
+  systemEventData(): bigint[] {
+    return this.readData(EVENT_DATA, this.u32[EVENT_COUNT_32] ?? 0);
+  }
+  /** KVM_EXIT_DEBUG: the exception (1 #DB, 3 #BP) and where. */
+  get debugException(): number {
+    return this.u32[DEBUG_EXCEPTION_32] ?? 0;
+  }
+  get debugPc(): bigint {
+    return this.view.getBigUint64(DEBUG_PC, true);
+  }
+  get debugDr6(): number {
+    return this.u32[DEBUG_DR6_32] ?? 0;
+  }
+  get debugDr7(): number {
+    return this.u32[DEBUG_DR7_32] ?? 0;
+  }
+  /** KVM_EXIT_NOTIFY: KVM_NOTIFY_CONTEXT_INVALID. */
+  get notifyFlags(): number {
+    return this.u32[NOTIFY_FLAGS_32] ?? 0;
+  }
+  /** KVM_EXIT_MEMORY_FAULT (KVM_RUN then answers -EFAULT). */
+  get memoryFaultAddress(): bigint {
+    return this.view.getBigUint64(FAULT_GPA, true);
+  }
+  get memoryFaultBytes(): bigint {
+    return this.view.getBigUint64(FAULT_SIZE, true);
+  }
+
+  /** One line about the exit, for errors and logs. Not for the exit path: it allocates. */
+  describe(): string {
+    const name = exitName(this.exitReason);
+    const detail = this.describeDetail();
+    return detail === '' ? name : `${name}: ${detail}`;
+  }
+
+  private describeDetail(): string {
+    switch (this.exitReason) {
+      case EXIT.KVM_EXIT_UNKNOWN:
+        return `hardware exit reason ${hex(this.hardwareExitReason)}`;
+      case EXIT.KVM_EXIT_EXCEPTION:
+        return `vector ${this.exception}, error code ${hex(this.exceptionErrorCode)}`;
+      case EXIT.KVM_EXIT_IO:
+        return `${this.ioDirection === KVM.KVM_EXIT_IO_IN ? 'in' : 'out'} port ${hex(this.ioPort)}, ${this.ioCount} x ${this.ioSize} bytes`;
+      case EXIT.KVM_EXIT_HYPERCALL:
+        return `number ${this.hypercallNumber}`;
+      case EXIT.KVM_EXIT_DEBUG:
+        return `exception ${this.debugException} at ${hex(this.debugPc)}, DR6 ${hex(this.debugDr6)}`;
+      case EXIT.KVM_EXIT_MMIO:
+        return `${this.mmioIsWrite ? 'write' : 'read'} of ${this.mmioLength} bytes at ${hex((BigInt(this.mmioAddressHigh) << 32n) | BigInt(this.mmioAddressLow))}`;
+      case EXIT.KVM_EXIT_FAIL_ENTRY:
+        return `hardware entry failure ${hex(this.failEntryReason)} on host CPU ${this.failEntryCpu}`;
+      case EXIT.KVM_EXIT_TPR_ACCESS:
+        return `${this.tprAccessIsWrite ? 'write' : 'read'} at ${hex(this.tprAccessRipLow)}`;
+      case EXIT.KVM_EXIT_INTERNAL_ERROR:
+        return this.describeInternalError();
+      case EXIT.KVM_EXIT_SYSTEM_EVENT:
+        return `type ${this.systemEventType}, data [${this.systemEventData().map(hex).join(' ')}]`;
+      case EXIT.KVM_EXIT_IOAPIC_EOI:
+        return `vector ${hex(this.eoiVector)}`;
+      case EXIT.KVM_EXIT_X86_RDMSR:
+      case EXIT.KVM_EXIT_X86_WRMSR:
+        return `MSR ${hex(this.msrIndex)}, reason ${this.msrReason}`;
+      case EXIT.KVM_EXIT_NOTIFY:
+        return `flags ${hex(this.notifyFlags)}`;
+      case EXIT.KVM_EXIT_MEMORY_FAULT:
+        return `${this.memoryFaultBytes} bytes at ${hex(this.memoryFaultAddress)}`;
+      default:
+        return '';
+    }
+  }
+
+  private describeInternalError(): string {
+    const suberror = internalErrors[this.internalSuberror] ?? `suberror ${this.internalSuberror}`;
+    const instruction = this.instructionBytes();
+    if (instruction.length > 0) return `${suberror}, instruction bytes ${Buffer.from(instruction).toString('hex')}`;
+    return `${suberror}, data [${this.internalData().map(hex).join(' ')}]`;
+  }
+
+  private readData(offset: number, count: number): bigint[] {
+    return Array.from({ length: Math.min(count, MAX_DATA) }, (_, i) => this.view.getBigUint64(offset + i * 8, true));
+  }
+}
+
+const internalErrors: Readonly<Record<number, string>> = {
+  [KVM.KVM_INTERNAL_ERROR_EMULATION]: 'KVM cannot emulate an instruction',
+  [KVM.KVM_INTERNAL_ERROR_SIMUL_EX]: 'simultaneous exceptions',
+  [KVM.KVM_INTERNAL_ERROR_DELIVERY_EV]: 'unexpected exit while an event was delivered',
+  [KVM.KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON]: 'unexpected exit reason',
+};
+
+function hex(value: number | bigint): string {
+  return `0x${value.toString(16)}`;
+}

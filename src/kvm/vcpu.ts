@@ -1,0 +1,231 @@
+/**
+ * A vCPU's descriptor: KVM's vCPU ioctls. Any thread of the process may hold its own handle (`Vcpu.fromFd`), but KVM makes
+ * an ioctl wait while another thread is inside KVM_RUN. Registers are objects with the kernel's member names and bigints
+ * for 64 bits; the two hot calls (`interrupt`, `nmi`) allocate nothing.
+ */
+import { CAP, type CapName } from './constants.ts';
+import { readCpuid, writeCpuid } from './cpuid.ts';
+import { KvmError } from './errors.ts';
+import {
+  type CpuidEntry,
+  type Debugregs,
+  type Fpu,
+  kvmDebugregs,
+  kvmEnableCap,
+  kvmFpu,
+  kvmGuestDebug,
+  kvmLapicState,
+  kvmMsrEntry,
+  kvmMsrs,
+  kvmRegs,
+  kvmSregs,
+  kvmTranslation,
+  kvmVcpuEvents,
+  kvmXcrs,
+  type Regs,
+  type Sregs,
+  type VcpuEvents,
+  type Xcr,
+} from './layouts.ts';
+import { close, ioctl, scratch, tryIoctl } from './libc.ts';
+import { native } from './native.ts';
+import { KvmRun } from './run.ts';
+
+export interface Msr {
+  readonly index: number;
+  readonly value: bigint;
+}
+
+const EEXIST = 17;
+
+export class Vcpu {
+  readonly fd: number;
+  private readonly mmapSize: number;
+
+  constructor(fd: number, mmapSize: number) {
+    this.fd = fd;
+    this.mmapSize = mmapSize;
+  }
+
+  /** Another handle of the same descriptor, for another thread. Only one of them may be closed. */
+  static fromFd(fd: number, mmapSize: number): Vcpu {
+    return new Vcpu(fd, mmapSize);
+  }
+
+  /** Maps kvm_run into this thread: each thread that runs the vCPU needs a view of its own. */
+  mapRun(): KvmRun {
+    return new KvmRun(native.mapRun(this.fd, this.mmapSize));
+  }
+
+  getRegs(): Regs {
+    ioctl(this.fd, 'KVM_GET_REGS');
+    return kvmRegs.read(scratch.view, 0);
+  }
+  /** All of them: what is left out becomes 0 (RFLAGS bit 1 is set by KVM). */
+  setRegs(regs: Partial<Regs>): void {
+    kvmRegs.encode(scratch.view, 0, regs);
+    ioctl(this.fd, 'KVM_SET_REGS');
+  }
+
+  getSregs(): Sregs {
+    ioctl(this.fd, 'KVM_GET_SREGS');
+    return kvmSregs.read(scratch.view, 0);
+  }
+  setSregs(sregs: Sregs): void {
+    kvmSregs.encode(scratch.view, 0, sregs);
+    ioctl(this.fd, 'KVM_SET_SREGS');
+  }
+
+  /** @throws KvmError (EINVAL) naming the first MSR that KVM would not read */
+  getMsrs(indexes: readonly number[]): Msr[] {
+    const view = msrList(indexes.map((index) => ({ index, value: 0n })));
+    this.msrs('KVM_GET_MSRS', view, indexes);
+    return indexes.map((index, i) => ({ index, value: kvmMsrEntry.read(view, msrOffset(i)).data }));
+  }
+  /** @throws KvmError (EINVAL) naming the first MSR that KVM would not write; those before it are written */
+  setMsrs(msrs: readonly Msr[]): void {
+    this.msrs(
+      'KVM_SET_MSRS',
+      msrList(msrs),
+      msrs.map(({ index }) => index),
+    );
+  }
+
+  getVcpuEvents(): VcpuEvents {
+    ioctl(this.fd, 'KVM_GET_VCPU_EVENTS');
+    return kvmVcpuEvents.read(scratch.view, 0);
+  }
+  /** `flags` (KVM_VCPUEVENT_VALID_*) says which of the optional members are taken. */
+  setVcpuEvents(events: VcpuEvents): void {
+    kvmVcpuEvents.encode(scratch.view, 0, events);
+    ioctl(this.fd, 'KVM_SET_VCPU_EVENTS');
+  }
+
+  /** KVM_MP_STATE_*. */
+  getMpState(): number {
+    ioctl(this.fd, 'KVM_GET_MP_STATE');
+    return scratch.words[0] ?? 0;
+  }
+  setMpState(state: number): void {
+    scratch.words[0] = state;
+    ioctl(this.fd, 'KVM_SET_MP_STATE');
+  }
+
+  /** The register page, 1,024 bytes, of an in-kernel APIC. @param into where to put it, to spare an allocation */
+  getLapic(into: Uint8Array = new Uint8Array(kvmLapicState.size)): Uint8Array {
+    ioctl(this.fd, 'KVM_GET_LAPIC');
+    into.set(scratch.bytes.subarray(0, kvmLapicState.size));
+    return into;
+  }
+  setLapic(page: Uint8Array): void {
+    if (page.length !== kvmLapicState.size) throw new RangeError(`an APIC page has 1024 bytes, not ${page.length}`);
+    scratch.bytes.set(page);
+    ioctl(this.fd, 'KVM_SET_LAPIC');
+  }
+
+  getFpu(): Fpu {
+    ioctl(this.fd, 'KVM_GET_FPU');
+    return kvmFpu.read(scratch.view, 0);
+  }
+  setFpu(fpu: Fpu): void {
+    kvmFpu.encode(scratch.view, 0, fpu);
+    ioctl(this.fd, 'KVM_SET_FPU');
+  }
+
+  getDebugregs(): Debugregs {
+    ioctl(this.fd, 'KVM_GET_DEBUGREGS');
+    return kvmDebugregs.read(scratch.view, 0);
+  }
+  setDebugregs(debugregs: Debugregs): void {
+    kvmDebugregs.encode(scratch.view, 0, debugregs);
+    ioctl(this.fd, 'KVM_SET_DEBUGREGS');
+  }
+
+  getXcrs(): Xcr[] {
+    ioctl(this.fd, 'KVM_GET_XCRS');
+    const { nr_xcrs, xcrs } = kvmXcrs.read(scratch.view, 0);
+    return xcrs.slice(0, nr_xcrs).map(({ xcr, value }) => ({ xcr, value }));
+  }
+  setXcrs(xcrs: readonly Xcr[]): void {
+    kvmXcrs.encode(scratch.view, 0, { nr_xcrs: xcrs.length, xcrs: xcrs.map((x) => ({ ...x, reserved: 0 })) });
+    ioctl(this.fd, 'KVM_SET_XCRS');
+  }
+
+  getCpuid2(): CpuidEntry[] {
+    return readCpuid(this.fd, 'KVM_GET_CPUID2');
+  }
+  /** Before the first KVM_RUN. */
+  setCpuid2(entries: readonly CpuidEntry[]): void {
+    writeCpuid(this.fd, entries);
+  }
+
+  /** @param control KVM_GUESTDBG_* @param debugreg DR0-DR7, for hardware breakpoints */
+  setGuestDebug(control: number, debugreg: readonly bigint[] = []): void {
+    kvmGuestDebug.encode(scratch.view, 0, { control, arch: { debugreg: [...debugreg] } });
+    ioctl(this.fd, 'KVM_SET_GUEST_DEBUG');
+  }
+
+  /** Walks the guest's page tables. Undefined when the linear address is not mapped. */
+  translate(linearAddress: bigint): bigint | undefined {
+    kvmTranslation.encode(scratch.view, 0, { linear_address: linearAddress });
+    ioctl(this.fd, 'KVM_TRANSLATE');
+    const { valid, physical_address } = kvmTranslation.read(scratch.view, 0);
+    return valid === 0 ? undefined : physical_address;
+  }
+
+  enableCap(capability: CapName, ...args: readonly (number | bigint)[]): void {
+    kvmEnableCap.encode(scratch.view, 0, { cap: CAP[capability], args: args.map(BigInt) });
+    ioctl(this.fd, 'KVM_ENABLE_CAP', scratch.address, capability);
+  }
+
+  /**
+   * Queues an external interrupt for the next entry (APIC not in the kernel). Only when run.readyForInterruptInjection.
+   * @returns false when one is queued already
+   */
+  interrupt(vector: number): boolean {
+    scratch.words[0] = vector;
+    const result = tryIoctl(this.fd, 'KVM_INTERRUPT');
+    if (result === 0) return true;
+    if (result === -EEXIST) return false;
+    throw new KvmError('KVM_INTERRUPT', -result, `vector ${vector}`);
+  }
+
+  /** Queues an NMI; KVM holds at most two. */
+  nmi(): void {
+    ioctl(this.fd, 'KVM_NMI', 0);
+  }
+
+  getTscKhz(): number {
+    return ioctl(this.fd, 'KVM_GET_TSC_KHZ', 0);
+  }
+  /** Without hardware TSC scaling, KVM only takes frequencies close to the host's. */
+  setTscKhz(khz: number): void {
+    ioctl(this.fd, 'KVM_SET_TSC_KHZ', khz);
+  }
+
+  /** Tells the guest's kvmclock that it was stopped. */
+  kvmclockCtrl(): void {
+    ioctl(this.fd, 'KVM_KVMCLOCK_CTRL', 0);
+  }
+
+  close(): void {
+    close(this.fd);
+  }
+
+  private msrs(name: 'KVM_GET_MSRS' | 'KVM_SET_MSRS', view: DataView, indexes: readonly number[]): void {
+    const done = ioctl(this.fd, name, native.addressOf(view.buffer as ArrayBuffer));
+    const refused = indexes[done];
+    if (refused !== undefined) throw new KvmError(name, 22, `MSR 0x${refused.toString(16)}`);
+  }
+}
+
+function msrOffset(i: number): number {
+  return kvmMsrs.size + i * kvmMsrEntry.size;
+}
+
+function msrList(msrs: readonly Msr[]): DataView {
+  const view = new DataView(new ArrayBuffer(msrOffset(msrs.length)));
+  kvmMsrs.encode(view, 0, { nmsrs: msrs.length });
+  for (const [i, { index, value }] of msrs.entries()) kvmMsrEntry.encode(view, msrOffset(i), { index, data: value });
+  return view;
+}

@@ -1,0 +1,170 @@
+/**
+ * A virtual machine's descriptor: KVM's VM ioctls. Any thread of the process may hold its own handle (`Vm.fromFd`) and
+ * call it at any time; only one handle may be closed.
+ */
+import { CAP, type CapName, KVM } from './constants.ts';
+import { KvmError } from './errors.ts';
+import {
+  kvmEnableCap,
+  kvmIrqLevel,
+  kvmIrqRouting,
+  kvmIrqRoutingEntry,
+  kvmMsi,
+  kvmMsrFilter,
+  kvmUserspaceMemoryRegion,
+} from './layouts.ts';
+import { close, ioctl, scratch, tryIoctl } from './libc.ts';
+import { native } from './native.ts';
+import { Vcpu } from './vcpu.ts';
+
+const EPERM = 1;
+const EINVAL = 22;
+const MSI = kvmMsi.offsets;
+
+/** A range of MSRs whose accesses exit to us with reason FILTER, apart from 0x800-0x8ff, which cannot be filtered. */
+export interface MsrFilterRange {
+  /** First MSR. */
+  readonly base: number;
+  /** How many, 1 to 12288 (KVM_MSR_FILTER_MAX_BITMAP_SIZE). */
+  readonly count: number;
+}
+
+/** GSI `gsi` sends this MSI. */
+export interface MsiRoute {
+  readonly gsi: number;
+  readonly addressLow: number;
+  readonly addressHigh: number;
+  readonly data: number;
+}
+
+export class Vm {
+  readonly fd: number;
+  /** KVM_GET_VCPU_MMAP_SIZE, in bytes. */
+  readonly vcpuMmapSize: number;
+
+  constructor(fd: number, vcpuMmapSize: number) {
+    this.fd = fd;
+    this.vcpuMmapSize = vcpuMmapSize;
+  }
+
+  /** Another handle of the same descriptor, for another thread. */
+  static fromFd(fd: number, vcpuMmapSize: number): Vm {
+    return new Vm(fd, vcpuMmapSize);
+  }
+
+  /** As System.checkExtension, with the answer for this VM. */
+  checkExtension(capability: CapName): number {
+    return ioctl(this.fd, 'KVM_CHECK_EXTENSION', CAP[capability]);
+  }
+
+  /** KVM_ENABLE_CAP; up to four arguments. */
+  enableCap(capability: CapName, ...args: readonly (number | bigint)[]): void {
+    kvmEnableCap.encode(scratch.view, 0, { cap: CAP[capability], args: args.map(BigInt) });
+    ioctl(this.fd, 'KVM_ENABLE_CAP', scratch.address, capability);
+  }
+
+  /** Three pages of guest-physical space that VMX needs for real mode; nothing else may be there. Below 4 GiB. */
+  setTssAddr(gpa: number): void {
+    ioctl(this.fd, 'KVM_SET_TSS_ADDR', gpa);
+  }
+
+  /** One more page that VMX needs for real mode without unrestricted guest. */
+  setIdentityMapAddr(gpa: number): void {
+    scratch.view.setBigUint64(0, BigInt(gpa), true);
+    ioctl(this.fd, 'KVM_SET_IDENTITY_MAP_ADDR');
+  }
+
+  /**
+   * Maps host memory into the guest; size 0 takes the slot away. Everything in bytes, in multiples of 4096.
+   * The memory must stay alive as long as the slot.
+   * @param hostAddress see native.addressOf
+   * @param flags KVM_MEM_*
+   */
+  setUserMemoryRegion(slot: number, gpa: number, bytes: number, hostAddress: number, flags = 0): void {
+    kvmUserspaceMemoryRegion.encode(scratch.view, 0, {
+      slot,
+      flags,
+      guest_phys_addr: BigInt(gpa),
+      memory_size: BigInt(bytes),
+      userspace_addr: BigInt(hostAddress),
+    });
+    ioctl(this.fd, 'KVM_SET_USER_MEMORY_REGION', scratch.address, `slot ${slot}`);
+  }
+
+  /** @param apicId KVM's vcpu_id, 0 to KVM_CAP_MAX_VCPU_ID - 1 */
+  createVcpu(apicId: number): Vcpu {
+    const fd = ioctl(this.fd, 'KVM_CREATE_VCPU', apicId, `with APIC ID 0x${apicId.toString(16)}`);
+    return new Vcpu(fd, this.vcpuMmapSize);
+  }
+
+  /** Which vCPU starts as the boot CPU (APIC in the kernel only); before the first vCPU. */
+  setBootCpuId(apicId: number): void {
+    ioctl(this.fd, 'KVM_SET_BOOT_CPU_ID', apicId);
+  }
+
+  /**
+   * Accesses to these MSRs exit with KVM_MSR_EXIT_REASON_FILTER (if KVM_CAP_X86_USER_SPACE_MSR asks for it, see
+   * `trapApicMsrs`), all others go on as before. Replaces the filter that was set. At most 16 ranges.
+   */
+  setMsrFilter(ranges: readonly MsrFilterRange[]): void {
+    const deny = ranges.map(({ base, count }) => ({ base, count, bitmap: new ArrayBuffer(Math.ceil(count / 8)) }));
+    kvmMsrFilter.encode(scratch.view, 0, {
+      flags: KVM.KVM_MSR_FILTER_DEFAULT_ALLOW,
+      ranges: deny.map(({ base, count, bitmap }) => ({
+        flags: KVM.KVM_MSR_FILTER_READ | KVM.KVM_MSR_FILTER_WRITE,
+        nmsrs: count,
+        base,
+        bitmap: BigInt(native.addressOf(bitmap)), // all zero: none is allowed. Alive until the ioctl has copied it: `deny`
+      })),
+    });
+    ioctl(this.fd, 'KVM_X86_SET_MSR_FILTER', scratch.address, `of ${deny.length} ranges`);
+  }
+
+  /**
+   * KVM_SIGNAL_MSI; needs an in-kernel APIC.
+   * @returns how many vCPUs took it (0: coalesced or ignored by the target), -EPERM (-1) when no APIC matched, -EINVAL (-22)
+   *   when KVM finds the message invalid
+   * @throws KvmError for any other errno
+   */
+  signalMsi(addressLow: number, addressHigh: number, data: number): number {
+    scratch.bytes.fill(0, 0, kvmMsi.size);
+    scratch.words[MSI.address_lo >> 2] = addressLow;
+    scratch.words[MSI.address_hi >> 2] = addressHigh;
+    scratch.words[MSI.data >> 2] = data;
+    const result = tryIoctl(this.fd, 'KVM_SIGNAL_MSI');
+    if (result < 0 && result !== -EPERM && result !== -EINVAL) throw new KvmError('KVM_SIGNAL_MSI', -result);
+    return result;
+  }
+
+  /**
+   * Replaces the whole routing table by MSI routes. With a split irqchip KVM takes from the routes of GSIs below
+   * KVM_CAP_SPLIT_IRQCHIP's pin count which vectors exit with KVM_EXIT_IOAPIC_EOI.
+   */
+  setGsiRouting(routes: readonly MsiRoute[]): void {
+    const view = new DataView(new ArrayBuffer(kvmIrqRouting.size + routes.length * kvmIrqRoutingEntry.size));
+    kvmIrqRouting.encode(view, 0, { nr: routes.length });
+    for (const [i, { gsi, addressLow, addressHigh, data }] of routes.entries()) {
+      const entry = { gsi, type: KVM.KVM_IRQ_ROUTING_MSI, u: [addressLow, addressHigh, data] };
+      kvmIrqRoutingEntry.encode(view, kvmIrqRouting.size + i * kvmIrqRoutingEntry.size, entry);
+    }
+    ioctl(this.fd, 'KVM_SET_GSI_ROUTING', native.addressOf(view.buffer));
+  }
+
+  /** Drives a GSI of the routing table. */
+  irqLine(gsi: number, level: boolean): void {
+    kvmIrqLevel.encode(scratch.view, 0, { irq: gsi, level: level ? 1 : 0 });
+    ioctl(this.fd, 'KVM_IRQ_LINE', scratch.address, `GSI ${gsi}`);
+  }
+
+  /** Default TSC frequency of the vCPUs to come (KVM_CAP_VM_TSC_CONTROL). */
+  setTscKhz(khz: number): void {
+    ioctl(this.fd, 'KVM_SET_TSC_KHZ', khz);
+  }
+  getTscKhz(): number {
+    return ioctl(this.fd, 'KVM_GET_TSC_KHZ', 0);
+  }
+
+  close(): void {
+    close(this.fd);
+  }
+}
