@@ -6,7 +6,9 @@
 
 # Software-enables this CPU's APIC in whichever mode it is in, and notes that mode and the CPU's ID.
 function apic_init
-        call cpu_id
+        push %rbx
+        read_cpu_id
+        pop %rbx
         mov %eax, %gs:CPU_ID
         mov $MSR_APIC_BASE, %ecx
         rdmsr
@@ -16,26 +18,6 @@ function apic_init
         mov $APIC_SVR, %edi
         mov $SVR_ENABLE | VECTOR_SPURIOUS, %esi
         jmp apic_write
-
-# eax = this CPU's x2APIC ID: 32 bits from leaf 0xb, else the 8-bit initial APIC ID. Keeps rbx and rdi.
-function cpu_id
-        push %rbx
-        xor %eax, %eax
-        cpuid
-        cmp $0xb, %eax
-        jb 1f
-        mov $0xb, %eax
-        xor %ecx, %ecx
-        cpuid
-        test %ebx, %ebx                 # leaf 0xb is empty where there is no topology
-        mov %edx, %eax
-        jnz 2f
-1:      mov $1, %eax
-        cpuid
-        mov %ebx, %eax
-        shr $24, %eax
-2:      pop %rbx
-        ret
 
 # apic_read(edi = register offset) -> eax
 function apic_read

@@ -39,6 +39,9 @@ boot64:
         mov $boot_cpu, %edi
         lea CPU_STACK_TOP(%rdi), %rsp
         call cpu_setup
+        mov $0xff, %al                  # firmware may have left the PIC delivering on exception vectors
+        out %al, $0x21
+        out %al, $0xa1
         call serial_init
         call apic_init
         call main
