@@ -7,7 +7,7 @@
  */
 import { type BootState, longMode, protectedMode } from './boot-state.ts';
 import { type ElfFile, physicalEntry, readElf } from './elf-file.ts';
-import type { LoadContext } from './load-options.ts';
+import { type LoadContext, refuseExtras } from './load-options.ts';
 import { writePvhStartInfo } from './pvh.ts';
 
 export function loadElf(context: LoadContext): BootState {
@@ -18,7 +18,7 @@ export function loadElf(context: LoadContext): BootState {
     const entry = physicalEntry(image, elf, elf.pvhEntry, 'the PVH entry');
     return protectedMode(memory, 'pvh', entry, { rbx: writePvhStartInfo(context, imageEnd) });
   }
-  refuseExtras(context);
+  refuseExtras(context, 'an ELF image without a multiboot header or PVH note');
   const entry = physicalEntry(image, elf, elf.entry, 'the entry point');
   return elf.bits === 64 ? longMode(memory, 'elf', entry, {}) : protectedMode(memory, 'elf', entry, {});
 }
@@ -29,11 +29,4 @@ export function placeSegments({ image, memory }: LoadContext, elf: ElfFile): num
     memory.place(paddr, image.slice(offset, fileSize, 'a segment'), memorySize, `segment ${index}`);
   });
   return Math.max(...elf.segments.map(({ paddr, memorySize }) => paddr + memorySize));
-}
-
-/** Better an error than an option that does nothing. */
-function refuseExtras({ image, commandLine, modules }: LoadContext): void {
-  const extra = commandLine !== '' ? 'command line' : modules.length > 0 ? 'initrd' : undefined;
-  if (extra === undefined) return;
-  throw image.error(`a plain ELF image takes no ${extra}: it needs a multiboot header or a PVH note for one`);
 }

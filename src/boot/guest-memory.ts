@@ -6,7 +6,7 @@
  * All addresses are guest-physical, below the end of `ram`.
  */
 import { hex, ImageError } from './image-error.ts';
-import { LOW_MEMORY_END, MEMORY_TYPE, type MemoryMapEntry, type MemoryRange, overlaps } from './memory-map.ts';
+import { LOW_MEMORY_END, MEMORY_TYPE, type MemoryMapEntry, type MemoryRange, ONE_MIB, overlaps } from './memory-map.ts';
 
 interface Claim extends MemoryRange {
   readonly what: string;
@@ -61,6 +61,11 @@ export class GuestMemory {
   isFree(base: number, size: number): boolean {
     const range = { base, size };
     return this.isUsable(range) && !this.claims.some((claim) => overlaps(claim, range));
+  }
+
+  /** Where modules go: behind the image, in high memory. */
+  above(imageEnd: number): Zone {
+    return { from: Math.max(imageEnd, ONE_MIB), to: this.ram.length, search: 'up' };
   }
 
   /** Puts `bytes` at `base`, followed by zeros up to `size`. */

@@ -159,8 +159,7 @@ function placeKernel({ image, memory }: LoadContext, header: SetupHeader): numbe
     memory.place(preferred, bytes, size, 'the kernel');
     return preferred;
   }
-  const zone = { from: ONE_MIB, to: memory.ram.length, search: 'up' } as const;
-  const address = memory.allocate(size, alignment, zone, 'the kernel');
+  const address = memory.allocate(size, alignment, memory.above(ONE_MIB), 'the kernel');
   memory.ram.set(bytes, address);
   return address;
 }

@@ -37,3 +37,9 @@ export interface LoadContext {
 export function cString(text: string): Uint8Array {
   return new TextEncoder().encode(`${text}\0`);
 }
+
+/** For formats with no place for a command line or modules: better an error than an option that does nothing. */
+export function refuseExtras({ image, commandLine, modules }: LoadContext, format: string): void {
+  if (commandLine !== '') throw image.error(`${format} takes no command line`);
+  if (modules.length > 0) throw image.error(`${format} takes no initrd`);
+}

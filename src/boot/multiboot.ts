@@ -112,7 +112,7 @@ function writeInfo(context: LoadContext, imageEnd: number): number {
   memory.setU32(info + INFO.loaderName, text(LOADER_NAME, 'the loader name'));
 
   if (modules.length > 0) {
-    const zone = { from: Math.max(imageEnd, ONE_MIB), to: memory.ram.length, search: 'up' } as const;
+    const zone = memory.above(imageEnd);
     const list = memory.allocate(modules.length * MODULE.size, 8, LOW_ZONE, 'the module list');
     modules.forEach(({ name, bytes }, index) => {
       const entry = list + index * MODULE.size;

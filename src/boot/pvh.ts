@@ -36,7 +36,7 @@ export function writePvhStartInfo(context: LoadContext, imageEnd: number): numbe
   memory.setU64(info + START_INFO.rsdp, rsdpAddress);
 
   if (modules.length > 0) {
-    const zone = { from: imageEnd, to: memory.ram.length, search: 'up' } as const;
+    const zone = memory.above(imageEnd);
     const list = memory.allocate(modules.length * MODULE.size, 8, LOW_ZONE, 'the module list');
     modules.forEach(({ name, bytes }, index) => {
       const entry = list + index * MODULE.size;

@@ -5,7 +5,7 @@
 import { type BootState, realMode } from './boot-state.ts';
 import { hex } from './image-error.ts';
 import type { ImageReader } from './image-reader.ts';
-import type { LoadContext } from './load-options.ts';
+import { type LoadContext, refuseExtras } from './load-options.ts';
 
 export const BOOT_SECTOR_ADDRESS = 0x7c00;
 const SIGNATURE = { offset: 510, value: 0xaa55 } as const;
@@ -17,9 +17,9 @@ export function isBootSector(image: ImageReader): boolean {
 }
 
 /** @param address guest-physical, below 1 MiB */
-export function loadRaw({ image, memory, commandLine, modules }: LoadContext, address: number): BootState {
-  const extra = commandLine !== '' ? 'command line' : modules.length > 0 ? 'initrd' : undefined;
-  if (extra !== undefined) throw image.error(`a raw image takes no ${extra}`);
+export function loadRaw(context: LoadContext, address: number): BootState {
+  refuseExtras(context, 'a raw image');
+  const { image, memory } = context;
   if (!Number.isInteger(address) || address < 0 || address >= REAL_MODE_END) {
     throw image.error(`load address ${hex(address)}: real-mode code starts below ${hex(REAL_MODE_END)}`);
   }
