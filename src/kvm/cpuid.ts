@@ -20,10 +20,7 @@ export function readCpuid(
     if (result === -E2BIG && capacity < LIMIT) continue;
     if (result < 0) throw new KvmError(name, -result);
     const { nent } = kvmCpuid2.read(view, 0);
-    return Array.from({ length: nent }, (_, i) => {
-      const { padding: _padding, ...entry } = kvmCpuidEntry2.read(view, kvmCpuid2.size + i * kvmCpuidEntry2.size);
-      return entry;
-    });
+    return Array.from({ length: nent }, (_, i) => kvmCpuidEntry2.read(view, kvmCpuid2.size + i * kvmCpuidEntry2.size));
   }
 }
 

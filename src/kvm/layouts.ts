@@ -1,5 +1,6 @@
 /**
  * The layouts of <linux/kvm.h> and <asm/kvm.h> that are used, each once, with C's own names for structs and members.
+ * Members called pad* and reserved* have their place but no value: they are not decoded, and written as zero.
  * Left out on purpose: every architecture but x86-64, nested state, Hyper-V, Xen, SEV, coalesced MMIO.
  */
 import { array, bytes, struct, u8, u16, u32, u64, type Value } from './struct.ts';
@@ -101,7 +102,7 @@ export const kvmCpuidEntry2 = struct('kvm_cpuid_entry2', {
   padding: array(u32, 3),
 });
 /** One row of CPUID: leaf `function`, subleaf `index` (significant when `flags` has KVM_CPUID_FLAG_SIGNIFCANT_INDEX). */
-export type CpuidEntry = Omit<Value<typeof kvmCpuidEntry2>, 'padding'>;
+export type CpuidEntry = Value<typeof kvmCpuidEntry2>;
 
 export const kvmVcpuEvents = struct('kvm_vcpu_events', {
   exception: struct('kvm_vcpu_events.exception', {
@@ -139,7 +140,7 @@ export const kvmXcrs = struct('kvm_xcrs', {
   xcrs: array(kvmXcr, 16),
   padding: array(u64, 16),
 });
-export type Xcr = Pick<Value<typeof kvmXcr>, 'xcr' | 'value'>;
+export type Xcr = Value<typeof kvmXcr>;
 
 export const kvmLapicState = struct('kvm_lapic_state', { regs: bytes(0x400) });
 export const kvmMpState = struct('kvm_mp_state', { mp_state: u32 });

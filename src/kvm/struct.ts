@@ -63,7 +63,10 @@ export function bytes(length: number): CType<Uint8Array> {
 }
 
 type Fields = Readonly<Record<string, CType<unknown>>>;
-type Decoded<F extends Fields> = { [K in keyof F]: F[K] extends CType<infer T> ? T : never };
+/** Members with these names have a place in the layout and no value: not decoded, written as zero. */
+type Padding = `pad${string}` | `reserved${string}`;
+const PADDING = /^(pad|reserved)/;
+type Decoded<F extends Fields> = { [K in Exclude<keyof F, Padding>]: F[K] extends CType<infer T> ? T : never };
 
 /** What a layout decodes to: `Value<typeof kvmRegs>`. */
 export type Value<S> = S extends CType<infer T> ? T : never;
@@ -87,16 +90,20 @@ export function struct<F extends Fields>(name: string, fields: F): Struct<F> {
     align = Math.max(align, type.align);
   }
   const size = roundUp(end, align);
+  const members = Object.entries(fields)
+    .filter(([field]) => !PADDING.test(field))
+    .map(([field, type]) => ({ field, type, at: offsets[field] ?? 0 }));
 
   const read = (view: DataView, offset: number): Decoded<F> => {
     const value: Record<string, unknown> = {};
-    for (const [field, type] of Object.entries(fields)) value[field] = type.read(view, offset + (offsets[field] ?? 0));
+    for (const { field, type, at } of members) value[field] = type.read(view, offset + at);
     return value as Decoded<F>;
   };
   const encode = (view: DataView, offset: number, value: Partial<Decoded<F>>): void => {
     new Uint8Array(view.buffer, view.byteOffset + offset, size).fill(0);
-    for (const [field, type] of Object.entries(fields)) {
-      if (value[field] !== undefined) type.write(view, offset + (offsets[field] ?? 0), value[field]);
+    for (const { field, type, at } of members) {
+      const member = (value as Record<string, unknown>)[field];
+      if (member !== undefined) type.write(view, offset + at, member);
     }
   };
   return { name, fields, offsets: offsets as Struct<F>['offsets'], size, align, read, encode, write: encode };

@@ -144,10 +144,10 @@ export class Vcpu {
   getXcrs(): Xcr[] {
     ioctl(this.fd, 'KVM_GET_XCRS');
     const { nr_xcrs, xcrs } = kvmXcrs.read(scratch.view, 0);
-    return xcrs.slice(0, nr_xcrs).map(({ xcr, value }) => ({ xcr, value }));
+    return xcrs.slice(0, nr_xcrs);
   }
   setXcrs(xcrs: readonly Xcr[]): void {
-    kvmXcrs.encode(scratch.view, 0, { nr_xcrs: xcrs.length, xcrs: xcrs.map((x) => ({ ...x, reserved: 0 })) });
+    kvmXcrs.encode(scratch.view, 0, { nr_xcrs: xcrs.length, xcrs: [...xcrs] });
     ioctl(this.fd, 'KVM_SET_XCRS');
   }
 
