@@ -1,5 +1,5 @@
 /**
- * Numbers of <linux/kvm.h> and <asm/kvm.h> (checked up to Linux 6.18), under C's own names, each once.
+ * Numbers of <linux/kvm.h> and <asm/kvm.h>, each once, under C's own names without the prefix that their comment gives.
  * test/unit/kvm/abi.test.ts compares all of them with the compiler's.
  */
 import * as layout from './layouts.ts';
@@ -11,7 +11,7 @@ function number(direction: number, nr: number, type: { size: number } = { size: 
   return ((direction << 30) | (type.size << 16) | (0xae << 8) | nr) >>> 0;
 }
 
-export const IOCTL = {
+export const Ioctl = {
   KVM_GET_API_VERSION: number(0, 0x00),
   KVM_CREATE_VM: number(0, 0x01),
   KVM_GET_MSR_INDEX_LIST: number(READ | WRITE, 0x02, layout.kvmMsrList),
@@ -60,166 +60,253 @@ export const IOCTL = {
   KVM_KVMCLOCK_CTRL: number(0, 0xad),
   KVM_X86_SET_MSR_FILTER: number(WRITE, 0xc6, layout.kvmMsrFilter),
 } as const;
-export type IoctlName = keyof typeof IOCTL;
+export type IoctlName = keyof typeof Ioctl;
 
-export const CAP = {
-  KVM_CAP_IRQCHIP: 0,
-  KVM_CAP_HLT: 1,
-  KVM_CAP_USER_MEMORY: 3,
-  KVM_CAP_SET_TSS_ADDR: 4,
-  KVM_CAP_VAPIC: 6,
-  KVM_CAP_EXT_CPUID: 7,
-  KVM_CAP_CLOCKSOURCE: 8,
-  KVM_CAP_NR_VCPUS: 9,
-  KVM_CAP_NR_MEMSLOTS: 10,
-  KVM_CAP_MP_STATE: 14,
-  KVM_CAP_SYNC_MMU: 16,
-  KVM_CAP_DESTROY_MEMORY_REGION_WORKS: 21,
-  KVM_CAP_USER_NMI: 22,
-  KVM_CAP_SET_GUEST_DEBUG: 23,
-  KVM_CAP_IRQ_ROUTING: 25,
-  KVM_CAP_JOIN_MEMORY_REGIONS_WORKS: 30,
-  KVM_CAP_SET_BOOT_CPU_ID: 34,
-  KVM_CAP_SET_IDENTITY_MAP_ADDR: 37,
-  KVM_CAP_INTERNAL_ERROR_DATA: 40,
-  KVM_CAP_VCPU_EVENTS: 41,
-  KVM_CAP_DEBUGREGS: 50,
-  KVM_CAP_ENABLE_CAP: 54,
-  KVM_CAP_XSAVE: 55,
-  KVM_CAP_XCRS: 56,
-  KVM_CAP_TSC_CONTROL: 60,
-  KVM_CAP_GET_TSC_KHZ: 61,
-  KVM_CAP_MAX_VCPUS: 66,
-  KVM_CAP_TSC_DEADLINE_TIMER: 72,
-  KVM_CAP_SYNC_REGS: 74,
-  KVM_CAP_KVMCLOCK_CTRL: 76,
-  KVM_CAP_SIGNAL_MSI: 77,
-  KVM_CAP_READONLY_MEM: 81,
-  KVM_CAP_ENABLE_CAP_VM: 98,
-  KVM_CAP_CHECK_EXTENSION_VM: 105,
-  KVM_CAP_DISABLE_QUIRKS: 116,
-  KVM_CAP_SPLIT_IRQCHIP: 121,
-  KVM_CAP_MAX_VCPU_ID: 128,
-  KVM_CAP_X2APIC_API: 129,
-  KVM_CAP_IMMEDIATE_EXIT: 136,
-  KVM_CAP_X86_DISABLE_EXITS: 143,
-  KVM_CAP_GET_MSR_FEATURES: 153,
-  KVM_CAP_EXCEPTION_PAYLOAD: 164,
-  KVM_CAP_X86_USER_SPACE_MSR: 188,
-  KVM_CAP_X86_MSR_FILTER: 189,
-  KVM_CAP_ENFORCE_PV_FEATURE_CPUID: 190,
-  KVM_CAP_X86_BUS_LOCK_EXIT: 193,
-  KVM_CAP_EXIT_ON_EMULATION_FAILURE: 204,
-  KVM_CAP_DISABLE_QUIRKS2: 213,
-  KVM_CAP_VM_TSC_CONTROL: 214,
-  KVM_CAP_X86_TRIPLE_FAULT_EVENT: 218,
-  KVM_CAP_X86_NOTIFY_VMEXIT: 219,
-  KVM_CAP_X86_APIC_BUS_CYCLES_NS: 237,
+/** What KVM_GET_API_VERSION answers. */
+export const API_VERSION = 12;
+
+/** KVM_CAP_* */
+export const Cap = {
+  IRQCHIP: 0,
+  HLT: 1,
+  USER_MEMORY: 3,
+  SET_TSS_ADDR: 4,
+  VAPIC: 6,
+  EXT_CPUID: 7,
+  CLOCKSOURCE: 8,
+  NR_VCPUS: 9,
+  NR_MEMSLOTS: 10,
+  MP_STATE: 14,
+  SYNC_MMU: 16,
+  DESTROY_MEMORY_REGION_WORKS: 21,
+  USER_NMI: 22,
+  SET_GUEST_DEBUG: 23,
+  IRQ_ROUTING: 25,
+  JOIN_MEMORY_REGIONS_WORKS: 30,
+  SET_BOOT_CPU_ID: 34,
+  SET_IDENTITY_MAP_ADDR: 37,
+  INTERNAL_ERROR_DATA: 40,
+  VCPU_EVENTS: 41,
+  DEBUGREGS: 50,
+  ENABLE_CAP: 54,
+  XSAVE: 55,
+  XCRS: 56,
+  TSC_CONTROL: 60,
+  GET_TSC_KHZ: 61,
+  MAX_VCPUS: 66,
+  TSC_DEADLINE_TIMER: 72,
+  SYNC_REGS: 74,
+  KVMCLOCK_CTRL: 76,
+  SIGNAL_MSI: 77,
+  READONLY_MEM: 81,
+  ENABLE_CAP_VM: 98,
+  CHECK_EXTENSION_VM: 105,
+  DISABLE_QUIRKS: 116,
+  SPLIT_IRQCHIP: 121,
+  MAX_VCPU_ID: 128,
+  X2APIC_API: 129,
+  IMMEDIATE_EXIT: 136,
+  X86_DISABLE_EXITS: 143,
+  GET_MSR_FEATURES: 153,
+  EXCEPTION_PAYLOAD: 164,
+  X86_USER_SPACE_MSR: 188,
+  X86_MSR_FILTER: 189,
+  ENFORCE_PV_FEATURE_CPUID: 190,
+  X86_BUS_LOCK_EXIT: 193,
+  EXIT_ON_EMULATION_FAILURE: 204,
+  DISABLE_QUIRKS2: 213,
+  VM_TSC_CONTROL: 214,
+  X86_TRIPLE_FAULT_EVENT: 218,
+  X86_NOTIFY_VMEXIT: 219,
+  X86_APIC_BUS_CYCLES_NS: 237,
 } as const;
-export type CapName = keyof typeof CAP;
+export type Cap = (typeof Cap)[keyof typeof Cap];
 
-export const EXIT = {
-  KVM_EXIT_UNKNOWN: 0,
-  KVM_EXIT_EXCEPTION: 1,
-  KVM_EXIT_IO: 2,
-  KVM_EXIT_HYPERCALL: 3,
-  KVM_EXIT_DEBUG: 4,
-  KVM_EXIT_HLT: 5,
-  KVM_EXIT_MMIO: 6,
-  KVM_EXIT_IRQ_WINDOW_OPEN: 7,
-  KVM_EXIT_SHUTDOWN: 8,
-  KVM_EXIT_FAIL_ENTRY: 9,
-  KVM_EXIT_INTR: 10,
-  KVM_EXIT_SET_TPR: 11,
-  KVM_EXIT_TPR_ACCESS: 12,
-  KVM_EXIT_NMI: 16,
-  KVM_EXIT_INTERNAL_ERROR: 17,
-  KVM_EXIT_WATCHDOG: 21,
-  KVM_EXIT_SYSTEM_EVENT: 24,
-  KVM_EXIT_IOAPIC_EOI: 26,
-  KVM_EXIT_HYPERV: 27,
-  KVM_EXIT_X86_RDMSR: 29,
-  KVM_EXIT_X86_WRMSR: 30,
-  KVM_EXIT_DIRTY_RING_FULL: 31,
-  KVM_EXIT_AP_RESET_HOLD: 32,
-  KVM_EXIT_X86_BUS_LOCK: 33,
-  KVM_EXIT_XEN: 34,
-  KVM_EXIT_NOTIFY: 37,
-  KVM_EXIT_MEMORY_FAULT: 39,
+/** KVM_EXIT_* */
+export const ExitReason = {
+  UNKNOWN: 0,
+  EXCEPTION: 1,
+  IO: 2,
+  HYPERCALL: 3,
+  DEBUG: 4,
+  HLT: 5,
+  MMIO: 6,
+  IRQ_WINDOW_OPEN: 7,
+  SHUTDOWN: 8,
+  FAIL_ENTRY: 9,
+  INTR: 10,
+  SET_TPR: 11,
+  TPR_ACCESS: 12,
+  NMI: 16,
+  INTERNAL_ERROR: 17,
+  WATCHDOG: 21,
+  SYSTEM_EVENT: 24,
+  IOAPIC_EOI: 26,
+  HYPERV: 27,
+  X86_RDMSR: 29,
+  X86_WRMSR: 30,
+  DIRTY_RING_FULL: 31,
+  AP_RESET_HOLD: 32,
+  X86_BUS_LOCK: 33,
+  XEN: 34,
+  NOTIFY: 37,
+  MEMORY_FAULT: 39,
 } as const;
-export type ExitName = keyof typeof EXIT;
+export type ExitReason = (typeof ExitReason)[keyof typeof ExitReason];
 
-/** Flags, subcodes and states. */
-export const KVM = {
-  KVM_API_VERSION: 12,
-  KVM_EXIT_IO_IN: 0,
-  KVM_EXIT_IO_OUT: 1,
-  KVM_INTERNAL_ERROR_EMULATION: 1,
-  KVM_INTERNAL_ERROR_SIMUL_EX: 2,
-  KVM_INTERNAL_ERROR_DELIVERY_EV: 3,
-  KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON: 4,
-  KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES: 1,
-  KVM_SYSTEM_EVENT_SHUTDOWN: 1,
-  KVM_SYSTEM_EVENT_RESET: 2,
-  KVM_SYSTEM_EVENT_CRASH: 3,
-  KVM_NOTIFY_CONTEXT_INVALID: 1,
-  KVM_RUN_X86_SMM: 1,
-  KVM_RUN_X86_BUS_LOCK: 2,
-  KVM_MP_STATE_RUNNABLE: 0,
-  KVM_MP_STATE_UNINITIALIZED: 1,
-  KVM_MP_STATE_INIT_RECEIVED: 2,
-  KVM_MP_STATE_HALTED: 3,
-  KVM_MP_STATE_SIPI_RECEIVED: 4,
-  KVM_MEM_LOG_DIRTY_PAGES: 1,
-  KVM_MEM_READONLY: 2,
-  KVM_MSR_EXIT_REASON_INVAL: 1,
-  KVM_MSR_EXIT_REASON_UNKNOWN: 2,
-  KVM_MSR_EXIT_REASON_FILTER: 4,
-  KVM_MSR_FILTER_READ: 1,
-  KVM_MSR_FILTER_WRITE: 2,
-  KVM_MSR_FILTER_DEFAULT_ALLOW: 0,
-  KVM_MSR_FILTER_DEFAULT_DENY: 1,
-  KVM_MSR_FILTER_MAX_RANGES: 16,
-  KVM_X2APIC_API_USE_32BIT_IDS: 1,
-  KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK: 2,
-  KVM_X2APIC_ENABLE_SUPPRESS_EOI_BROADCAST: 4,
-  KVM_X2APIC_DISABLE_SUPPRESS_EOI_BROADCAST: 8,
-  KVM_CPUID_FLAG_SIGNIFCANT_INDEX: 1,
-  KVM_CPUID_FLAG_STATEFUL_FUNC: 2,
-  KVM_CPUID_FLAG_STATE_READ_NEXT: 4,
-  KVM_VCPUEVENT_VALID_NMI_PENDING: 0x01,
-  KVM_VCPUEVENT_VALID_SIPI_VECTOR: 0x02,
-  KVM_VCPUEVENT_VALID_SHADOW: 0x04,
-  KVM_VCPUEVENT_VALID_SMM: 0x08,
-  KVM_VCPUEVENT_VALID_PAYLOAD: 0x10,
-  KVM_VCPUEVENT_VALID_TRIPLE_FAULT: 0x20,
-  KVM_X86_SHADOW_INT_MOV_SS: 0x01,
-  KVM_X86_SHADOW_INT_STI: 0x02,
-  KVM_IRQ_ROUTING_IRQCHIP: 1,
-  KVM_IRQ_ROUTING_MSI: 2,
-  KVM_GUESTDBG_ENABLE: 0x1,
-  KVM_GUESTDBG_SINGLESTEP: 0x2,
-  KVM_GUESTDBG_USE_SW_BP: 0x10000,
-  KVM_GUESTDBG_USE_HW_BP: 0x20000,
-  KVM_GUESTDBG_BLOCKIRQ: 0x100000,
-  KVM_X86_DISABLE_EXITS_MWAIT: 1,
-  KVM_X86_DISABLE_EXITS_HLT: 2,
-  KVM_X86_DISABLE_EXITS_PAUSE: 4,
-  KVM_X86_DISABLE_EXITS_CSTATE: 8,
-  KVM_X86_QUIRK_LINT0_REENABLED: 0x01,
-  KVM_X86_QUIRK_CD_NW_CLEARED: 0x02,
-  KVM_X86_QUIRK_LAPIC_MMIO_HOLE: 0x04,
-  KVM_X86_QUIRK_OUT_7E_INC_RIP: 0x08,
-  KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT: 0x10,
-  KVM_X86_QUIRK_FIX_HYPERCALL_INSN: 0x20,
-  KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS: 0x40,
-  KVM_BUS_LOCK_DETECTION_OFF: 1,
-  KVM_BUS_LOCK_DETECTION_EXIT: 2,
+/** KVM_EXIT_IO_* */
+export const IoDirection = {
+  IN: 0,
+  OUT: 1,
 } as const;
 
-const exitNames = new Map<number, string>(Object.entries(EXIT).map(([name, value]) => [value, name]));
+/** KVM_INTERNAL_ERROR_* */
+export const InternalError = {
+  EMULATION: 1,
+  SIMUL_EX: 2,
+  DELIVERY_EV: 3,
+  UNEXPECTED_EXIT_REASON: 4,
+} as const;
+export type InternalError = (typeof InternalError)[keyof typeof InternalError];
+
+/** KVM_INTERNAL_ERROR_EMULATION_FLAG_* */
+export const EmulationFlag = { INSTRUCTION_BYTES: 1 } as const;
+
+/** KVM_SYSTEM_EVENT_* */
+export const SystemEvent = {
+  SHUTDOWN: 1,
+  RESET: 2,
+  CRASH: 3,
+} as const;
+export type SystemEvent = (typeof SystemEvent)[keyof typeof SystemEvent];
+
+/** KVM_NOTIFY_* */
+export const NotifyFlag = {
+  CONTEXT_INVALID: 1,
+} as const;
+
+/** KVM_RUN_X86_* */
+export const RunFlag = {
+  SMM: 1,
+  BUS_LOCK: 2,
+} as const;
+
+/** KVM_MP_STATE_* */
+export const MpState = {
+  RUNNABLE: 0,
+  UNINITIALIZED: 1,
+  INIT_RECEIVED: 2,
+  HALTED: 3,
+  SIPI_RECEIVED: 4,
+} as const;
+export type MpState = (typeof MpState)[keyof typeof MpState];
+
+/** KVM_MEM_* */
+export const MemoryFlag = {
+  LOG_DIRTY_PAGES: 1,
+  READONLY: 2,
+} as const;
+
+/** KVM_MSR_EXIT_REASON_* */
+export const MsrExitReason = {
+  INVAL: 1,
+  UNKNOWN: 2,
+  FILTER: 4,
+} as const;
+
+/** KVM_MSR_FILTER_* */
+export const MsrFilterFlag = {
+  READ: 1,
+  WRITE: 2,
+  DEFAULT_ALLOW: 0,
+  DEFAULT_DENY: 1,
+  MAX_RANGES: 16,
+} as const;
+
+/** KVM_X2APIC_*, arguments of KVM_CAP_X2APIC_API */
+export const X2apicFlag = {
+  API_USE_32BIT_IDS: 1,
+  API_DISABLE_BROADCAST_QUIRK: 2,
+  ENABLE_SUPPRESS_EOI_BROADCAST: 4,
+  DISABLE_SUPPRESS_EOI_BROADCAST: 8,
+} as const;
+
+/** KVM_CPUID_FLAG_* */
+export const CpuidFlag = {
+  SIGNIFCANT_INDEX: 1,
+  STATEFUL_FUNC: 2,
+  STATE_READ_NEXT: 4,
+} as const;
+
+/** KVM_VCPUEVENT_VALID_* */
+export const VcpuEventValid = {
+  NMI_PENDING: 0x01,
+  SIPI_VECTOR: 0x02,
+  SHADOW: 0x04,
+  SMM: 0x08,
+  PAYLOAD: 0x10,
+  TRIPLE_FAULT: 0x20,
+} as const;
+
+/** KVM_X86_SHADOW_* */
+export const InterruptShadow = {
+  INT_MOV_SS: 0x01,
+  INT_STI: 0x02,
+} as const;
+
+/** KVM_IRQ_ROUTING_* */
+export const IrqRoutingType = {
+  IRQCHIP: 1,
+  MSI: 2,
+} as const;
+
+/** KVM_GUESTDBG_* */
+export const GuestDebug = {
+  ENABLE: 0x1,
+  SINGLESTEP: 0x2,
+  USE_SW_BP: 0x10000,
+  USE_HW_BP: 0x20000,
+  BLOCKIRQ: 0x100000,
+} as const;
+
+/** KVM_X86_DISABLE_EXITS_*, arguments of KVM_CAP_X86_DISABLE_EXITS */
+export const DisableExits = {
+  MWAIT: 1,
+  HLT: 2,
+  PAUSE: 4,
+  CSTATE: 8,
+} as const;
+
+/** KVM_X86_QUIRK_*, arguments of KVM_CAP_DISABLE_QUIRKS2 */
+export const Quirk = {
+  LINT0_REENABLED: 0x01,
+  CD_NW_CLEARED: 0x02,
+  LAPIC_MMIO_HOLE: 0x04,
+  OUT_7E_INC_RIP: 0x08,
+  MISC_ENABLE_NO_MWAIT: 0x10,
+  FIX_HYPERCALL_INSN: 0x20,
+  MWAIT_NEVER_UD_FAULTS: 0x40,
+} as const;
+
+/** KVM_BUS_LOCK_DETECTION_*, arguments of KVM_CAP_X86_BUS_LOCK_EXIT */
+export const BusLockDetection = {
+  OFF: 1,
+  EXIT: 2,
+} as const;
+
+const exitNames = names('KVM_EXIT_', ExitReason);
+const capNames = names('KVM_CAP_', Cap);
 
 /** `KVM_EXIT_HLT` for 5; an unknown reason as its number. */
 export function exitName(reason: number): string {
   return exitNames.get(reason) ?? `exit reason ${reason}`;
+}
+
+/** `KVM_CAP_IRQCHIP` for 0. */
+export function capName(capability: number): string {
+  return capNames.get(capability) ?? `capability ${capability}`;
+}
+
+function names(prefix: string, table: Readonly<Record<string, number>>): ReadonlyMap<number, string> {
+  return new Map(Object.entries(table).map(([name, value]) => [value, prefix + name]));
 }

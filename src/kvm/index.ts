@@ -1,5 +1,28 @@
 /** `apiary/kvm`: KVM for TypeScript. Errors are KvmError; names are the kernel's. See each file's header. */
-export { CAP, type CapName, EXIT, type ExitName, exitName, IOCTL, type IoctlName, KVM } from './constants.ts';
+export {
+  API_VERSION,
+  BusLockDetection,
+  Cap,
+  CpuidFlag,
+  capName,
+  DisableExits,
+  ExitReason,
+  exitName,
+  GuestDebug,
+  InternalError,
+  InterruptShadow,
+  type IoctlName,
+  IoDirection,
+  MemoryFlag,
+  MpState,
+  MsrExitReason,
+  NotifyFlag,
+  Quirk,
+  RunFlag,
+  SystemEvent,
+  VcpuEventValid,
+  X2apicFlag,
+} from './constants.ts';
 export { errnoName, KvmError } from './errors.ts';
 export type { CpuidEntry, Debugregs, Fpu, Regs, Segment, Sregs, VcpuEvents, Xcr } from './layouts.ts';
 export { native, type RunMapping } from './native.ts';

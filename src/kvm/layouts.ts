@@ -1,6 +1,6 @@
 /**
- * The layouts of <linux/kvm.h> and <asm/kvm.h> that are used, each once, with C's own names for structs and members.
- * Members called pad* and reserved* have their place but no value: they are not decoded, and written as zero.
+ * The layouts of <linux/kvm.h> and <asm/kvm.h> that are used, each once, with C's own names: `apic_base` in C is
+ * `apicBase` here. Members called pad* and reserved* have their place but are not decoded; they are written as zero.
  * Left out on purpose: every architecture but x86-64, nested state, Hyper-V, Xen, SEV, coalesced MMIO.
  */
 import { array, bytes, struct, u8, u16, u32, u64, type Value } from './struct.ts';
@@ -63,8 +63,8 @@ export const kvmSregs = struct('kvm_sregs', {
   cr4: u64,
   cr8: u64,
   efer: u64,
-  apic_base: u64,
-  interrupt_bitmap: array(u64, 4),
+  apicBase: u64,
+  interruptBitmap: array(u64, 4),
 });
 export type Sregs = Value<typeof kvmSregs>;
 
@@ -74,9 +74,9 @@ export const kvmFpu = struct('kvm_fpu', {
   fsw: u16,
   ftwx: u8,
   pad1: u8,
-  last_opcode: u16,
-  last_ip: u64,
-  last_dp: u64,
+  lastOpcode: u16,
+  lastIp: u64,
+  lastDp: u64,
   xmm: bytes(256),
   mxcsr: u32,
   pad2: u32,
@@ -108,19 +108,19 @@ export const kvmVcpuEvents = struct('kvm_vcpu_events', {
   exception: struct('kvm_vcpu_events.exception', {
     injected: u8,
     nr: u8,
-    has_error_code: u8,
+    hasErrorCode: u8,
     pending: u8,
-    error_code: u32,
+    errorCode: u32,
   }),
   interrupt: struct('kvm_vcpu_events.interrupt', { injected: u8, nr: u8, soft: u8, shadow: u8 }),
   nmi: struct('kvm_vcpu_events.nmi', { injected: u8, pending: u8, masked: u8, pad: u8 }),
-  sipi_vector: u32,
+  sipiVector: u32,
   flags: u32,
-  smi: struct('kvm_vcpu_events.smi', { smm: u8, pending: u8, smm_inside_nmi: u8, latched_init: u8 }),
-  triple_fault: struct('kvm_vcpu_events.triple_fault', { pending: u8 }),
+  smi: struct('kvm_vcpu_events.smi', { smm: u8, pending: u8, smmInsideNmi: u8, latchedInit: u8 }),
+  tripleFault: struct('kvm_vcpu_events.triple_fault', { pending: u8 }),
   reserved: bytes(26),
-  exception_has_payload: u8,
-  exception_payload: u64,
+  exceptionHasPayload: u8,
+  exceptionPayload: u64,
 });
 export type VcpuEvents = Value<typeof kvmVcpuEvents>;
 
@@ -135,7 +135,7 @@ export type Debugregs = Value<typeof kvmDebugregs>;
 
 export const kvmXcr = struct('kvm_xcr', { xcr: u32, reserved: u32, value: u64 });
 export const kvmXcrs = struct('kvm_xcrs', {
-  nr_xcrs: u32,
+  nrXcrs: u32,
   flags: u32,
   xcrs: array(kvmXcr, 16),
   padding: array(u64, 16),
@@ -143,7 +143,7 @@ export const kvmXcrs = struct('kvm_xcrs', {
 export type Xcr = Value<typeof kvmXcr>;
 
 export const kvmLapicState = struct('kvm_lapic_state', { regs: bytes(0x400) });
-export const kvmMpState = struct('kvm_mp_state', { mp_state: u32 });
+export const kvmMpState = struct('kvm_mp_state', { mpState: u32 });
 export const kvmInterrupt = struct('kvm_interrupt', { irq: u32 });
 export const kvmEnableCap = struct('kvm_enable_cap', { cap: u32, flags: u32, args: array(u64, 4), pad: bytes(64) });
 export const kvmGuestDebug = struct('kvm_guest_debug', {
@@ -152,8 +152,8 @@ export const kvmGuestDebug = struct('kvm_guest_debug', {
   arch: struct('kvm_guest_debug_arch', { debugreg: array(u64, 8) }),
 });
 export const kvmTranslation = struct('kvm_translation', {
-  linear_address: u64,
-  physical_address: u64,
+  linearAddress: u64,
+  physicalAddress: u64,
   valid: u8,
   writeable: u8,
   usermode: u8,
@@ -163,13 +163,13 @@ export const kvmTranslation = struct('kvm_translation', {
 export const kvmUserspaceMemoryRegion = struct('kvm_userspace_memory_region', {
   slot: u32,
   flags: u32,
-  guest_phys_addr: u64,
-  memory_size: u64,
-  userspace_addr: u64,
+  guestPhysAddr: u64,
+  memorySize: u64,
+  userspaceAddr: u64,
 });
 export const kvmMsi = struct('kvm_msi', {
-  address_lo: u32,
-  address_hi: u32,
+  addressLo: u32,
+  addressHi: u32,
   data: u32,
   flags: u32,
   devid: u32,
@@ -188,40 +188,40 @@ export const kvmIrqLevel = struct('kvm_irq_level', { irq: u32, level: u32 });
 
 /** kvm_run up to its union. */
 export const kvmRunHeader = struct('kvm_run', {
-  request_interrupt_window: u8,
-  immediate_exit: u8,
+  requestInterruptWindow: u8,
+  immediateExit: u8,
   padding1: bytes(6),
-  exit_reason: u32,
-  ready_for_interrupt_injection: u8,
-  if_flag: u8,
+  exitReason: u32,
+  readyForInterruptInjection: u8,
+  ifFlag: u8,
   flags: u16,
   cr8: u64,
-  apic_base: u64,
+  apicBase: u64,
 });
 
 /** The members of kvm_run's union, each at offset kvmRunHeader.size: `<member>` in C is the key here. */
 export const kvmRunUnion = {
-  hw: struct('kvm_run.hw', { hardware_exit_reason: u64 }),
-  fail_entry: struct('kvm_run.fail_entry', { hardware_entry_failure_reason: u64, cpu: u32 }),
-  ex: struct('kvm_run.ex', { exception: u32, error_code: u32 }),
-  io: struct('kvm_run.io', { direction: u8, size: u8, port: u16, count: u32, data_offset: u64 }),
+  hw: struct('kvm_run.hw', { hardwareExitReason: u64 }),
+  failEntry: struct('kvm_run.fail_entry', { hardwareEntryFailureReason: u64, cpu: u32 }),
+  ex: struct('kvm_run.ex', { exception: u32, errorCode: u32 }),
+  io: struct('kvm_run.io', { direction: u8, size: u8, port: u16, count: u32, dataOffset: u64 }),
   debug: struct('kvm_run.debug', {
     arch: struct('kvm_debug_exit_arch', { exception: u32, pad: u32, pc: u64, dr6: u64, dr7: u64 }),
   }),
-  mmio: struct('kvm_run.mmio', { phys_addr: u64, data: bytes(8), len: u32, is_write: u8 }),
+  mmio: struct('kvm_run.mmio', { physAddr: u64, data: bytes(8), len: u32, isWrite: u8 }),
   hypercall: struct('kvm_run.hypercall', { nr: u64, args: array(u64, 6), ret: u64, longmode: u32 }),
-  tpr_access: struct('kvm_run.tpr_access', { rip: u64, is_write: u32, pad: u32 }),
+  tprAccess: struct('kvm_run.tpr_access', { rip: u64, isWrite: u32, pad: u32 }),
   internal: struct('kvm_run.internal', { suberror: u32, ndata: u32, data: array(u64, 16) }),
-  emulation_failure: struct('kvm_run.emulation_failure', {
+  emulationFailure: struct('kvm_run.emulation_failure', {
     suberror: u32,
     ndata: u32,
     flags: u64,
-    insn_size: u8,
-    insn_bytes: bytes(15),
+    insnSize: u8,
+    insnBytes: bytes(15),
   }),
-  system_event: struct('kvm_run.system_event', { type: u32, ndata: u32, data: array(u64, 16) }),
+  systemEvent: struct('kvm_run.system_event', { type: u32, ndata: u32, data: array(u64, 16) }),
   eoi: struct('kvm_run.eoi', { vector: u8 }),
   msr: struct('kvm_run.msr', { error: u8, pad: bytes(7), reason: u32, index: u32, data: u64 }),
   notify: struct('kvm_run.notify', { flags: u32 }),
-  memory_fault: struct('kvm_run.memory_fault', { flags: u64, gpa: u64, size: u64 }),
+  memoryFault: struct('kvm_run.memory_fault', { flags: u64, gpa: u64, size: u64 }),
 } as const;

@@ -5,7 +5,7 @@
  * objects: 0.22 us for a koffi call either way, but no argument is copied, allocated or kept alive for each call.
  */
 import { createRequire } from 'node:module';
-import { IOCTL, type IoctlName } from './constants.ts';
+import { Ioctl, type IoctlName } from './constants.ts';
 import { KvmError } from './errors.ts';
 import { native } from './native.ts';
 
@@ -52,13 +52,13 @@ export function close(fd: number): void {
  * @returns the ioctl's result (0 or more), or -errno
  */
 export function tryIoctl(fd: number, name: IoctlName, argument: number = scratch.address): number {
-  const result = ioctlCall(fd, IOCTL[name], argument);
+  const result = ioctlCall(fd, Ioctl[name], argument);
   return result < 0 ? -koffi.errno() : result;
 }
 
 /** As `tryIoctl`. @throws KvmError */
 export function ioctl(fd: number, name: IoctlName, argument: number = scratch.address, detail = ''): number {
-  const result = ioctlCall(fd, IOCTL[name], argument);
+  const result = ioctlCall(fd, Ioctl[name], argument);
   if (result < 0) throw new KvmError(name, koffi.errno(), detail);
   return result;
 }

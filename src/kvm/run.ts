@@ -5,54 +5,54 @@
  * halves. The members of the union (`io*`, `mmio*`, `msr*` ...) mean something only for the exit reason named in their
  * comment. One view belongs to one thread's mapping; it must not be used while the vCPU runs on another thread.
  */
-import { EXIT, exitName, KVM } from './constants.ts';
+import { EmulationFlag, ExitReason, exitName, InternalError, IoDirection } from './constants.ts';
 import { kvmRunHeader, kvmRunUnion } from './layouts.ts';
 import { native, type RunMapping } from './native.ts';
 
 const H = kvmRunHeader.offsets;
 const U = kvmRunHeader.size;
-const { hw, fail_entry, ex, io, debug, mmio, hypercall, tpr_access, internal, emulation_failure } = kvmRunUnion;
-const { system_event, eoi, msr, notify, memory_fault } = kvmRunUnion;
+const { hw, failEntry, ex, io, debug, mmio, hypercall, tprAccess, internal, emulationFailure } = kvmRunUnion;
+const { systemEvent, eoi, msr, notify, memoryFault } = kvmRunUnion;
 const DEBUG_ARCH = debug.fields.arch.offsets;
 
 // Indexes into the byte, 16-bit and 32-bit views.
-const REQUEST_WINDOW_8 = H.request_interrupt_window;
-const IMMEDIATE_EXIT_8 = H.immediate_exit;
-const EXIT_REASON_32 = H.exit_reason >> 2;
-const READY_8 = H.ready_for_interrupt_injection;
-const IF_FLAG_8 = H.if_flag;
+const REQUEST_WINDOW_8 = H.requestInterruptWindow;
+const IMMEDIATE_EXIT_8 = H.immediateExit;
+const EXIT_REASON_32 = H.exitReason >> 2;
+const READY_8 = H.readyForInterruptInjection;
+const IF_FLAG_8 = H.ifFlag;
 const FLAGS_16 = H.flags >> 1;
 const CR8_32 = H.cr8 >> 2;
-const APIC_BASE_32 = H.apic_base >> 2;
-const HW_REASON_32 = (U + hw.offsets.hardware_exit_reason) >> 2;
-const FAIL_REASON_32 = (U + fail_entry.offsets.hardware_entry_failure_reason) >> 2;
-const FAIL_CPU_32 = (U + fail_entry.offsets.cpu) >> 2;
+const APIC_BASE_32 = H.apicBase >> 2;
+const HW_REASON_32 = (U + hw.offsets.hardwareExitReason) >> 2;
+const FAIL_REASON_32 = (U + failEntry.offsets.hardwareEntryFailureReason) >> 2;
+const FAIL_CPU_32 = (U + failEntry.offsets.cpu) >> 2;
 const EXCEPTION_32 = (U + ex.offsets.exception) >> 2;
-const EXCEPTION_ERROR_32 = (U + ex.offsets.error_code) >> 2;
+const EXCEPTION_ERROR_32 = (U + ex.offsets.errorCode) >> 2;
 const IO_DIRECTION_8 = U + io.offsets.direction;
 const IO_SIZE_8 = U + io.offsets.size;
 const IO_PORT_16 = (U + io.offsets.port) >> 1;
 const IO_COUNT_32 = (U + io.offsets.count) >> 2;
-const IO_DATA_OFFSET_32 = (U + io.offsets.data_offset) >> 2;
-const MMIO_ADDRESS_32 = (U + mmio.offsets.phys_addr) >> 2;
+const IO_DATA_OFFSET_32 = (U + io.offsets.dataOffset) >> 2;
+const MMIO_ADDRESS_32 = (U + mmio.offsets.physAddr) >> 2;
 const MMIO_DATA_8 = U + mmio.offsets.data;
 const MMIO_DATA_32 = MMIO_DATA_8 >> 2;
 const MMIO_LENGTH_32 = (U + mmio.offsets.len) >> 2;
-const MMIO_IS_WRITE_8 = U + mmio.offsets.is_write;
+const MMIO_IS_WRITE_8 = U + mmio.offsets.isWrite;
 const HYPERCALL_NR_32 = (U + hypercall.offsets.nr) >> 2;
 const HYPERCALL_ARGS_32 = (U + hypercall.offsets.args) >> 2;
 const HYPERCALL_RET_32 = (U + hypercall.offsets.ret) >> 2;
-const TPR_RIP_32 = (U + tpr_access.offsets.rip) >> 2;
-const TPR_IS_WRITE_32 = (U + tpr_access.offsets.is_write) >> 2;
+const TPR_RIP_32 = (U + tprAccess.offsets.rip) >> 2;
+const TPR_IS_WRITE_32 = (U + tprAccess.offsets.isWrite) >> 2;
 const SUBERROR_32 = (U + internal.offsets.suberror) >> 2;
 const INTERNAL_COUNT_32 = (U + internal.offsets.ndata) >> 2;
 const INTERNAL_DATA = U + internal.offsets.data;
-const EMULATION_FLAGS_32 = (U + emulation_failure.offsets.flags) >> 2;
-const INSTRUCTION_SIZE_8 = U + emulation_failure.offsets.insn_size;
-const INSTRUCTION_BYTES = U + emulation_failure.offsets.insn_bytes;
-const EVENT_TYPE_32 = (U + system_event.offsets.type) >> 2;
-const EVENT_COUNT_32 = (U + system_event.offsets.ndata) >> 2;
-const EVENT_DATA = U + system_event.offsets.data;
+const EMULATION_FLAGS_32 = (U + emulationFailure.offsets.flags) >> 2;
+const INSTRUCTION_SIZE_8 = U + emulationFailure.offsets.insnSize;
+const INSTRUCTION_BYTES = U + emulationFailure.offsets.insnBytes;
+const EVENT_TYPE_32 = (U + systemEvent.offsets.type) >> 2;
+const EVENT_COUNT_32 = (U + systemEvent.offsets.ndata) >> 2;
+const EVENT_DATA = U + systemEvent.offsets.data;
 const EOI_VECTOR_8 = U + eoi.offsets.vector;
 const MSR_ERROR_8 = U + msr.offsets.error;
 const MSR_REASON_32 = (U + msr.offsets.reason) >> 2;
@@ -63,8 +63,8 @@ const DEBUG_PC = U + DEBUG_ARCH.pc;
 const DEBUG_DR6_32 = (U + DEBUG_ARCH.dr6) >> 2;
 const DEBUG_DR7_32 = (U + DEBUG_ARCH.dr7) >> 2;
 const NOTIFY_FLAGS_32 = (U + notify.offsets.flags) >> 2;
-const FAULT_GPA = U + memory_fault.offsets.gpa;
-const FAULT_SIZE = U + memory_fault.offsets.size;
+const FAULT_GPA = U + memoryFault.offsets.gpa;
+const FAULT_SIZE = U + memoryFault.offsets.size;
 
 const MAX_DATA = 16;
 
@@ -102,19 +102,19 @@ export class KvmRun {
   // What goes in.
 
   /** Ask for KVM_EXIT_IRQ_WINDOW_OPEN as soon as the guest can take an interrupt. */
-  get requestInterruptWindow(): number {
-    return this.bytes[REQUEST_WINDOW_8] ?? 0;
+  get requestInterruptWindow(): boolean {
+    return this.bytes[REQUEST_WINDOW_8] !== 0;
   }
-  set requestInterruptWindow(value: number) {
-    this.bytes[REQUEST_WINDOW_8] = value;
+  set requestInterruptWindow(value: boolean) {
+    this.bytes[REQUEST_WINDOW_8] = value ? 1 : 0;
   }
 
-  /** 1: the next `run` only completes the previous exit and answers -EINTR; `run` clears it. */
-  get immediateExit(): number {
-    return this.bytes[IMMEDIATE_EXIT_8] ?? 0;
+  /** True: the next `run` only completes the previous exit and answers -EINTR; `run` clears it. */
+  get immediateExit(): boolean {
+    return this.bytes[IMMEDIATE_EXIT_8] !== 0;
   }
-  set immediateExit(value: number) {
-    this.bytes[IMMEDIATE_EXIT_8] = value;
+  set immediateExit(value: boolean) {
+    this.bytes[IMMEDIATE_EXIT_8] = value ? 1 : 0;
   }
 
   /** CR8 (TPR bits 7:4). Taken from here at each entry and reported here at each exit, unless the APIC is in the kernel. */
@@ -127,17 +127,17 @@ export class KvmRun {
 
   // What comes out, whatever the reason.
 
-  /** One of EXIT. */
+  /** One of ExitReason. */
   get exitReason(): number {
     return this.u32[EXIT_REASON_32] ?? 0;
   }
-  /** 1: KVM_INTERRUPT would be injected at the next entry. */
-  get readyForInterruptInjection(): number {
-    return this.bytes[READY_8] ?? 0;
+  /** KVM_INTERRUPT may be called: it would be injected at the next entry. */
+  get readyForInterruptInjection(): boolean {
+    return this.bytes[READY_8] !== 0;
   }
   /** The guest's RFLAGS.IF. */
-  get ifFlag(): number {
-    return this.bytes[IF_FLAG_8] ?? 0;
+  get ifFlag(): boolean {
+    return this.bytes[IF_FLAG_8] !== 0;
   }
   /** KVM_RUN_X86_*: in SMM, after a bus lock. */
   get flags(): number {
@@ -152,9 +152,9 @@ export class KvmRun {
 
   // KVM_EXIT_IO. Data of `ioCount` items of `ioSize` bytes at `ioDataOffset` in `bytes`.
 
-  /** KVM_EXIT_IO_IN 0 (the guest reads), KVM_EXIT_IO_OUT 1. */
-  get ioDirection(): number {
-    return this.bytes[IO_DIRECTION_8] ?? 0;
+  /** False: the guest reads (`in`). */
+  get ioIsOut(): boolean {
+    return this.bytes[IO_DIRECTION_8] === IoDirection.OUT;
   }
   /** 1, 2 or 4 bytes an item. */
   get ioSize(): number {
@@ -172,7 +172,7 @@ export class KvmRun {
     return this.u32[IO_DATA_OFFSET_32] ?? 0;
   }
   /** Item `index` of the data, unsigned. */
-  ioRead(index = 0): number {
+  ioValue(index = 0): number {
     const size = this.ioSize;
     const offset = this.ioDataOffset + index * size;
     if (size === 1) return this.bytes[offset] ?? 0;
@@ -180,7 +180,7 @@ export class KvmRun {
     return this.u32[offset >> 2] ?? 0;
   }
   /** Answers item `index` of an `in`. */
-  ioWrite(value: number, index = 0): void {
+  setIoValue(index: number, value: number): void {
     const size = this.ioSize;
     const offset = this.ioDataOffset + index * size;
     if (size === 1) this.bytes[offset] = value;
@@ -190,11 +190,9 @@ export class KvmRun {
 
   // KVM_EXIT_MMIO.
 
-  get mmioAddressLow(): number {
-    return this.u32[MMIO_ADDRESS_32] ?? 0;
-  }
-  get mmioAddressHigh(): number {
-    return this.u32[MMIO_ADDRESS_32 + 1] ?? 0;
+  /** Guest-physical; below 2^52, so a number is exact. */
+  get mmioAddress(): number {
+    return (this.u32[MMIO_ADDRESS_32] ?? 0) + (this.u32[MMIO_ADDRESS_32 + 1] ?? 0) * 0x1_0000_0000;
   }
   /** 1 to 8 bytes. */
   get mmioLength(): number {
@@ -203,21 +201,20 @@ export class KvmRun {
   get mmioIsWrite(): boolean {
     return this.bytes[MMIO_IS_WRITE_8] !== 0;
   }
-  /** Bytes 0-3 of the data, unsigned, cut to `mmioLength`; KVM leaves the rest of the 8 bytes as they were. */
-  get mmioDataLow(): number {
+  /** Bytes 0-3 of the data, unsigned, cut to `mmioLength` (KVM leaves the rest of the 8 bytes as they were). */
+  mmioValue(): number {
     const data = this.u32[MMIO_DATA_32] ?? 0;
     const length = this.u32[MMIO_LENGTH_32] ?? 0;
     return length >= 4 ? data : data & ((1 << (length * 8)) - 1);
   }
-  set mmioDataLow(value: number) {
-    this.u32[MMIO_DATA_32] = value;
+  /** Answers a read. @param high bytes 4-7, for reads longer than 4 */
+  setMmioValue(low: number, high = 0): void {
+    this.u32[MMIO_DATA_32] = low;
+    this.u32[MMIO_DATA_32 + 1] = high;
   }
   /** Bytes 4-7, for accesses longer than 4; not cut. */
-  get mmioDataHigh(): number {
+  mmioValueHigh(): number {
     return this.u32[MMIO_DATA_32 + 1] ?? 0;
-  }
-  set mmioDataHigh(value: number) {
-    this.u32[MMIO_DATA_32 + 1] = value;
   }
   /** Byte `index` (0-7) of the data. */
   mmioByte(index: number): number {
@@ -227,7 +224,7 @@ export class KvmRun {
     this.bytes[MMIO_DATA_8 + index] = value;
   }
 
-  // KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR. A read is answered in msrDataLow/High; msrError 1 gives the guest #GP.
+  // KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR. A read is answered in msrDataLow/High; msrError true gives the guest #GP.
 
   get msrIndex(): number {
     return this.u32[MSR_INDEX_32] ?? 0;
@@ -248,11 +245,11 @@ export class KvmRun {
   set msrDataHigh(value: number) {
     this.u32[MSR_DATA_32 + 1] = value;
   }
-  get msrError(): number {
-    return this.bytes[MSR_ERROR_8] ?? 0;
+  get msrError(): boolean {
+    return this.bytes[MSR_ERROR_8] !== 0;
   }
-  set msrError(value: number) {
-    this.bytes[MSR_ERROR_8] = value;
+  set msrError(value: boolean) {
+    this.bytes[MSR_ERROR_8] = value ? 1 : 0;
   }
 
   // KVM_EXIT_IOAPIC_EOI (split irqchip).
@@ -297,10 +294,10 @@ export class KvmRun {
     return this.readData(INTERNAL_DATA, this.u32[INTERNAL_COUNT_32] ?? 0);
   }
   /** The instruction KVM could not emulate (KVM_INTERNAL_ERROR_EMULATION), empty when KVM does not say. */
-  instructionBytes(): Uint8Array {
+  internalInstructionBytes(): Uint8Array {
     const flags = this.u32[EMULATION_FLAGS_32] ?? 0;
-    const known = (this.u32[INTERNAL_COUNT_32] ?? 0) >= 3 && this.internalSuberror === KVM.KVM_INTERNAL_ERROR_EMULATION;
-    if (!known || (flags & KVM.KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) === 0) return new Uint8Array(0);
+    const known = (this.u32[INTERNAL_COUNT_32] ?? 0) >= 3 && this.internalSuberror === InternalError.EMULATION;
+    if (!known || (flags & EmulationFlag.INSTRUCTION_BYTES) === 0) return new Uint8Array(0);
     const size = Math.min(this.bytes[INSTRUCTION_SIZE_8] ?? 0, 15);
     return this.bytes.slice(INSTRUCTION_BYTES, INSTRUCTION_BYTES + size);
   }
@@ -363,34 +360,34 @@ export class KvmRun {
 
   private describeDetail(): string {
     switch (this.exitReason) {
-      case EXIT.KVM_EXIT_UNKNOWN:
+      case ExitReason.UNKNOWN:
         return `hardware exit reason ${hex(this.hardwareExitReason)}`;
-      case EXIT.KVM_EXIT_EXCEPTION:
+      case ExitReason.EXCEPTION:
         return `vector ${this.exception}, error code ${hex(this.exceptionErrorCode)}`;
-      case EXIT.KVM_EXIT_IO:
-        return `${this.ioDirection === KVM.KVM_EXIT_IO_IN ? 'in' : 'out'} port ${hex(this.ioPort)}, ${this.ioCount} x ${this.ioSize} bytes`;
-      case EXIT.KVM_EXIT_HYPERCALL:
+      case ExitReason.IO:
+        return `${this.ioIsOut ? 'out' : 'in'} port ${hex(this.ioPort)}, ${this.ioCount} x ${this.ioSize} bytes`;
+      case ExitReason.HYPERCALL:
         return `number ${this.hypercallNumber}`;
-      case EXIT.KVM_EXIT_DEBUG:
+      case ExitReason.DEBUG:
         return `exception ${this.debugException} at ${hex(this.debugPc)}, DR6 ${hex(this.debugDr6)}`;
-      case EXIT.KVM_EXIT_MMIO:
-        return `${this.mmioIsWrite ? 'write' : 'read'} of ${this.mmioLength} bytes at ${hex((BigInt(this.mmioAddressHigh) << 32n) | BigInt(this.mmioAddressLow))}`;
-      case EXIT.KVM_EXIT_FAIL_ENTRY:
+      case ExitReason.MMIO:
+        return `${this.mmioIsWrite ? 'write' : 'read'} of ${this.mmioLength} bytes at ${hex(this.mmioAddress)}`;
+      case ExitReason.FAIL_ENTRY:
         return `hardware entry failure ${hex(this.failEntryReason)} on host CPU ${this.failEntryCpu}`;
-      case EXIT.KVM_EXIT_TPR_ACCESS:
+      case ExitReason.TPR_ACCESS:
         return `${this.tprAccessIsWrite ? 'write' : 'read'} at ${hex(this.tprAccessRipLow)}`;
-      case EXIT.KVM_EXIT_INTERNAL_ERROR:
+      case ExitReason.INTERNAL_ERROR:
         return this.describeInternalError();
-      case EXIT.KVM_EXIT_SYSTEM_EVENT:
+      case ExitReason.SYSTEM_EVENT:
         return `type ${this.systemEventType}, data [${this.systemEventData().map(hex).join(' ')}]`;
-      case EXIT.KVM_EXIT_IOAPIC_EOI:
+      case ExitReason.IOAPIC_EOI:
         return `vector ${hex(this.eoiVector)}`;
-      case EXIT.KVM_EXIT_X86_RDMSR:
-      case EXIT.KVM_EXIT_X86_WRMSR:
+      case ExitReason.X86_RDMSR:
+      case ExitReason.X86_WRMSR:
         return `MSR ${hex(this.msrIndex)}, reason ${this.msrReason}`;
-      case EXIT.KVM_EXIT_NOTIFY:
+      case ExitReason.NOTIFY:
         return `flags ${hex(this.notifyFlags)}`;
-      case EXIT.KVM_EXIT_MEMORY_FAULT:
+      case ExitReason.MEMORY_FAULT:
         return `${this.memoryFaultBytes} bytes at ${hex(this.memoryFaultAddress)}`;
       default:
         return '';
@@ -399,7 +396,7 @@ export class KvmRun {
 
   private describeInternalError(): string {
     const suberror = internalErrors[this.internalSuberror] ?? `suberror ${this.internalSuberror}`;
-    const instruction = this.instructionBytes();
+    const instruction = this.internalInstructionBytes();
     if (instruction.length > 0) return `${suberror}, instruction bytes ${Buffer.from(instruction).toString('hex')}`;
     return `${suberror}, data [${this.internalData().map(hex).join(' ')}]`;
   }
@@ -410,10 +407,10 @@ export class KvmRun {
 }
 
 const internalErrors: Readonly<Record<number, string>> = {
-  [KVM.KVM_INTERNAL_ERROR_EMULATION]: 'KVM cannot emulate an instruction',
-  [KVM.KVM_INTERNAL_ERROR_SIMUL_EX]: 'simultaneous exceptions',
-  [KVM.KVM_INTERNAL_ERROR_DELIVERY_EV]: 'unexpected exit while an event was delivered',
-  [KVM.KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON]: 'unexpected exit reason',
+  [InternalError.EMULATION]: 'KVM cannot emulate an instruction',
+  [InternalError.SIMUL_EX]: 'simultaneous exceptions',
+  [InternalError.DELIVERY_EV]: 'unexpected exit while an event was delivered',
+  [InternalError.UNEXPECTED_EXIT_REASON]: 'unexpected exit reason',
 };
 
 function hex(value: number | bigint): string {

@@ -1,5 +1,5 @@
 /** /dev/kvm: KVM's system ioctls (Documentation/virt/kvm/api.rst, "System ioctls"). */
-import { CAP, type CapName, KVM } from './constants.ts';
+import { API_VERSION, type Cap } from './constants.ts';
 import { readCpuid } from './cpuid.ts';
 import { KvmError } from './errors.ts';
 import { type CpuidEntry, kvmMsrList } from './layouts.ts';
@@ -24,14 +24,14 @@ export class System {
     return new System(fd);
   }
 
-  /** KVM_API_VERSION, 12 on every kernel since 2.6.22. */
+  /** 12 on every kernel since 2.6.22. */
   apiVersion(): number {
     return ioctl(this.fd, 'KVM_GET_API_VERSION', 0);
   }
 
   /** 0 when the capability is missing, else its value. */
-  checkExtension(capability: CapName): number {
-    return ioctl(this.fd, 'KVM_CHECK_EXTENSION', CAP[capability]);
+  checkExtension(capability: Cap): number {
+    return ioctl(this.fd, 'KVM_CHECK_EXTENSION', capability);
   }
 
   /** How long each vCPU's kvm_run mapping is, in bytes. */
@@ -65,7 +65,7 @@ export class System {
 
   /** Whether the API is the one these bindings speak. */
   isSupported(): boolean {
-    return this.apiVersion() === KVM.KVM_API_VERSION;
+    return this.apiVersion() === API_VERSION;
   }
 
   close(): void {

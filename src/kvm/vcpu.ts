@@ -3,7 +3,7 @@
  * an ioctl wait while another thread is inside KVM_RUN. Registers are objects with the kernel's member names and bigints
  * for 64 bits; the two hot calls (`interrupt`, `nmi`) allocate nothing.
  */
-import { CAP, type CapName } from './constants.ts';
+import { type Cap, capName } from './constants.ts';
 import { readCpuid, writeCpuid } from './cpuid.ts';
 import { KvmError } from './errors.ts';
 import {
@@ -143,11 +143,11 @@ export class Vcpu {
 
   getXcrs(): Xcr[] {
     ioctl(this.fd, 'KVM_GET_XCRS');
-    const { nr_xcrs, xcrs } = kvmXcrs.read(scratch.view, 0);
-    return xcrs.slice(0, nr_xcrs);
+    const { nrXcrs, xcrs } = kvmXcrs.read(scratch.view, 0);
+    return xcrs.slice(0, nrXcrs);
   }
   setXcrs(xcrs: readonly Xcr[]): void {
-    kvmXcrs.encode(scratch.view, 0, { nr_xcrs: xcrs.length, xcrs: [...xcrs] });
+    kvmXcrs.encode(scratch.view, 0, { nrXcrs: xcrs.length, xcrs: [...xcrs] });
     ioctl(this.fd, 'KVM_SET_XCRS');
   }
 
@@ -167,15 +167,15 @@ export class Vcpu {
 
   /** Walks the guest's page tables. Undefined when the linear address is not mapped. */
   translate(linearAddress: bigint): bigint | undefined {
-    kvmTranslation.encode(scratch.view, 0, { linear_address: linearAddress });
+    kvmTranslation.encode(scratch.view, 0, { linearAddress: linearAddress });
     ioctl(this.fd, 'KVM_TRANSLATE');
-    const { valid, physical_address } = kvmTranslation.read(scratch.view, 0);
-    return valid === 0 ? undefined : physical_address;
+    const { valid, physicalAddress } = kvmTranslation.read(scratch.view, 0);
+    return valid === 0 ? undefined : physicalAddress;
   }
 
-  enableCap(capability: CapName, ...args: readonly (number | bigint)[]): void {
-    kvmEnableCap.encode(scratch.view, 0, { cap: CAP[capability], args: args.map(BigInt) });
-    ioctl(this.fd, 'KVM_ENABLE_CAP', scratch.address, capability);
+  enableCap(capability: Cap, ...args: readonly (number | bigint)[]): void {
+    kvmEnableCap.encode(scratch.view, 0, { cap: capability, args: args.map(BigInt) });
+    ioctl(this.fd, 'KVM_ENABLE_CAP', scratch.address, capName(capability));
   }
 
   /**

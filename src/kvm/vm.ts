@@ -2,7 +2,7 @@
  * A virtual machine's descriptor: KVM's VM ioctls. Any thread of the process may hold its own handle (`Vm.fromFd`) and
  * call it at any time; only one handle may be closed.
  */
-import { CAP, type CapName, KVM } from './constants.ts';
+import { type Cap, capName, IrqRoutingType, MsrFilterFlag } from './constants.ts';
 import { KvmError } from './errors.ts';
 import {
   kvmEnableCap,
@@ -53,14 +53,14 @@ export class Vm {
   }
 
   /** As System.checkExtension, with the answer for this VM. */
-  checkExtension(capability: CapName): number {
-    return ioctl(this.fd, 'KVM_CHECK_EXTENSION', CAP[capability]);
+  checkExtension(capability: Cap): number {
+    return ioctl(this.fd, 'KVM_CHECK_EXTENSION', capability);
   }
 
   /** KVM_ENABLE_CAP; up to four arguments. */
-  enableCap(capability: CapName, ...args: readonly (number | bigint)[]): void {
-    kvmEnableCap.encode(scratch.view, 0, { cap: CAP[capability], args: args.map(BigInt) });
-    ioctl(this.fd, 'KVM_ENABLE_CAP', scratch.address, capability);
+  enableCap(capability: Cap, ...args: readonly (number | bigint)[]): void {
+    kvmEnableCap.encode(scratch.view, 0, { cap: capability, args: args.map(BigInt) });
+    ioctl(this.fd, 'KVM_ENABLE_CAP', scratch.address, capName(capability));
   }
 
   /** Three pages of guest-physical space that VMX needs for real mode; nothing else may be there. Below 4 GiB. */
@@ -84,9 +84,9 @@ export class Vm {
     kvmUserspaceMemoryRegion.encode(scratch.view, 0, {
       slot,
       flags,
-      guest_phys_addr: BigInt(gpa),
-      memory_size: BigInt(bytes),
-      userspace_addr: BigInt(hostAddress),
+      guestPhysAddr: BigInt(gpa),
+      memorySize: BigInt(bytes),
+      userspaceAddr: BigInt(hostAddress),
     });
     ioctl(this.fd, 'KVM_SET_USER_MEMORY_REGION', scratch.address, `slot ${slot}`);
   }
@@ -109,9 +109,9 @@ export class Vm {
   setMsrFilter(ranges: readonly MsrFilterRange[]): void {
     const deny = ranges.map(({ base, count }) => ({ base, count, bitmap: new ArrayBuffer(Math.ceil(count / 8)) }));
     kvmMsrFilter.encode(scratch.view, 0, {
-      flags: KVM.KVM_MSR_FILTER_DEFAULT_ALLOW,
+      flags: MsrFilterFlag.DEFAULT_ALLOW,
       ranges: deny.map(({ base, count, bitmap }) => ({
-        flags: KVM.KVM_MSR_FILTER_READ | KVM.KVM_MSR_FILTER_WRITE,
+        flags: MsrFilterFlag.READ | MsrFilterFlag.WRITE,
         nmsrs: count,
         base,
         bitmap: BigInt(native.addressOf(bitmap)), // all zero: none is allowed. Alive until the ioctl has copied it: `deny`
@@ -128,8 +128,8 @@ export class Vm {
    */
   signalMsi(addressLow: number, addressHigh: number, data: number): number {
     scratch.bytes.fill(0, 0, kvmMsi.size);
-    scratch.words[MSI.address_lo >> 2] = addressLow;
-    scratch.words[MSI.address_hi >> 2] = addressHigh;
+    scratch.words[MSI.addressLo >> 2] = addressLow;
+    scratch.words[MSI.addressHi >> 2] = addressHigh;
     scratch.words[MSI.data >> 2] = data;
     const result = tryIoctl(this.fd, 'KVM_SIGNAL_MSI');
     if (result < 0 && result !== -EPERM && result !== -EINVAL) throw new KvmError('KVM_SIGNAL_MSI', -result);
@@ -144,7 +144,7 @@ export class Vm {
     const view = new DataView(new ArrayBuffer(kvmIrqRouting.size + routes.length * kvmIrqRoutingEntry.size));
     kvmIrqRouting.encode(view, 0, { nr: routes.length });
     for (const [i, { gsi, addressLow, addressHigh, data }] of routes.entries()) {
-      const entry = { gsi, type: KVM.KVM_IRQ_ROUTING_MSI, u: [addressLow, addressHigh, data] };
+      const entry = { gsi, type: IrqRoutingType.MSI, u: [addressLow, addressHigh, data] };
       kvmIrqRoutingEntry.encode(view, kvmIrqRouting.size + i * kvmIrqRoutingEntry.size, entry);
     }
     ioctl(this.fd, 'KVM_SET_GSI_ROUTING', native.addressOf(view.buffer));
