@@ -1,0 +1,41 @@
+/**
+ * Collects what the guest writes to its serial port, so that a line is one message to main and not eighty. A batch leaves
+ * at a newline, when it is full, and at the latest after a few milliseconds.
+ */
+const BATCH_BYTES = 4096;
+const HOLD_NANOS = 5_000_000;
+const NEWLINE = 10;
+
+export class Console {
+  readonly #send: (bytes: Uint8Array) => void;
+  readonly #now: () => number;
+  readonly #batch = new Uint8Array(BATCH_BYTES);
+  #used = 0;
+  #deadline = Number.POSITIVE_INFINITY;
+
+  constructor(send: (bytes: Uint8Array) => void, now: () => number) {
+    this.#send = send;
+    this.#now = now;
+  }
+
+  put(byte: number): void {
+    if (this.#used === 0) this.#deadline = this.#now() + HOLD_NANOS;
+    this.#batch[this.#used++] = byte;
+    if (byte === NEWLINE || this.#used === BATCH_BYTES) this.flush();
+  }
+
+  flush(): void {
+    if (this.#used === 0) return;
+    this.#send(this.#batch.slice(0, this.#used));
+    this.#used = 0;
+    this.#deadline = Number.POSITIVE_INFINITY;
+  }
+
+  deadlineNanos(): number {
+    return this.#deadline;
+  }
+
+  advance(nowNanos: number): void {
+    if (nowNanos >= this.#deadline) this.flush();
+  }
+}

@@ -1,0 +1,149 @@
+/**
+ * Which CPUs the machine has: the APIC ID, index, home worker and hotplug slot of each, and whether it is plugged in.
+ * Main thread. A vCPU that was removed is parked and comes back as itself, since KVM has no way to destroy one.
+ */
+import type { ApicSystem, LocalApicSnapshot } from '../apic/index.ts';
+import type { Vcpu } from '../kvm/index.ts';
+import { ConfigError } from './errors.ts';
+import type { MachineConfig } from './options.ts';
+import type { SharedState } from './shared.ts';
+import type { VirtualMachine } from './virtual-machine.ts';
+import type { WorkerPool } from './worker-pool.ts';
+
+interface CpuEntry {
+  readonly apicId: number;
+  readonly slot: number;
+  present: boolean;
+  /** Absent until the CPU is first plugged in. */
+  made?: { readonly vcpuIndex: number; readonly vcpu: Vcpu; readonly worker: number };
+  /** Resolves when an ejected vCPU has been parked. */
+  parked: Promise<void>;
+}
+
+const hex = (value: number): string => `0x${value.toString(16)}`;
+
+export class CpuTable {
+  readonly #vm: VirtualMachine;
+  readonly #system: ApicSystem | null;
+  readonly #shared: SharedState;
+  readonly #pool: WorkerPool;
+  /** In slot order. */
+  readonly #entries: CpuEntry[] = [];
+  #made = 0;
+
+  constructor(vm: VirtualMachine, system: ApicSystem | null, shared: SharedState, pool: WorkerPool) {
+    this.#vm = vm;
+    this.#system = system;
+    this.#shared = shared;
+    this.#pool = pool;
+  }
+
+  /** Makes the boot-time vCPUs and tells the workers of them and of every slot. */
+  async addBootCpus(config: MachineConfig): Promise<void> {
+    for (const apicId of config.cpus) this.#addEntry(apicId, true);
+    for (const apicId of config.hotpluggable) this.#addEntry(apicId, false);
+    this.#postSlots(this.#entries);
+    const perWorker = new Map<number, CpuEntry[]>();
+    for (const entry of this.#entries.filter(({ present }) => present)) {
+      const worker = this.#make(entry);
+      perWorker.set(worker, [...(perWorker.get(worker) ?? []), entry]);
+    }
+    await Promise.all([...perWorker].map(([worker, entries]) => this.#announce(worker, entries)));
+  }
+
+  async hotplug(apicId: number): Promise<void> {
+    let entry = this.#find(apicId);
+    if (entry?.present) throw new ConfigError(`APIC ID ${hex(apicId)} is there already; unplug it first`);
+    if (!entry) {
+      if (this.#made >= this.#shared.maxVcpus) {
+        throw new ConfigError(
+          `no room for APIC ID ${hex(apicId)}: this host's KVM runs up to ${this.#shared.maxVcpus} vCPUs`,
+        );
+      }
+      entry = this.#addEntry(apicId, false);
+      this.#postSlots([entry]);
+    }
+    entry.present = true; // at once: a second call must not make it twice
+    try {
+      await entry.parked;
+      if (entry.made) await this.#pool.request(entry.made.worker, { type: 'unpark', vcpuIndex: entry.made.vcpuIndex });
+      else await this.#announce(this.#make(entry), [entry]);
+    } catch (error) {
+      entry.present = false;
+      throw error;
+    }
+    await this.#pool.request(0, { type: 'plug', slot: entry.slot });
+  }
+
+  async unplug(apicId: number): Promise<void> {
+    const entry = this.#find(apicId);
+    if (!entry?.present) throw new ConfigError(`APIC ID ${hex(apicId)} is not there; nothing to unplug`);
+    if (entry.slot === 0) throw new ConfigError(`APIC ID ${hex(apicId)} is the boot CPU; it cannot be unplugged`);
+    await this.#pool.request(0, { type: 'unplug', slot: entry.slot });
+  }
+
+  /** The guest ejected the CPU in `slot`. @returns its APIC ID, once the vCPU is parked */
+  async ejected(slot: number): Promise<number> {
+    const entry = this.#entries[slot];
+    entry.present = false;
+    if (entry.made) {
+      const { worker, vcpuIndex } = entry.made;
+      entry.parked = this.#pool.request(worker, { type: 'park', vcpuIndex });
+    }
+    await entry.parked;
+    return entry.apicId;
+  }
+
+  apicIdOfSlot(slot: number): number {
+    return this.#entries[slot].apicId;
+  }
+
+  present(): number[] {
+    return this.#entries.filter(({ present }) => present).map(({ apicId }) => apicId);
+  }
+
+  lapic(apicId: number): LocalApicSnapshot {
+    const made = this.#find(apicId)?.made;
+    if (!made) throw new ConfigError(`there is no vCPU with APIC ID ${hex(apicId)}`);
+    if (this.#system) return this.#system.apic(made.vcpuIndex).snapshot();
+    const page = this.#pool.whilePaused(made.worker, () => made.vcpu.getLapic());
+    throw new ConfigError(`not yet: ${page.length}`);
+  }
+
+  #find(apicId: number): CpuEntry | undefined {
+    return this.#entries.find((entry) => entry.apicId === apicId);
+  }
+
+  #addEntry(apicId: number, present: boolean): CpuEntry {
+    const entry: CpuEntry = { apicId, slot: this.#entries.length, present, parked: Promise.resolve() };
+    this.#entries.push(entry);
+    return entry;
+  }
+
+  #postSlots(entries: readonly CpuEntry[]): void {
+    this.#pool.post(0, {
+      type: 'slots',
+      slots: entries.map(({ apicId, present }) => ({ apicId, enabled: present })),
+    });
+  }
+
+  /** Creates the vCPU and its local APIC and chooses its home. @returns the home worker */
+  #make(entry: CpuEntry): number {
+    const vcpu = this.#vm.createVcpu(entry.apicId);
+    const vcpuIndex = this.#made++;
+    this.#system?.addApic(entry.apicId, { bootstrap: vcpuIndex === 0 });
+    // A halted vCPU on KVM's own APIC blocks its thread, so there each has a worker of its own.
+    const needsWorker = this.#system === null && vcpuIndex > 0;
+    const worker = needsWorker ? this.#pool.grow() : vcpuIndex % this.#pool.size;
+    this.#shared.setHome(vcpuIndex, worker);
+    entry.made = { vcpuIndex, vcpu, worker };
+    return worker;
+  }
+
+  #announce(worker: number, entries: readonly CpuEntry[]): Promise<void> {
+    const cpus = entries.flatMap(({ apicId, made }) =>
+      made ? [{ vcpuIndex: made.vcpuIndex, apicId, fd: made.vcpu.fd, bootstrap: made.vcpuIndex === 0 }] : [],
+    );
+    return this.#pool.request(worker, { type: 'cpus', cpus });
+  }
+}

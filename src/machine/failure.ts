@@ -1,0 +1,34 @@
+/**
+ * What a person needs when a vCPU cannot go on: the exit, where the guest was, the registers, and what to try.
+ */
+import { ExitReason, InternalError } from '../kvm/index.ts';
+import type { Cpu } from './cpu.ts';
+
+const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
+const REGISTERS_A_LINE = 4;
+
+function registers(cpu: Cpu): string[] {
+  const regs = Object.entries(cpu.vcpu.getRegs()).map(
+    ([name, value]) => `${name}=${value.toString(16).padStart(16, '0')}`,
+  );
+  const lines: string[] = [];
+  for (let index = 0; index < regs.length; index += REGISTERS_A_LINE) {
+    lines.push(regs.slice(index, index + REGISTERS_A_LINE).join(' '));
+  }
+  const { cr0, cr2, cr3, cr4, efer, cs, apicBase } = cpu.vcpu.getSregs();
+  lines.push(`cr0=${hex(cr0)} cr2=${hex(cr2)} cr3=${hex(cr3)} cr4=${hex(cr4)} efer=${hex(efer)}`);
+  lines.push(`cs=${hex(cs.selector)} cs.base=${hex(cs.base)} apic_base=${hex(apicBase)}`);
+  return lines;
+}
+
+/** @returns a first line that says what happened and where, then the details, indented. */
+export function describeFailure(cpu: Cpu, what: string): string {
+  const { run, vcpu, apicId } = cpu;
+  const head = `vCPU with APIC ID ${hex(apicId)}: ${what} at rip ${hex(vcpu.getRegs().rip)} (${run.describe()})`;
+  const cannotEmulate =
+    run.exitReason === ExitReason.INTERNAL_ERROR && run.internalSuberror === InternalError.EMULATION;
+  const advice = cannotEmulate
+    ? ["the host's KVM does not know this instruction; hide the feature from the guest, e.g. --cpu host,-cx16,-xsave"]
+    : [];
+  return [head, ...[...advice, ...registers(cpu)].map((line) => `  ${line}`)].join('\n');
+}

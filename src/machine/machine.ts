@@ -1,0 +1,268 @@
+/**
+ * The public face: a virtual machine that is created, loaded, run and looked at. Runs on the main thread, which is the
+ * control plane; guests run on worker threads (worker.ts), one for each host core.
+ */
+import { EventEmitter } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { type ApicMapSnapshot, ApicSystem, type LocalApicSnapshot } from '../apic/index.ts';
+import { type BootState, loadImage } from '../boot/index.ts';
+import { CpuTable } from './cpu-table.ts';
+import { ConfigError } from './errors.ts';
+import { GuestMemory } from './memory.ts';
+import type { EndReason, FromWorker } from './messages.ts';
+import { checkApicId, checkOptions, type MachineConfig, type MachineOptions } from './options.ts';
+import { SharedState } from './shared.ts';
+import { decodeTrace, type TraceEvent } from './trace.ts';
+import { VirtualMachine } from './virtual-machine.ts';
+import { WorkerPool } from './worker-pool.ts';
+
+/** How a run ended, and the status that the command exits with. */
+export interface RunResult {
+  readonly reason: EndReason | 'timeout' | 'stopped';
+  /** 0-255. A guest's own through the debug exit port; 0 after a shutdown; 124 after a timeout; 3 when a vCPU failed. */
+  readonly status: number;
+  /** What happened, for reasons that are failures: a line, then registers. */
+  readonly detail?: string;
+}
+
+interface MachineEvents {
+  /** What the guest wrote to its serial port. A Buffer: write it out as it is, or `String(chunk)`. */
+  serial: [chunk: Buffer];
+  exit: [result: RunResult];
+  /** The guest ejected a CPU after `unplug`. */
+  ejected: [apicId: number];
+  /** The guest's report on a hotplug event (ACPI _OST): event 1 insertion, 3 removal; status 0 is success. */
+  ost: [apicId: number, event: number, status: number];
+  /** A vCPU enters the guest for the first time; nanoseconds of CLOCK_MONOTONIC. */
+  firstRun: [apicId: number, nanos: number];
+  /** With the `trace` option: a routed interrupt. */
+  trace: [event: TraceEvent];
+}
+
+const TIMEOUT_STATUS = 124; // as timeout(1)
+const MONITOR_ERROR_STATUS = 70; // EX_SOFTWARE of sysexits.h
+
+export class Machine extends EventEmitter<MachineEvents> {
+  readonly config: MachineConfig;
+  readonly #vm: VirtualMachine;
+  readonly #memory: GuestMemory;
+  readonly #shared: SharedState;
+  readonly #system: ApicSystem | null;
+  readonly #cpus: CpuTable;
+  readonly #pool: WorkerPool;
+  #boot: BootState | undefined;
+  #run: Promise<RunResult> | undefined;
+  #finish: (result: RunResult) => void = () => {};
+  #result: RunResult | undefined;
+  #closed: Promise<void> | undefined;
+
+  private constructor(config: MachineConfig, vm: VirtualMachine, pool: WorkerPool) {
+    super();
+    this.config = config;
+    this.#vm = vm;
+    this.#pool = pool;
+    const { limits } = vm;
+    this.#memory = new GuestMemory(config.memoryBytes);
+    this.#shared = new SharedState(limits.maxVcpus);
+    this.#system =
+      config.apic === 'user'
+        ? new ApicSystem({
+            x2apicFormat: config.use32bitIds,
+            broadcastQuirkDisabled: config.disableBroadcastQuirk,
+            behaviour: config.behaviour,
+            failMapAllocation: config.failMapAllocation,
+            vectorHashing: config.vectorHashing,
+            maxApics: limits.maxVcpus,
+            maxApicId: limits.maxVcpuId - 1,
+            tscKhz: vm.tscKhz(),
+          })
+        : null;
+    this.#cpus = new CpuTable(vm, this.#system, this.#shared, pool);
+  }
+
+  /**
+   * @throws ConfigError for options that cannot work; KvmError when the host says no (see `apiary doctor`)
+   */
+  static async create(options: MachineOptions = {}): Promise<Machine> {
+    const vm = VirtualMachine.open();
+    let pool: WorkerPool | undefined;
+    try {
+      const config = checkOptions(options, { ...vm.limits, cores: availableParallelism() });
+      pool = new WorkerPool(config.apic === 'kernel' ? 1 : config.threads);
+      vm.create(config);
+      const machine = new Machine(config, vm, pool);
+      await machine.#start();
+      return machine;
+    } catch (error) {
+      await pool?.stop();
+      vm.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Reads an image and puts it into guest memory: ELF (PVH or by entry point), multiboot, Linux, raw.
+   * @param image a path, or the bytes themselves
+   * @throws ConfigError when it cannot be read; ImageError when it cannot be started
+   */
+  async load(image: string | Uint8Array): Promise<void> {
+    if (this.#run) throw new ConfigError('the machine runs already; load an image before run()');
+    const name = typeof image === 'string' ? image : 'image';
+    const bytes = typeof image === 'string' ? await readImage(image) : image;
+    this.#boot = loadImage(bytes, this.#memory.bytes, { name });
+  }
+
+  /** Guest RAM from guest-physical address 0, shared with the running guest. */
+  get memory(): Uint8Array {
+    return this.#memory.bytes;
+  }
+
+  /** Starts the boot CPU. @returns how the run ended, once every thread and descriptor is gone */
+  run(): Promise<RunResult> {
+    if (this.#run) return this.#run;
+    const boot = this.#boot;
+    if (!boot) return Promise.reject(new ConfigError('nothing to run: load an image first'));
+    if (this.#result || this.#closed) return Promise.reject(new ConfigError('the machine has ended; create a new one'));
+    this.#run = new Promise((resolve) => {
+      this.#finish = resolve;
+    });
+    this.#pool.start(boot);
+    if (Number.isFinite(this.config.timeoutMs)) {
+      const timer = setTimeout(() => this.#end({ reason: 'timeout', status: TIMEOUT_STATUS }), this.config.timeoutMs);
+      this.once('exit', () => clearTimeout(timer));
+    }
+    return this.#run;
+  }
+
+  /** Ends the run from outside. @param status what `run` answers with, 0-255 */
+  async stop(status = 0): Promise<void> {
+    this.#end({ reason: 'stopped', status });
+    await this.#closed;
+  }
+
+  /**
+   * Hot-adds a CPU: it exists, its slot in the hotplug block says so and the guest has its event when this resolves.
+   * @throws ConfigError when the CPU is there or cannot be
+   */
+  async hotplug(apicId: number): Promise<void> {
+    this.#checkAlive();
+    checkApicId(apicId, this.#vm.limits);
+    await this.#cpus.hotplug(apicId);
+  }
+
+  /** Asks the guest to give a CPU back. Resolves when it has been asked; 'ejected' tells that it agreed. */
+  async unplug(apicId: number): Promise<void> {
+    this.#checkAlive();
+    await this.#cpus.unplug(apicId);
+  }
+
+  /** Types into the guest's serial port. */
+  sendSerial(data: string | Uint8Array): void {
+    this.#pool.post(0, {
+      type: 'serial-input',
+      bytes: typeof data === 'string' ? new TextEncoder().encode(data) : data,
+    });
+  }
+
+  /** The local APIC of a vCPU as it is now. @throws ConfigError for an APIC ID that is not there */
+  lapic(apicId: number): LocalApicSnapshot {
+    return this.#cpus.lapic(apicId);
+  }
+
+  /** The optimized APIC map as it is now. @throws ConfigError under `apic: 'kernel'`: KVM does not show its own */
+  apicMap(): ApicMapSnapshot {
+    if (!this.#system) throw new ConfigError("KVM does not show its APIC map; use apic: 'user'");
+    return this.#system.map();
+  }
+
+  /** APIC IDs of the CPUs that are plugged in, in the order in which they were created. */
+  get cpus(): number[] {
+    return this.#cpus.present();
+  }
+
+  async #start(): Promise<void> {
+    this.#vm.setMemory(this.#memory);
+    this.#pool.connect(
+      this.#shared,
+      {
+        config: this.config,
+        vmFd: this.#vm.fd,
+        runSize: this.#vm.runSize,
+        memory: this.#memory.buffer,
+        memoryBytes: this.#memory.bytes.length,
+        apicMemory: (this.#system?.memory as SharedArrayBuffer | undefined) ?? null,
+        shared: this.#shared.buffer,
+        maxVcpus: this.#shared.maxVcpus,
+      },
+      (worker, message) => this.#receive(worker, message),
+      (detail) => this.#end({ reason: 'monitor-error', status: MONITOR_ERROR_STATUS, detail }),
+    );
+    await this.#cpus.addBootCpus(this.config);
+  }
+
+  #receive(worker: number, message: FromWorker): void {
+    switch (message.type) {
+      case 'serial':
+        this.emit('serial', Buffer.from(message.bytes.buffer, message.bytes.byteOffset, message.bytes.length));
+        break;
+      case 'end': {
+        const { reason, status, detail } = message;
+        this.#end({ reason, status, ...(detail === undefined ? {} : { detail }) });
+        break;
+      }
+      case 'ejected':
+        this.#cpus.ejected(message.slot).then(
+          (apicId) => this.emit('ejected', apicId),
+          (error: unknown) =>
+            this.#end({ reason: 'monitor-error', status: MONITOR_ERROR_STATUS, detail: String(error) }),
+        );
+        break;
+      case 'ost':
+        this.emit('ost', this.#cpus.apicIdOfSlot(message.slot), message.event, message.status);
+        break;
+      case 'first-run':
+        this.emit('firstRun', message.apicId, message.nanos);
+        break;
+      case 'trace':
+        for (const event of decodeTrace(worker, message.batch, message.used)) this.emit('trace', event);
+        break;
+      case 'reply':
+        break;
+    }
+  }
+
+  #end(result: RunResult): void {
+    if (this.#result) return;
+    this.#result = result;
+    this.#closed = this.#close(result);
+  }
+
+  async #close(result: RunResult): Promise<void> {
+    await this.#pool.stop();
+    this.#vm.close();
+    this.#finish(result);
+    this.emit('exit', result);
+  }
+
+  #checkAlive(): void {
+    if (this.#result) throw new ConfigError('the machine has ended');
+  }
+}
+
+async function readImage(path: string): Promise<Uint8Array> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    const why =
+      code === 'ENOENT'
+        ? 'no such file'
+        : code === 'EISDIR'
+          ? 'a directory'
+          : code === 'EACCES'
+            ? 'no permission'
+            : code;
+    throw new ConfigError(`cannot read image ${path}: ${why}`);
+  }
+}

@@ -1,0 +1,53 @@
+/**
+ * What main and a worker say to each other. Plain objects: structured clone drops classes. A worker reads its port with
+ * `receiveMessageOnPort` between two runs, since it never returns to its event loop; main rings it (Attention.control).
+ */
+import type { BootState } from '../boot/index.ts';
+import type { MachineConfig } from './options.ts';
+
+/** What a worker is given at birth. */
+export interface WorkerStart {
+  readonly worker: number;
+  readonly port: import('node:worker_threads').MessagePort;
+}
+
+/** The machine that a worker belongs to; sent once the VM exists. */
+export interface MachineHandles {
+  readonly config: MachineConfig;
+  readonly vmFd: number;
+  readonly runSize: number;
+  readonly memory: SharedArrayBuffer;
+  readonly memoryBytes: number;
+  readonly apicMemory: SharedArrayBuffer | null;
+  readonly shared: SharedArrayBuffer;
+  readonly maxVcpus: number;
+}
+
+export interface CpuHandle {
+  readonly vcpuIndex: number;
+  readonly apicId: number;
+  readonly fd: number;
+  readonly bootstrap: boolean;
+}
+
+export type ToWorker =
+  | { readonly type: 'machine'; readonly handles: MachineHandles }
+  | { readonly type: 'cpus'; readonly cpus: readonly CpuHandle[]; readonly reply: number }
+  /** Worker 0: the possible CPUs, in the order in which the guest sees them. */
+  | { readonly type: 'slots'; readonly slots: readonly { apicId: number; enabled: boolean }[] }
+  | { readonly type: 'start'; readonly boot: BootState | null }
+  /** Worker 0: a CPU was put into a slot of the hotplug block, or is wanted back. */
+  | { readonly type: 'plug' | 'unplug'; readonly slot: number; readonly reply: number }
+  | { readonly type: 'park' | 'unpark'; readonly vcpuIndex: number; readonly reply: number }
+  | { readonly type: 'serial-input'; readonly bytes: Uint8Array };
+
+export type EndReason = 'debug-exit' | 'shutdown' | 'triple-fault' | 'reset' | 'internal-error' | 'monitor-error';
+
+export type FromWorker =
+  | { readonly type: 'reply'; readonly reply: number; readonly error?: string }
+  | { readonly type: 'serial'; readonly bytes: Uint8Array }
+  | { readonly type: 'end'; readonly reason: EndReason; readonly status: number; readonly detail?: string }
+  | { readonly type: 'ejected'; readonly slot: number }
+  | { readonly type: 'ost'; readonly slot: number; readonly event: number; readonly status: number }
+  | { readonly type: 'first-run'; readonly apicId: number; readonly nanos: number }
+  | { readonly type: 'trace'; readonly batch: Int32Array; readonly used: number };

@@ -1,0 +1,150 @@
+/**
+ * What a machine can be made of, and the one place where it is checked. Sizes are in bytes once they are parsed.
+ */
+import type { Behaviour } from '../apic/index.ts';
+import { ConfigError } from './errors.ts';
+
+export const BEHAVIOURS: readonly Behaviour[] = ['kvm', 'kvm-legacy', 'hardware'];
+
+/** Where RAM ends at the latest: the I/O APIC, the local APICs and KVM's own pages are above. */
+const MAX_MEMORY = 0xc000_0000;
+const MIN_MEMORY = 0x20_0000;
+
+export interface MachineOptions {
+  /** Guest RAM from guest-physical address 0: bytes, or a string such as '64M'. 2 MiB to 3 GiB; default 64 MiB. */
+  memory?: number | string;
+  /** The boot-time vCPUs: how many (APIC IDs 0, 1, 2, ...), or their APIC IDs; the first is the boot CPU. Default 1. */
+  cpus?: number | readonly number[];
+  /** APIC IDs of CPUs that are absent at start and may be hot-added; others may be hot-added all the same. */
+  hotpluggable?: readonly number[];
+  /** Whose local APICs: ours in TypeScript ('user', default) or KVM's own ('kernel', split irqchip). */
+  apic?: 'user' | 'kernel';
+  /** KVM_CAP_X2APIC_API's flags: the gate, and the switch for the broadcast quirk. Default off, as KVM's. */
+  x2apicApi?: { use32bitIds?: boolean; disableBroadcastQuirk?: boolean };
+  /** The rules our APICs follow. Default 'kvm'. Meaningless under `apic: 'kernel'`. */
+  behaviour?: Behaviour;
+  /** Makes every allocation of the optimized APIC map fail, as when the kernel is out of memory: all by scan. */
+  failMapAllocation?: boolean;
+  /** Lowest-priority delivery by vector hashing (KVM's default) or by arbitration priority (false). */
+  vectorHashing?: boolean;
+  /** Worker threads that run vCPUs. Default: as many as host cores, at most one for each vCPU; one per vCPU under 'kernel'. */
+  threads?: number;
+  /** CPU features: 'host' and what to add or take away by name, for example 'host,-cx16,-x2apic'. */
+  cpu?: string;
+  /** Ends the run after this many milliseconds; default never. */
+  timeoutMs?: number;
+  /** Ask for the 'trace' event: every routed interrupt. Costs time on each. */
+  trace?: boolean;
+}
+
+/** The same, checked, with nothing left out. */
+export interface MachineConfig {
+  readonly memoryBytes: number;
+  readonly cpus: readonly number[];
+  readonly hotpluggable: readonly number[];
+  readonly apic: 'user' | 'kernel';
+  readonly use32bitIds: boolean;
+  readonly disableBroadcastQuirk: boolean;
+  readonly behaviour: Behaviour;
+  readonly failMapAllocation: boolean;
+  readonly vectorHashing: boolean;
+  readonly threads: number;
+  readonly cpu: string;
+  readonly timeoutMs: number;
+  readonly trace: boolean;
+}
+
+export interface HostLimits {
+  /** KVM_CAP_MAX_VCPUS. */
+  readonly maxVcpus: number;
+  /** KVM_CAP_MAX_VCPU_ID: IDs are below it. */
+  readonly maxVcpuId: number;
+  readonly cores: number;
+}
+
+const hex = (value: number): string => `0x${value.toString(16)}`;
+
+/** '64M', '1G', '4096K', '8388608' -> bytes. */
+export function parseSize(text: string): number {
+  const match = /^(\d+)([KMG])?(?:i?B)?$/i.exec(text.trim());
+  if (!match) throw new ConfigError(`memory '${text}' is not a size; write for example 64M or 1G`);
+  const shift = { '': 0, K: 10, M: 20, G: 30 }[(match[2] ?? '').toUpperCase()] ?? 0;
+  return Number(match[1]) * 2 ** shift;
+}
+
+function checkMemory(memory: number | string): number {
+  const bytes = typeof memory === 'string' ? parseSize(memory) : memory;
+  if (!Number.isSafeInteger(bytes) || bytes < MIN_MEMORY || bytes > MAX_MEMORY) {
+    throw new ConfigError(`memory ${memory} is out of range: give 2M to 3G`);
+  }
+  return Math.ceil(bytes / 4096) * 4096;
+}
+
+/** @throws ConfigError unless `apicId` can be given to KVM_CREATE_VCPU on this host. */
+export function checkApicId(apicId: number, limits: Pick<HostLimits, 'maxVcpuId'>): void {
+  if (!Number.isInteger(apicId) || apicId < 0)
+    throw new ConfigError(`APIC ID ${apicId} is not a whole number from 0 on`);
+  if (apicId >= limits.maxVcpuId) {
+    throw new ConfigError(
+      `APIC ID ${hex(apicId)} is too large: this host's KVM takes IDs up to ${hex(limits.maxVcpuId - 1)}`,
+    );
+  }
+}
+
+function checkCpus(options: MachineOptions, limits: HostLimits): number[] {
+  const cpus = options.cpus ?? 1;
+  if (typeof cpus === 'number') {
+    if (!Number.isInteger(cpus) || cpus < 1 || cpus > limits.maxVcpus) {
+      throw new ConfigError(`cpus ${cpus} is out of range: this host's KVM runs 1 to ${limits.maxVcpus} vCPUs`);
+    }
+    checkApicId(cpus - 1, limits);
+    return Array.from({ length: cpus }, (_, index) => index);
+  }
+  if (cpus.length === 0) throw new ConfigError('cpus is empty: a machine needs a boot CPU, for example cpus: [0]');
+  return [...cpus];
+}
+
+function oneOf<T extends string>(what: string, value: T, allowed: readonly T[]): T {
+  if (!allowed.includes(value)) throw new ConfigError(`${what} '${value}' is not known; choose ${allowed.join(', ')}`);
+  return value;
+}
+
+function checkThreads(options: MachineOptions, cpus: number, limits: HostLimits): number {
+  if (options.threads === undefined) return Math.min(limits.cores, Math.max(cpus, 2));
+  if (!Number.isInteger(options.threads) || options.threads < 1 || options.threads > 256) {
+    throw new ConfigError(`threads ${options.threads} is out of range: give 1 to 256`);
+  }
+  return options.threads;
+}
+
+/** @throws ConfigError for anything that cannot work, before anything is created. */
+export function checkOptions(options: MachineOptions, limits: HostLimits): MachineConfig {
+  const cpus = checkCpus(options, limits);
+  const hotpluggable = [...new Set(options.hotpluggable ?? [])];
+  const seen = new Set<number>();
+  for (const apicId of [...cpus, ...hotpluggable]) {
+    checkApicId(apicId, limits);
+    if (seen.has(apicId)) throw new ConfigError(`APIC ID ${hex(apicId)} is given twice; each vCPU needs its own`);
+    seen.add(apicId);
+  }
+  if (seen.size > limits.maxVcpus) {
+    throw new ConfigError(`${seen.size} vCPUs are too many: this host's KVM runs up to ${limits.maxVcpus} in one VM`);
+  }
+  const timeoutMs = options.timeoutMs ?? Number.POSITIVE_INFINITY;
+  if (!(timeoutMs > 0)) throw new ConfigError(`timeout ${timeoutMs} ms is out of range: give more than 0`);
+  return {
+    memoryBytes: checkMemory(options.memory ?? '64M'),
+    cpus,
+    hotpluggable,
+    apic: oneOf('apic', options.apic ?? 'user', ['user', 'kernel']),
+    use32bitIds: options.x2apicApi?.use32bitIds ?? false,
+    disableBroadcastQuirk: options.x2apicApi?.disableBroadcastQuirk ?? false,
+    behaviour: oneOf('behaviour', options.behaviour ?? 'kvm', BEHAVIOURS),
+    failMapAllocation: options.failMapAllocation ?? false,
+    vectorHashing: options.vectorHashing ?? true,
+    threads: checkThreads(options, cpus.length, limits),
+    cpu: options.cpu ?? 'host',
+    timeoutMs,
+    trace: options.trace ?? false,
+  };
+}

@@ -1,0 +1,225 @@
+/**
+ * The run loop of one worker: its home vCPUs in turn, each until it halts, or until its time slice ends when others are
+ * ready too. A halted vCPU costs nothing; a worker with nothing ready sleeps on its attention word until its next timer.
+ *
+ * The order of the loads and stores around KVM_RUN is what keeps a wake-up from being lost: see shared.ts.
+ */
+import { KvmError, native } from '../kvm/index.ts';
+import type { Cpu } from './cpu.ts';
+import { type EndMachine, FAILURE_STATUS, handleExit } from './exits.ts';
+import { describeFailure } from './failure.ts';
+import type { DevicePort } from './mailbox.ts';
+import { Attention, GUEST_IDLE, GUEST_NONE, guestCode, type SharedState, WorkerWord } from './shared.ts';
+import { TimerTable } from './timer-table.ts';
+
+/** How long a vCPU runs while others are ready. */
+const SLICE_NANOS = 1_000_000;
+const EINTR = 4;
+const EAGAIN = 11;
+
+/** What the scheduler asks of the rest of its worker. */
+export interface SchedulerHooks {
+  readonly devices: DevicePort;
+  readonly end: EndMachine;
+  /** The control port may have messages. */
+  control(): void;
+  /** Worker 0: answer the other workers' device requests. */
+  serveMailboxes(): void;
+  /** Worker 0: the devices' next deadline, and their clock. Nanoseconds. */
+  deviceDeadlineNanos(): number;
+  advanceDevices(nowNanos: number): void;
+  /** Nothing to run: hand over what was held back (console, trace). */
+  idle(): void;
+  firstRun(cpu: Cpu): void;
+}
+
+export class Scheduler {
+  readonly #shared: SharedState;
+  readonly #words: Int32Array;
+  readonly #worker: number;
+  readonly #hooks: SchedulerHooks;
+  readonly #attention: number;
+  readonly #guest: number;
+  readonly #row: number;
+  readonly #cpus: (Cpu | undefined)[] = [];
+  readonly #timers: TimerTable;
+  #armed = Number.POSITIVE_INFINITY;
+  #last = 0;
+  #started = false;
+  #stopping = false;
+
+  constructor(shared: SharedState, worker: number, hooks: SchedulerHooks) {
+    this.#shared = shared;
+    this.#words = shared.words;
+    this.#worker = worker;
+    this.#hooks = hooks;
+    this.#attention = shared.worker(worker, WorkerWord.attention);
+    this.#guest = shared.worker(worker, WorkerWord.guest);
+    this.#row = shared.readyRow(worker);
+    this.#timers = new TimerTable(shared.maxVcpus);
+  }
+
+  addCpu(cpu: Cpu): void {
+    this.#cpus[cpu.vcpuIndex] = cpu;
+    this.#setReady(cpu.vcpuIndex);
+  }
+
+  cpu(vcpuIndex: number): Cpu | undefined {
+    return this.#cpus[vcpuIndex];
+  }
+
+  /** Until then vCPUs may be added, but none runs. */
+  start(): void {
+    this.#started = true;
+  }
+
+  /** Until somebody sets Attention.stop. */
+  loop(): void {
+    while (!this.#stopping) {
+      this.#attend();
+      this.#expireTimers(native.nowNanos());
+      const cpu = this.#started && !this.#stopping ? this.#nextReady() : undefined;
+      if (cpu) this.#runSlice(cpu);
+      else if (!this.#stopping) this.#sleep();
+    }
+    native.armTimer(Number.POSITIVE_INFINITY);
+  }
+
+  #runSlice(cpu: Cpu): void {
+    const { interrupts, run } = cpu;
+    const words = this.#words;
+    const request = this.#shared.request(cpu.vcpuIndex);
+    if (!cpu.hasRun) this.#hooks.firstRun(cpu);
+    let sliceEnd = this.#othersReady(cpu.vcpuIndex) ? native.nowNanos() + SLICE_NANOS : Number.POSITIVE_INFINITY;
+    while (!this.#stopping) {
+      Atomics.store(words, request, 0);
+      if (!interrupts.prepare()) {
+        this.#setTimer(cpu);
+        this.#clearReady(cpu.vcpuIndex);
+        if (Atomics.load(words, request) !== 0) this.#setReady(cpu.vcpuIndex);
+        return;
+      }
+      this.#arm(cpu, sliceEnd);
+      Atomics.store(words, this.#guest, guestCode(cpu.vcpuIndex, sliceEnd !== Number.POSITIVE_INFINITY));
+      if (Atomics.load(words, this.#attention) !== 0) {
+        Atomics.store(words, this.#guest, GUEST_NONE);
+        if (this.#attend() && sliceEnd === Number.POSITIVE_INFINITY && this.#othersReady(cpu.vcpuIndex)) {
+          sliceEnd = native.nowNanos() + SLICE_NANOS;
+        }
+        continue;
+      }
+      if (Atomics.load(words, request) !== 0) {
+        Atomics.store(words, this.#guest, GUEST_NONE);
+        continue;
+      }
+      const result = run.run();
+      Atomics.store(words, this.#guest, GUEST_NONE);
+      interrupts.afterRun();
+      if (result === 0) {
+        handleExit(cpu, this.#hooks.devices, this.#hooks.end);
+        this.#setTimer(cpu);
+      } else if (result === -EINTR) {
+        const now = native.nowNanos();
+        this.#expireTimers(now);
+        if (now >= sliceEnd) {
+          if (this.#othersReady(cpu.vcpuIndex)) return;
+          sliceEnd = Number.POSITIVE_INFINITY;
+        }
+      } else if (result !== -EAGAIN) {
+        const error = new KvmError('KVM_RUN', -result);
+        this.#hooks.end('internal-error', FAILURE_STATUS, describeFailure(cpu, error.message));
+        return;
+      }
+    }
+  }
+
+  /** @returns whether another vCPU may have become ready. */
+  #attend(): boolean {
+    const bits = Atomics.exchange(this.#words, this.#attention, 0);
+    if (bits & Attention.stop) this.#stopping = true;
+    if (bits & Attention.pause) this.#pause();
+    if (bits & Attention.control) this.#hooks.control();
+    if (bits & Attention.mailbox) this.#hooks.serveMailboxes();
+    return (bits & Attention.reschedule) !== 0;
+  }
+
+  /** Main wants the vCPU's descriptor for itself: stay out of KVM_RUN until it is done. */
+  #pause(): void {
+    const pause = this.#shared.worker(this.#worker, WorkerWord.pause);
+    while (Atomics.load(this.#words, pause) !== 0) Atomics.wait(this.#words, pause, 1, 1000);
+  }
+
+  #sleep(): void {
+    const words = this.#words;
+    this.#hooks.idle();
+    Atomics.store(words, this.#guest, GUEST_IDLE);
+    const deadline = Math.min(this.#timers.next, this.#hooks.deviceDeadlineNanos());
+    const waitMs = (deadline - native.nowNanos()) / 1e6;
+    if (waitMs > 0) Atomics.wait(words, this.#attention, 0, waitMs);
+    Atomics.store(words, this.#guest, GUEST_NONE);
+  }
+
+  /** Sees to it that KVM_RUN ends in time for the next timer, device, slice end or second look. */
+  #arm(cpu: Cpu, sliceEnd: number): void {
+    let deadline = Math.min(this.#timers.next, this.#hooks.deviceDeadlineNanos(), sliceEnd);
+    const { recheckNanos } = cpu.interrupts;
+    if (recheckNanos !== Number.POSITIVE_INFINITY) deadline = Math.min(deadline, native.nowNanos() + recheckNanos);
+    if (deadline >= this.#armed) return; // an earlier one is set and will make us look again
+    this.#armed = deadline;
+    native.armTimer(deadline);
+  }
+
+  #setTimer(cpu: Cpu): void {
+    this.#timers.set(cpu.vcpuIndex, cpu.interrupts.timerDeadlineNanos());
+  }
+
+  #expireTimers(now: number): void {
+    if (now >= this.#armed) this.#armed = Number.POSITIVE_INFINITY;
+    if (now >= this.#hooks.deviceDeadlineNanos()) this.#hooks.advanceDevices(now);
+    while (now >= this.#timers.next) {
+      const cpu = this.#cpus[this.#timers.takeDue()];
+      if (!cpu) continue;
+      cpu.interrupts.expireTimer(now);
+      this.#setTimer(cpu);
+      this.#setReady(cpu.vcpuIndex);
+    }
+  }
+
+  #setReady(vcpuIndex: number): void {
+    Atomics.or(this.#words, this.#row + (vcpuIndex >>> 5), 1 << (vcpuIndex & 31));
+  }
+
+  #clearReady(vcpuIndex: number): void {
+    Atomics.and(this.#words, this.#row + (vcpuIndex >>> 5), ~(1 << (vcpuIndex & 31)));
+  }
+
+  /** The next ready vCPU after the last one, round robin. */
+  #nextReady(): Cpu | undefined {
+    const { rowWords } = this.#shared;
+    const first = (this.#last + 1) >>> 5;
+    const mask = -1 << ((this.#last + 1) & 31);
+    for (let step = 0; step <= rowWords; step++) {
+      const word = (first + step) % rowWords;
+      const bits = Atomics.load(this.#words, this.#row + word) & (step === 0 ? mask : -1);
+      if (bits === 0) continue;
+      const vcpuIndex = word * 32 + 31 - Math.clz32(bits & -bits);
+      const cpu = this.#cpus[vcpuIndex];
+      if (!cpu) {
+        this.#clearReady(vcpuIndex);
+        continue;
+      }
+      this.#last = vcpuIndex;
+      return cpu;
+    }
+    return undefined;
+  }
+
+  #othersReady(vcpuIndex: number): boolean {
+    const own = vcpuIndex >>> 5;
+    for (let word = 0; word < this.#shared.rowWords; word++) {
+      const bits = Atomics.load(this.#words, this.#row + word);
+      if (bits !== 0 && (word !== own || bits !== 1 << (vcpuIndex & 31))) return true;
+    }
+    return false;
+  }
+}

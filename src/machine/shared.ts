@@ -1,0 +1,125 @@
+/**
+ * The machine's own shared memory: what a sender on one thread must know of a vCPU on another (the local APICs and their
+ * map have a memory of their own, src/apic/layout.ts). Every view of it is made here.
+ *
+ *   word 0                                    WORKER_WORDS * maxWorkers              + VCPU_WORDS * maxVcpus
+ *   +--------------------------------------+--------------------------------------+--------------------------------+
+ *   | one 64-byte line per worker          | 4 words per vCPU                     | ready bits: one row per worker |
+ *   +--------------------------------------+--------------------------------------+--------------------------------+
+ *
+ *   word of a worker   written by                         read by
+ *   attention          anyone: or; owner: exchange 0      owner before each KVM_RUN; it sleeps on this word
+ *   guest              owner: store                       senders: is a kick needed?
+ *   threadId           owner, once                        senders (tgkill)
+ *   boxState..valueHigh  a device request of this worker to worker 0 (mailbox.ts): owner fills, worker 0 answers
+ *   pause              main: store; owner sleeps on it    owner
+ *
+ *   word of a vCPU     written by                         read by
+ *   home               main, before the vCPU exists       senders
+ *   request            senders: store 1; owner: store 0   owner, after it published `guest`
+ *   runState           owner                              main (snapshots)
+ *
+ *   ready bit v of row w: vCPU v, home on w, may have something to do. Senders set it (or), the owner clears it and then
+ *   looks at `request` once more.
+ *
+ * No wake-up is lost, since both sides publish before they look. Owner: clear `request`, evaluate the APIC, store `guest`,
+ * then load `request` and `attention`. Sender: set the APIC's bits, store `request`, set the ready bit, then load `guest`.
+ * Atomics are sequentially consistent, so at least one of the two sees the other.
+ */
+
+export const MAX_WORKERS = 1024;
+const WORKER_WORDS = 16;
+const VCPU_WORDS = 4;
+
+/** Offsets of the words of a worker's line. */
+export const WorkerWord = {
+  attention: 0,
+  guest: 1,
+  threadId: 2,
+  boxState: 3,
+  operation: 4,
+  addressLow: 5,
+  addressHigh: 6,
+  size: 7,
+  valueLow: 8,
+  valueHigh: 9,
+  pause: 10,
+} as const;
+
+const VcpuWord = { home: 0, request: 1, runState: 2 } as const;
+
+/** Bits of the attention word: why a worker should look up from its vCPU. */
+export const Attention = {
+  /** A vCPU that was not ready became ready. */
+  reschedule: 1,
+  /** The control port has a message. */
+  control: 2,
+  /** Worker 0 only: a mailbox holds a request. */
+  mailbox: 4,
+  /** Leave the run loop for good. */
+  stop: 8,
+  /** Stay out of KVM_RUN while `pause` is set. */
+  pause: 16,
+} as const;
+
+/** Values of the guest word below the vCPU codes, see `guestCode`. */
+export const GUEST_NONE = 0;
+export const GUEST_IDLE = -1;
+
+/** What a vCPU is doing, as its home worker last published it. */
+export const RunState = { absent: 0, waitForSipi: 1, running: 2, halted: 3, parked: 4 } as const;
+export type RunState = (typeof RunState)[keyof typeof RunState];
+
+/** @returns the guest word of a worker that runs `vcpuIndex`; `sliced` tells that a timer will end the run anyway. */
+export function guestCode(vcpuIndex: number, sliced: boolean): number {
+  return ((vcpuIndex + 1) << 1) | (sliced ? 1 : 0);
+}
+
+export class SharedState {
+  readonly buffer: SharedArrayBuffer;
+  readonly words: Int32Array<SharedArrayBuffer>;
+  readonly maxVcpus: number;
+  readonly #vcpus = MAX_WORKERS * WORKER_WORDS;
+  readonly #ready: number;
+  readonly rowWords: number;
+
+  /** @param maxVcpus capacity; @param buffer another thread's memory, or none to allocate it */
+  constructor(maxVcpus: number, buffer?: SharedArrayBuffer) {
+    this.maxVcpus = maxVcpus;
+    this.rowWords = Math.ceil(maxVcpus / 32);
+    this.#ready = this.#vcpus + maxVcpus * VCPU_WORDS;
+    this.buffer = buffer ?? new SharedArrayBuffer(4 * (this.#ready + MAX_WORKERS * this.rowWords));
+    this.words = new Int32Array(this.buffer);
+  }
+
+  /** @returns index in `words` of a worker's word. */
+  worker(worker: number, word: number): number {
+    return worker * WORKER_WORDS + word;
+  }
+
+  home(vcpuIndex: number): number {
+    return this.words[this.#vcpus + vcpuIndex * VCPU_WORDS + VcpuWord.home];
+  }
+
+  setHome(vcpuIndex: number, worker: number): void {
+    Atomics.store(this.words, this.#vcpus + vcpuIndex * VCPU_WORDS + VcpuWord.home, worker);
+  }
+
+  /** @returns index in `words` of the vCPU's request word. */
+  request(vcpuIndex: number): number {
+    return this.#vcpus + vcpuIndex * VCPU_WORDS + VcpuWord.request;
+  }
+
+  runState(vcpuIndex: number): RunState {
+    return Atomics.load(this.words, this.#vcpus + vcpuIndex * VCPU_WORDS + VcpuWord.runState) as RunState;
+  }
+
+  setRunState(vcpuIndex: number, state: RunState): void {
+    Atomics.store(this.words, this.#vcpus + vcpuIndex * VCPU_WORDS + VcpuWord.runState, state);
+  }
+
+  /** @returns index in `words` of the first ready word of a worker's row. */
+  readyRow(worker: number): number {
+    return this.#ready + worker * this.rowWords;
+  }
+}

@@ -1,0 +1,163 @@
+/**
+ * A vCPU on our local APIC. KVM knows nothing of APICs here: INIT and SIPI are register writes, HLT is a state of ours,
+ * one interrupt at a time goes in by KVM_INTERRUPT when the guest can take it, NMIs by KVM_NMI.
+ *
+ * Runs on the vCPU's home worker only. IRR moves to ISR at the moment of injection, as on hardware.
+ */
+import { ApicEvent, type LocalApic } from '../apic/index.ts';
+import type { KvmRun, Vcpu } from '../kvm/index.ts';
+import type { CpuInterrupts } from './cpu.ts';
+import { applyReset, applySipi, completeExit, type ResetState } from './cpu-state.ts';
+import { RunState, type SharedState } from './shared.ts';
+
+/** Not every host reports KVM_EXIT_SET_TPR (DESIGN.md): how long an interrupt may wait unseen for TPR to fall. */
+const TPR_RECHECK_NANOS = 250_000;
+const APIC_PAGE = 0x1000;
+const IA32_APIC_BASE = 0x1b;
+
+export class UserInterrupts implements CpuInterrupts {
+  recheckNanos = Number.POSITIVE_INFINITY;
+  readonly #vcpu: Vcpu;
+  readonly #run: KvmRun;
+  readonly #apic: LocalApic;
+  readonly #shared: SharedState;
+  readonly #reset: ResetState;
+  readonly #bootstrap: boolean;
+  #state: RunState;
+  #canInject = false;
+
+  constructor(vcpu: Vcpu, run: KvmRun, apic: LocalApic, shared: SharedState, reset: ResetState, bootstrap: boolean) {
+    this.#vcpu = vcpu;
+    this.#run = run;
+    this.#apic = apic;
+    this.#shared = shared;
+    this.#reset = reset;
+    this.#bootstrap = bootstrap;
+    this.#state = RunState.waitForSipi;
+    this.#publish(bootstrap ? RunState.running : RunState.waitForSipi);
+    this.#mirrorApicBase();
+  }
+
+  get state(): RunState {
+    return this.#state;
+  }
+
+  get msrLow(): number {
+    return this.#apic.msrLow;
+  }
+
+  get msrHigh(): number {
+    return this.#apic.msrHigh;
+  }
+
+  prepare(): boolean {
+    if (this.#state === RunState.parked) return false;
+    const apic = this.#apic;
+    if (apic.hasEvents()) this.#takeEvents();
+    if (this.#state === RunState.waitForSipi) return false;
+    for (let nmis = apic.takeNmis(); nmis > 0; nmis--) {
+      this.#vcpu.nmi();
+      this.#publish(RunState.running);
+    }
+    const run = this.#run;
+    let vector = apic.pendingVector();
+    if (this.#state === RunState.halted) {
+      if (vector < 0 || !run.ifFlag) return false;
+      this.#publish(RunState.running);
+    }
+    if (vector >= 0 && this.#canInject) {
+      this.#vcpu.interrupt(apic.acknowledge());
+      this.#canInject = false; // until KVM_RUN says that it can take the next: one vector at a time
+      vector = apic.pendingVector();
+    }
+    run.requestInterruptWindow = vector >= 0;
+    run.cr8 = apic.cr8;
+    this.recheckNanos = vector < 0 && apic.isBlockedByTpr() ? TPR_RECHECK_NANOS : Number.POSITIVE_INFINITY;
+    return true;
+  }
+
+  afterRun(): void {
+    this.#canInject = this.#run.readyForInterruptInjection;
+    if (this.#run.cr8 !== this.#apic.cr8) this.#apic.setCr8(this.#run.cr8);
+  }
+
+  halt(): void {
+    this.#publish(RunState.halted);
+  }
+
+  readMsr(msr: number): boolean {
+    return this.#apic.readMsr(msr);
+  }
+
+  writeMsr(msr: number, low: number, high: number): boolean {
+    if (!this.#apic.writeMsr(msr, low, high)) return false;
+    if (msr === IA32_APIC_BASE) this.#mirrorApicBase();
+    return true;
+  }
+
+  ownsMmio(address: number): boolean {
+    const offset = address - this.#apic.pageAddress;
+    return offset >= 0 && offset < APIC_PAGE;
+  }
+
+  readMmio(offset: number, size: number): number {
+    return this.#apic.readMmio(offset, size);
+  }
+
+  get mmioHigh(): number {
+    return this.#apic.mmioHigh;
+  }
+
+  writeMmio(offset: number, size: number, value: number): void {
+    this.#apic.writeMmio(offset, size, value);
+  }
+
+  timerDeadlineNanos(): number {
+    return this.#apic.timerDeadlineNanos();
+  }
+
+  expireTimer(nowNanos: number): void {
+    this.#apic.expireTimer(nowNanos);
+  }
+
+  park(): void {
+    completeExit(this.#run);
+    this.#apic.reset(false);
+    this.#apic.setApicBaseFromHost(0, 0);
+    this.#publish(RunState.parked);
+  }
+
+  unpark(): void {
+    this.#apic.reset(false);
+    this.#canInject = false;
+    applyReset(this.#vcpu, this.#reset, this.#apic.apicBase());
+    this.#publish(RunState.waitForSipi);
+  }
+
+  #takeEvents(): void {
+    const events = this.#apic.takeEvents(this.#state === RunState.waitForSipi);
+    if (events & ApicEvent.init) {
+      completeExit(this.#run);
+      this.#canInject = false;
+      this.#apic.reset(true);
+      applyReset(this.#vcpu, this.#reset, this.#apic.apicBase());
+      this.#publish(this.#bootstrap ? RunState.running : RunState.waitForSipi);
+    }
+    if (events & ApicEvent.sipi && this.#state === RunState.waitForSipi) {
+      applySipi(this.#vcpu, this.#apic.sipiVector);
+      this.#publish(RunState.running);
+    }
+  }
+
+  /** KVM derives CPUID's APIC bit from sregs.apic_base, so it must follow ours. */
+  #mirrorApicBase(): void {
+    const sregs = this.#vcpu.getSregs();
+    const apicBase = this.#apic.apicBase();
+    if (sregs.apicBase !== apicBase) this.#vcpu.setSregs({ ...sregs, apicBase });
+  }
+
+  #publish(state: RunState): void {
+    this.#state = state;
+    this.#shared.setRunState(this.#apic.vcpuIndex, state);
+  }
+}

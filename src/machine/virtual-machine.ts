@@ -1,0 +1,102 @@
+/**
+ * The VM as KVM has it: its descriptors, what is switched on for whose local APICs, memory, and the making of vCPUs.
+ * Main thread only; workers get descriptors by number.
+ */
+
+import { IOAPIC_PINS } from '../devices/ioapic.ts';
+import { Cap, type CpuidEntry, MsrExitReason, System, type Vcpu, type Vm, X2apicFlag } from '../kvm/index.ts';
+import { type CpuModel, cpuidFor, cpuModel } from './cpuid.ts';
+import type { GuestMemory } from './memory.ts';
+import type { HostLimits, MachineConfig } from './options.ts';
+
+/** Three pages below 4 GiB that VMX needs for itself (KVM_SET_TSS_ADDR), and one for its identity map. */
+const TSS_ADDRESS = 0xfffb_d000;
+const IDENTITY_MAP_ADDRESS = 0xfffb_c000;
+const IA32_APIC_BASE = 0x1b;
+const IA32_TSC_DEADLINE = 0x6e0;
+/** Bits an APIC ID takes in CPUID even if the highest ID is lower, so that IDs hot-added later still fit. */
+const MIN_TOPOLOGY_ID = 0xff;
+
+export class VirtualMachine {
+  readonly limits: Omit<HostLimits, 'cores'>;
+  readonly runSize: number;
+  readonly #system: System;
+  readonly #supported: CpuidEntry[];
+  readonly #vcpus: Vcpu[] = [];
+  #vm: Vm | undefined;
+  #model: CpuModel | undefined;
+  #topologyId = MIN_TOPOLOGY_ID;
+
+  /** @throws KvmError when /dev/kvm cannot be opened */
+  static open(): VirtualMachine {
+    return new VirtualMachine(System.open());
+  }
+
+  private constructor(system: System) {
+    this.#system = system;
+    this.limits = {
+      maxVcpus: system.checkExtension(Cap.MAX_VCPUS),
+      maxVcpuId: system.checkExtension(Cap.MAX_VCPU_ID),
+    };
+    this.runSize = system.getVcpuMmapSize();
+    this.#supported = system.getSupportedCpuid();
+  }
+
+  create(config: MachineConfig): void {
+    this.#model = cpuModel(this.#supported, config.cpu, config.apic === 'user');
+    this.#topologyId = Math.max(MIN_TOPOLOGY_ID, ...config.cpus, ...config.hotpluggable);
+    const vm = this.#system.createVm();
+    this.#vm = vm;
+    vm.setTssAddr(TSS_ADDRESS);
+    vm.setIdentityMapAddr(IDENTITY_MAP_ADDRESS);
+    if (config.apic === 'kernel') {
+      vm.setBootCpuId(config.cpus[0]);
+      vm.enableCap(Cap.SPLIT_IRQCHIP, IOAPIC_PINS);
+      const flags =
+        (config.use32bitIds ? X2apicFlag.API_USE_32BIT_IDS : 0) |
+        (config.disableBroadcastQuirk ? X2apicFlag.API_DISABLE_BROADCAST_QUIRK : 0);
+      if (flags !== 0) vm.enableCap(Cap.X2APIC_API, flags);
+    } else {
+      trapApicMsrs(vm);
+    }
+  }
+
+  /** Frequency of the guests' TSC. */
+  tscKhz(): number {
+    return this.#created().getTscKhz();
+  }
+
+  get fd(): number {
+    return this.#created().fd;
+  }
+
+  setMemory(memory: GuestMemory): void {
+    this.#created().setUserMemoryRegion(0, 0, memory.bytes.length, memory.hostAddress);
+  }
+
+  /** @throws KvmError when KVM refuses (descriptors, memory, limits) */
+  createVcpu(apicId: number): Vcpu {
+    const vcpu = this.#created().createVcpu(apicId);
+    this.#vcpus.push(vcpu);
+    if (this.#model) vcpu.setCpuid2(cpuidFor(this.#model, apicId, Math.max(this.#topologyId, apicId)));
+    return vcpu;
+  }
+
+  /** Closes every descriptor; the VM goes with the last one. Workers have ended before. */
+  close(): void {
+    for (const vcpu of this.#vcpus) vcpu.close();
+    this.#vm?.close();
+    this.#system.close();
+  }
+
+  #created(): Vm {
+    if (!this.#vm) throw new Error('the VM has not been created');
+    return this.#vm;
+  }
+}
+
+/** The MSRs of an APIC that KVM does not have become exits: 0x800-0x8ff are invalid to it, the other two need a filter. */
+function trapApicMsrs(vm: Vm): void {
+  vm.enableCap(Cap.X86_USER_SPACE_MSR, MsrExitReason.INVAL | MsrExitReason.FILTER);
+  vm.setMsrFilter([IA32_APIC_BASE, IA32_TSC_DEADLINE].map((base) => ({ base, count: 1 })));
+}

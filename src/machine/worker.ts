@@ -1,0 +1,204 @@
+/**
+ * A worker thread: builds its half of the machine from what main sends, runs its vCPUs until the end, and cleans up after
+ * itself. Worker 0 owns the devices as well.
+ *
+ * The thread blocks in the scheduler's loop and never returns to its event loop before the end; messages from main are
+ * taken between two runs (`receiveMessageOnPort`).
+ */
+import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { ApicSystem } from '../apic/index.ts';
+import type { BootState } from '../boot/index.ts';
+import { type KvmRun, native, Vcpu, Vm } from '../kvm/index.ts';
+import { Cpu } from './cpu.ts';
+import { applyBootState, captureResetState, type ResetState } from './cpu-state.ts';
+import { kernelRouter, userRouter } from './interrupt-router.ts';
+import { KernelInterrupts } from './kernel-interrupts.ts';
+import { type DevicePort, RemoteDevices, serveMailboxes } from './mailbox.ts';
+import type { CpuHandle, EndReason, FromWorker, MachineHandles, ToWorker, WorkerStart } from './messages.ts';
+import { Platform } from './platform.ts';
+import { Scheduler } from './scheduler.ts';
+import { Attention, MAX_WORKERS, SharedState, WorkerWord } from './shared.ts';
+import { wakeVcpu } from './signals.ts';
+import { TraceRecorder } from './trace.ts';
+import { traceRoutes } from './trace-routes.ts';
+import { UserInterrupts } from './user-interrupts.ts';
+
+const IA32_TSC = 0x10;
+
+class MachineWorker {
+  readonly #worker: number;
+  readonly #port: MessagePort;
+  readonly #handles: MachineHandles;
+  readonly #shared: SharedState;
+  readonly #system: ApicSystem | null;
+  readonly #trace: TraceRecorder | null;
+  readonly #platform: Platform | null;
+  readonly #devices: DevicePort;
+  readonly #scheduler: Scheduler;
+  readonly #runs: KvmRun[] = [];
+  #reset: ResetState | undefined;
+
+  constructor(start: WorkerStart, handles: MachineHandles) {
+    this.#worker = start.worker;
+    this.#port = start.port;
+    this.#handles = handles;
+    this.#shared = new SharedState(handles.maxVcpus, handles.shared);
+    this.#trace = handles.config.trace ? new TraceRecorder((batch, used) => this.#sendTrace(batch, used)) : null;
+    this.#system = handles.apicMemory ? ApicSystem.attach(handles.apicMemory, this.#apicHost()) : null;
+    this.#platform = start.worker === 0 ? this.#makePlatform() : null;
+    this.#devices = this.#platform ?? new RemoteDevices(this.#shared, start.worker);
+    this.#scheduler = this.#makeScheduler();
+    const { words } = this.#shared;
+    Atomics.store(words, this.#shared.worker(start.worker, WorkerWord.threadId), native.threadId());
+  }
+
+  run(): void {
+    try {
+      this.#scheduler.loop();
+    } finally {
+      this.#flush();
+      for (const run of this.#runs) run.unmap();
+      this.#port.close();
+    }
+  }
+
+  #send(message: FromWorker): void {
+    this.#port.postMessage(message);
+  }
+
+  #apicHost(): ConstructorParameters<typeof ApicSystem>[1] {
+    return {
+      nowNanos: native.nowNanos,
+      guestTsc: (vcpuIndex) => readTsc(this.#scheduler.cpu(vcpuIndex)?.vcpu),
+      wake: (vcpuIndex) => wakeVcpu(this.#shared, vcpuIndex, this.#worker),
+      eoi: (_vcpuIndex, vector) => this.#devices.endOfInterrupt(vector),
+      trace: this.#trace ? traceRoutes(this.#trace) : null,
+    };
+  }
+
+  #makePlatform(): Platform {
+    const router = this.#system
+      ? userRouter(this.#system)
+      : kernelRouter(Vm.fromFd(this.#handles.vmFd, this.#handles.runSize));
+    const platform = new Platform(this.#handles.config, {
+      router,
+      nowNanos: native.nowNanos,
+      end: this.#end,
+      serialOutput: (bytes) => this.#send({ type: 'serial', bytes }),
+      ejected: (slot) => this.#send({ type: 'ejected', slot }),
+      ost: (slot, event, status) => this.#send({ type: 'ost', slot, event, status }),
+    });
+    return platform;
+  }
+
+  #makeScheduler(): Scheduler {
+    const platform = this.#platform;
+    return new Scheduler(this.#shared, this.#worker, {
+      devices: this.#devices,
+      end: this.#end,
+      control: () => this.#control(),
+      serveMailboxes: () => platform && serveMailboxes(this.#shared, MAX_WORKERS, platform),
+      deviceDeadlineNanos: platform ? () => platform.deadlineNanos() : () => Number.POSITIVE_INFINITY,
+      advanceDevices: (nowNanos) => platform?.advance(nowNanos),
+      idle: () => this.#flush(),
+      firstRun: (cpu) => {
+        cpu.hasRun = true;
+        this.#send({ type: 'first-run', apicId: cpu.apicId, nanos: native.nowNanos() });
+      },
+    });
+  }
+
+  readonly #end = (reason: EndReason, status: number, detail?: string): void => {
+    this.#flush();
+    this.#send({ type: 'end', reason, status, ...(detail === undefined ? {} : { detail }) });
+    Atomics.or(this.#shared.words, this.#shared.worker(this.#worker, WorkerWord.attention), Attention.stop);
+  };
+
+  #flush(): void {
+    this.#platform?.console.flush();
+    this.#trace?.flush();
+  }
+
+  #sendTrace(batch: Int32Array<ArrayBuffer>, used: number): void {
+    this.#port.postMessage({ type: 'trace', batch, used } satisfies FromWorker, [batch.buffer]);
+  }
+
+  #control(): void {
+    for (let item = receiveMessageOnPort(this.#port); item; item = receiveMessageOnPort(this.#port)) {
+      const message = item.message as ToWorker;
+      let error: string | undefined;
+      try {
+        this.#handle(message);
+      } catch (caught) {
+        if (!('reply' in message)) throw caught;
+        error = caught instanceof Error ? caught.message : String(caught);
+      }
+      if ('reply' in message)
+        this.#send({ type: 'reply', reply: message.reply, ...(error === undefined ? {} : { error }) });
+    }
+  }
+
+  #handle(message: ToWorker): void {
+    switch (message.type) {
+      case 'cpus':
+        for (const handle of message.cpus) this.#addCpu(handle);
+        break;
+      case 'slots':
+        for (const { apicId, enabled } of message.slots) this.#platform?.hotplug.addSlot(apicId, enabled);
+        break;
+      case 'start':
+        this.#start(message.boot);
+        break;
+      case 'plug':
+        this.#platform?.hotplug.plug(message.slot);
+        break;
+      case 'unplug':
+        this.#platform?.hotplug.requestUnplug(message.slot);
+        break;
+      case 'park':
+        this.#scheduler.cpu(message.vcpuIndex)?.interrupts.park();
+        break;
+      case 'unpark':
+        this.#scheduler.cpu(message.vcpuIndex)?.interrupts.unpark();
+        wakeVcpu(this.#shared, message.vcpuIndex, this.#worker);
+        break;
+      case 'serial-input':
+        this.#platform?.serialInput(message.bytes);
+        break;
+    }
+  }
+
+  #addCpu(handle: CpuHandle): void {
+    const { vcpuIndex, apicId, fd, bootstrap } = handle;
+    const vcpu = Vcpu.fromFd(fd, this.#handles.runSize);
+    const run = vcpu.mapRun();
+    this.#runs.push(run);
+    this.#reset ??= captureResetState(vcpu);
+    const interrupts = this.#system
+      ? new UserInterrupts(vcpu, run, this.#system.apic(vcpuIndex), this.#shared, this.#reset, bootstrap)
+      : new KernelInterrupts(vcpu, run, vcpuIndex, this.#shared, this.#reset);
+    this.#scheduler.addCpu(new Cpu(vcpuIndex, apicId, vcpu, run, interrupts));
+  }
+
+  /** The guest may run from now on. @param boot the boot CPU's entry state, for the worker that is its home */
+  #start(boot: BootState | null): void {
+    const bootCpu = this.#scheduler.cpu(0);
+    if (boot && bootCpu) applyBootState(bootCpu.vcpu, boot);
+    this.#scheduler.start();
+  }
+}
+
+/** What RDTSC would give the guest now. One ioctl, only when a deadline timer is set or read. */
+function readTsc(vcpu: Vcpu | undefined): bigint {
+  return vcpu?.getMsrs([IA32_TSC])[0]?.value ?? 0n;
+}
+
+/** The first message brings the machine; until then there is nothing to run. */
+function main(start: WorkerStart): void {
+  start.port.once('message', (message: ToWorker) => {
+    if (message.type === 'machine') new MachineWorker(start, message.handles).run();
+    else start.port.close();
+  });
+}
+
+main(workerData as WorkerStart);
