@@ -76,10 +76,10 @@ export class GuestMemory {
   }
 
   /**
-   * Finds `size` bytes that nobody has, at a multiple of `align` (a power of two), and zeroes them.
+   * Finds `size` bytes that nobody has, at a multiple of `align` (a power of two), and takes them as they are.
    * @returns the address
    */
-  allocate(size: number, align: number, zone: Zone, what: string): number {
+  reserve(size: number, align: number, zone: Zone, what: string): number {
     const base = this.find(size, align, zone);
     if (base === undefined) {
       throw new ImageError(
@@ -88,13 +88,19 @@ export class GuestMemory {
       );
     }
     this.claims.push({ base, size, what });
+    return base;
+  }
+
+  /** `reserve`, zeroed. */
+  allocate(size: number, align: number, zone: Zone, what: string): number {
+    const base = this.reserve(size, align, zone, what);
     this.ram.fill(0, base, base + size);
     return base;
   }
 
-  /** `allocate` for `bytes` themselves. */
+  /** `reserve` for `bytes` themselves. */
   store(bytes: Uint8Array, align: number, zone: Zone, what: string): number {
-    const base = this.allocate(bytes.length, align, zone, what);
+    const base = this.reserve(bytes.length, align, zone, what);
     this.ram.set(bytes, base);
     return base;
   }

@@ -151,15 +151,13 @@ function readHeader(image: ImageReader): SetupHeader {
 /** @returns the load address: the preferred one where that fits, else (if the kernel can be moved) the lowest that does */
 function placeKernel({ image, memory }: LoadContext, header: SetupHeader): number {
   const bytes = image.slice(header.kernelOffset, image.length - header.kernelOffset, 'the kernel');
-  // From the load address on the kernel unpacks itself into init_size bytes.
+  // From the load address on the kernel unpacks itself into init_size bytes, which it clears itself where it must.
   const size = Math.max(bytes.length, header.initSize);
   const { preferredAddress: preferred, alignment } = header;
   const usable = preferred >= ONE_MIB && preferred % alignment === 0 && memory.isFree(preferred, size);
-  if (usable || !header.relocatable) {
-    memory.place(preferred, bytes, size, 'the kernel');
-    return preferred;
-  }
-  const address = memory.allocate(size, alignment, memory.above(ONE_MIB), 'the kernel');
+  const stay = usable || !header.relocatable;
+  if (stay) memory.claim(preferred, size, 'the kernel');
+  const address = stay ? preferred : memory.reserve(size, alignment, memory.above(ONE_MIB), 'the kernel');
   memory.ram.set(bytes, address);
   return address;
 }
