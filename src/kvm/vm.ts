@@ -2,7 +2,7 @@
  * A virtual machine's descriptor: KVM's VM ioctls. Any thread of the process may hold its own handle (`Vm.fromFd`) and
  * call it at any time; only one handle may be closed.
  */
-import { type Cap, capName, IrqRoutingType, MsrFilterFlag } from './constants.ts';
+import { Cap, capName, IrqRoutingType, MsrExitReason, MsrFilterFlag } from './constants.ts';
 import { KvmError } from './errors.ts';
 import {
   kvmEnableCap,
@@ -17,6 +17,8 @@ import { close, ioctl, scratch, tryIoctl } from './libc.ts';
 import { native } from './native.ts';
 import { Vcpu } from './vcpu.ts';
 
+const IA32_APIC_BASE = 0x1b;
+const IA32_TSC_DEADLINE = 0x6e0;
 const EPERM = 1;
 const EINVAL = 22;
 const MSI = kvmMsi.offsets;
@@ -118,6 +120,20 @@ export class Vm {
       })),
     });
     ioctl(this.fd, 'KVM_X86_SET_MSR_FILTER', scratch.address, `of ${deny.length} ranges`);
+  }
+
+  /**
+   * For a userspace APIC: IA32_APIC_BASE and IA32_TSC_DEADLINE exit with reason FILTER, the x2APIC registers (0x800-0x8ff)
+   * with reason INVAL, since no filter applies to them (kvm_msr_allowed) and KVM has no APIC to ask (kvm_x2apic_msr_read,
+   * the same on VMX and SVM). INVAL also brings us every access to another MSR that KVM finds invalid: answer #GP.
+   * UNKNOWN is not asked for: MSRs that KVM does not know get #GP without an exit.
+   */
+  trapApicMsrs(): void {
+    this.enableCap(Cap.X86_USER_SPACE_MSR, MsrExitReason.INVAL | MsrExitReason.FILTER);
+    this.setMsrFilter([
+      { base: IA32_APIC_BASE, count: 1 },
+      { base: IA32_TSC_DEADLINE, count: 1 },
+    ]);
   }
 
   /**

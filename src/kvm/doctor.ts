@@ -1,0 +1,148 @@
+/**
+ * What `apiary doctor` knows: whether this host can run guests, as facts with a remedy for each that is not as it should
+ * be. Nothing is printed here, and nothing throws: what cannot be found out is a fact that is not ok.
+ */
+import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs';
+import { API_VERSION, Cap, capName } from './constants.ts';
+import { KvmError } from './errors.ts';
+import type { System } from './system.ts';
+
+export interface Fact {
+  /** 'open /dev/kvm', 'KVM_CAP_MAX_VCPU_ID' */
+  readonly name: string;
+  readonly ok: boolean;
+  /** What was found, in a few words. */
+  readonly detail: string;
+  /** What to do; '' when ok. */
+  readonly remedy: string;
+}
+
+const DEVICE = '/dev/kvm';
+const OLD_KERNEL = 'a newer kernel (or KVM module) is needed';
+/** The demo's hot-added CPU has APIC ID 0x123. */
+const VCPU_IDS_NEEDED = 0x124;
+/** Descriptors for a small machine: its vCPUs, Node's own and a few for devices. */
+const DESCRIPTORS_NEEDED = 128;
+const DESCRIPTORS_OF_NODE = 64;
+const VENDOR_MODULES = ['kvm_intel', 'kvm_amd', 'kvm_pvm'] as const;
+export type VendorModule = (typeof VENDOR_MODULES)[number];
+
+/** Each capability, from which value on it is enough, the kernel that brought it, and what it is for. */
+const capabilities: readonly (readonly [capability: Cap, least: number, since: string, use: string])[] = [
+  [Cap.USER_MEMORY, 1, '2.6.24', 'guest memory'],
+  [Cap.SET_TSS_ADDR, 1, '2.6.24', 'real mode on VMX'],
+  [Cap.EXT_CPUID, 1, '2.6.26', 'CPUID'],
+  [Cap.MP_STATE, 1, '2.6.27', 'vCPU states'],
+  [Cap.USER_NMI, 1, '2.6.31', 'NMIs from our APICs'],
+  [Cap.VCPU_EVENTS, 1, '2.6.33', 'INIT'],
+  [Cap.GET_TSC_KHZ, 1, '3.0', 'the TSC deadline timer'],
+  [Cap.ENABLE_CAP_VM, 1, '3.14', 'switching capabilities on'],
+  [Cap.IMMEDIATE_EXIT, 1, '4.12', 'kicks that are never lost'],
+  [Cap.X86_USER_SPACE_MSR, 1, '5.10', 'x2APIC registers of our APICs'],
+  [Cap.X86_MSR_FILTER, 1, '5.10', 'IA32_APIC_BASE and IA32_TSC_DEADLINE of our APICs'],
+  [Cap.MAX_VCPUS, 2, '3.2', 'more than one CPU'],
+  [Cap.MAX_VCPU_ID, VCPU_IDS_NEEDED, '4.8', 'APIC IDs over 0xff'],
+  [Cap.SIGNAL_MSI, 1, '3.5', '--apic kernel'],
+  [Cap.SPLIT_IRQCHIP, 1, '4.4', '--apic kernel'],
+  [Cap.X2APIC_API, 1, '4.8', '--apic kernel with 32-bit IDs'],
+];
+
+/** Which module runs the guests, from /sys/module; undefined when none is loaded. */
+export function vendorModule(): VendorModule | undefined {
+  return VENDOR_MODULES.find((name) => existsSync(`/sys/module/${name}`));
+}
+
+/** A parameter of the kvm module, such as 'vector_hashing' ('Y' or 'N'); undefined when it cannot be read. */
+export function kvmParameter(name: string): string | undefined {
+  try {
+    return readFileSync(`/sys/module/kvm/parameters/${name}`, 'utf8').trim();
+  } catch {
+    return undefined;
+  }
+}
+
+/** All facts, in the order in which a person would look at them. Those that depend on one that is not ok are left out. */
+export async function doctor(): Promise<Fact[]> {
+  return [platformFact(), moduleFact(), deviceFact(), ...(await kvmFacts()), descriptorsFact()];
+}
+
+function fact(name: string, ok: boolean, detail: string, remedy: string): Fact {
+  return { name, ok, detail, remedy: ok ? '' : remedy };
+}
+
+function platformFact(): Fact {
+  const found = `${process.platform} ${process.arch}`;
+  return fact('platform', found === 'linux x64', found, 'apiary runs on Linux on x86-64 only');
+}
+
+function moduleFact(): Fact {
+  const found = vendorModule();
+  const detail = found === 'kvm_pvm' ? 'kvm_pvm (software KVM: exits are slow, some instructions are missing)' : found;
+  const ok = found !== undefined || existsSync(DEVICE); // one we do not know by name is as good
+  return fact('KVM module', ok, detail ?? (ok ? 'unknown' : 'none loaded'), new KvmError('open', 2).remedy);
+}
+
+function deviceFact(): Fact {
+  try {
+    const isDevice = statSync(DEVICE).isCharacterDevice();
+    if (!isDevice) return fact(DEVICE, false, 'not a device', `remove it and load KVM again`);
+    accessSync(DEVICE, constants.R_OK | constants.W_OK);
+    return fact(DEVICE, true, 'readable and writable', '');
+  } catch (error) {
+    const errno = -((error as NodeJS.ErrnoException).errno ?? 0);
+    const { code, remedy } = new KvmError('open', errno);
+    return fact(DEVICE, false, code === 'ENOENT' ? 'not there' : `not for you (${code})`, remedy);
+  }
+}
+
+async function kvmFacts(): Promise<Fact[]> {
+  let system: System;
+  try {
+    system = (await import('./system.ts')).System.open(DEVICE); // loads the addon, which may not have been built
+  } catch (error) {
+    if (error instanceof KvmError) return [fact(`open ${DEVICE}`, false, error.code, error.remedy)];
+    return [fact('addon', false, firstLine(error), "build it: 'npm rebuild apiary' (needs a C++ compiler and make)")];
+  }
+  try {
+    return [
+      fact('addon', true, 'loads', ''),
+      versionFact(system),
+      ...capabilities.map(([capability, least, since, use]) => {
+        const value = system.checkExtension(capability);
+        const ok = value >= least;
+        return fact(capName(capability), ok, ok ? `${value}` : `${value}, for ${use}`, `${OLD_KERNEL}: Linux ${since}`);
+      }),
+      machineFact(system),
+    ];
+  } finally {
+    system.close();
+  }
+}
+
+function versionFact(system: System): Fact {
+  const version = system.apiVersion();
+  return fact('KVM API', version === API_VERSION, `version ${version}`, `${OLD_KERNEL}, with version ${API_VERSION}`);
+}
+
+/** That KVM is there does not mean it gives us a VM: another hypervisor may hold the hardware. */
+function machineFact(system: System): Fact {
+  try {
+    system.createVm().close();
+    return fact('create a VM', true, 'works', '');
+  } catch (error) {
+    if (!(error instanceof KvmError)) throw error;
+    return fact('create a VM', false, error.code, error.remedy);
+  }
+}
+
+function descriptorsFact(): Fact {
+  const limits = readFileSync('/proc/self/limits', 'utf8');
+  const soft = Number(/^Max open files\s+(\d+)/m.exec(limits)?.[1] ?? Number.POSITIVE_INFINITY); // or 'unlimited'
+  const vcpus = Math.max(0, soft - DESCRIPTORS_OF_NODE);
+  const detail = `${soft}: enough for ${vcpus} vCPUs`;
+  return fact('open descriptors', soft >= DESCRIPTORS_NEEDED, detail, 'raise the limit with `ulimit -n 4096`');
+}
+
+function firstLine(error: unknown): string {
+  return String(error instanceof Error ? error.message : error).split('\n', 1)[0] ?? '';
+}
