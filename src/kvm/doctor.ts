@@ -62,7 +62,7 @@ export function kvmParameter(name: string): string | undefined {
 }
 
 /** All facts, in the order in which a person would look at them. Those that depend on one that is not ok are left out. */
-export async function doctor(): Promise<Fact[]> {
+export async function examine(): Promise<Fact[]> {
   return [platformFact(), moduleFact(), deviceFact(), ...(await kvmFacts()), descriptorsFact()];
 }
 

@@ -23,7 +23,7 @@ export {
   VcpuEventValid,
   X2apicFlag,
 } from './constants.ts';
-export { doctor, type Fact, kvmParameter, type VendorModule, vendorModule } from './doctor.ts';
+export { examine, type Fact, kvmParameter, type VendorModule, vendorModule } from './doctor.ts';
 export { errnoName, KvmError } from './errors.ts';
 export type { CpuidEntry, Debugregs, Fpu, Regs, Segment, Sregs, VcpuEvents, Xcr } from './layouts.ts';
 export { native, type RunMapping } from './native.ts';
