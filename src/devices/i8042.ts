@@ -1,0 +1,213 @@
+/**
+ * The 8042 keyboard controller of a PC (IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary Device
+ * Controller") without keyboard and mouse: self-tests, configuration byte, output port, A20 and the reset pulse; ports 0x60
+ * and 0x64, and system control port A (0x92).
+ *
+ * Bytes sent to a device go unanswered, since none is plugged in. A20 is stored, and always open in fact: KVM has no gate.
+ */
+import type { AddressRange, Device, Line } from './device.ts';
+
+const RANGE = { DATA: 0, COMMAND: 1, PORT_A: 2 } as const;
+const STATUS = { OUTPUT_FULL: 0x01, SYSTEM: 0x04, COMMAND: 0x08, NOT_LOCKED: 0x10, AUX_FULL: 0x20 } as const;
+const CONFIG = {
+  KEYBOARD_IRQ: 0x01,
+  MOUSE_IRQ: 0x02,
+  SYSTEM: 0x04,
+  KEYBOARD_OFF: 0x10,
+  MOUSE_OFF: 0x20,
+} as const;
+const COMMAND = {
+  READ_CONFIG: 0x20,
+  WRITE_CONFIG: 0x60,
+  MOUSE_OFF: 0xa7,
+  MOUSE_ON: 0xa8,
+  TEST_MOUSE_PORT: 0xa9,
+  SELF_TEST: 0xaa,
+  TEST_KEYBOARD_PORT: 0xab,
+  KEYBOARD_OFF: 0xad,
+  KEYBOARD_ON: 0xae,
+  READ_INPUT_PORT: 0xc0,
+  READ_OUTPUT_PORT: 0xd0,
+  WRITE_OUTPUT_PORT: 0xd1,
+  WRITE_KEYBOARD_BUFFER: 0xd2,
+  WRITE_MOUSE_BUFFER: 0xd3,
+  DISABLE_A20: 0xdd,
+  ENABLE_A20: 0xdf,
+  READ_TEST_INPUTS: 0xe0,
+  PULSE: 0xf0,
+} as const;
+const SELF_TEST_PASSED = 0x55;
+const PORT_TEST_PASSED = 0x00;
+/** Input port: keyboard not locked. */
+const INPUT_PORT = 0x80;
+/** Output port: bit 0 low resets the CPU, bit 1 is A20; 0xc0 are the idle keyboard lines. */
+const OUTPUT_PORT = { NOT_RESET: 0x01, A20: 0x02, IDLE: 0xcf } as const;
+const PORT_A = { FAST_RESET: 0x01, A20: 0x02 } as const;
+
+export interface I8042Options {
+  /** The guest pulled the CPU's reset line. */
+  readonly onReset: () => void;
+  /** IRQ 1 and IRQ 12: high while the output buffer holds a byte from that side and its interrupt is enabled. */
+  readonly keyboardInterrupt?: Line;
+  readonly mouseInterrupt?: Line;
+}
+
+export class I8042 implements Device {
+  readonly name = 'i8042';
+  readonly ranges: readonly AddressRange[] = [
+    { space: 'pio', base: 0x60, length: 1, maxAccess: 1 },
+    { space: 'pio', base: 0x64, length: 1, maxAccess: 1 },
+    { space: 'pio', base: 0x92, length: 1, maxAccess: 1 },
+  ];
+  readonly #options: I8042Options;
+  #status: number = STATUS.NOT_LOCKED;
+  #config: number = CONFIG.KEYBOARD_IRQ;
+  #outputPort: number = OUTPUT_PORT.IDLE;
+  #output = 0;
+  /** The command whose data byte is due at port 0x60; 0 for none. */
+  #pending: number = 0;
+  #keyboardLine: boolean = false;
+  #mouseLine: boolean = false;
+
+  constructor(options: I8042Options) {
+    this.#options = options;
+  }
+
+  read(rangeIndex: number): number {
+    if (rangeIndex === RANGE.COMMAND) return this.#status;
+    if (rangeIndex === RANGE.PORT_A) return this.#outputPort & OUTPUT_PORT.A20;
+    this.#status &= ~(STATUS.OUTPUT_FULL | STATUS.AUX_FULL);
+    this.#updateLines();
+    return this.#output; // an empty buffer shows its last byte
+  }
+
+  write(rangeIndex: number, _offset: number, _size: number, value: number): void {
+    if (rangeIndex === RANGE.PORT_A) {
+      this.#setA20((value & PORT_A.A20) !== 0);
+      if (value & PORT_A.FAST_RESET) this.#options.onReset();
+    } else if (rangeIndex === RANGE.COMMAND) {
+      this.#status |= STATUS.COMMAND;
+      this.#pending = 0;
+      this.#command(value);
+    } else {
+      this.#status &= ~STATUS.COMMAND;
+      this.#data(value);
+    }
+  }
+
+  reset(): void {
+    this.#status = STATUS.NOT_LOCKED;
+    this.#config = CONFIG.KEYBOARD_IRQ;
+    this.#outputPort = OUTPUT_PORT.IDLE;
+    this.#output = 0;
+    this.#pending = 0;
+    this.#updateLines();
+  }
+
+  #command(command: number): void {
+    const answer = this.#answerTo(command);
+    if (answer >= 0) {
+      if (command === COMMAND.SELF_TEST) this.#status |= STATUS.SYSTEM;
+      this.#put(answer, false);
+      return;
+    }
+    switch (command) {
+      case COMMAND.WRITE_CONFIG:
+      case COMMAND.WRITE_OUTPUT_PORT:
+      case COMMAND.WRITE_KEYBOARD_BUFFER:
+      case COMMAND.WRITE_MOUSE_BUFFER:
+        this.#pending = command;
+        break;
+      case COMMAND.MOUSE_OFF:
+        this.#setConfig(this.#config | CONFIG.MOUSE_OFF);
+        break;
+      case COMMAND.MOUSE_ON:
+        this.#setConfig(this.#config & ~CONFIG.MOUSE_OFF);
+        break;
+      case COMMAND.KEYBOARD_OFF:
+        this.#setConfig(this.#config | CONFIG.KEYBOARD_OFF);
+        break;
+      case COMMAND.KEYBOARD_ON:
+        this.#setConfig(this.#config & ~CONFIG.KEYBOARD_OFF);
+        break;
+      case COMMAND.ENABLE_A20:
+      case COMMAND.DISABLE_A20:
+        this.#setA20(command === COMMAND.ENABLE_A20);
+        break;
+      default:
+        // 0xf0-0xff pulse the output port's lines whose bit is 0.
+        if (command >= COMMAND.PULSE && !(command & OUTPUT_PORT.NOT_RESET)) this.#options.onReset();
+    }
+  }
+
+  /** What a command puts into the output buffer; -1 for commands that answer nothing. */
+  #answerTo(command: number): number {
+    switch (command) {
+      case COMMAND.READ_CONFIG:
+        return this.#config;
+      case COMMAND.SELF_TEST:
+        return SELF_TEST_PASSED;
+      case COMMAND.TEST_KEYBOARD_PORT:
+      case COMMAND.TEST_MOUSE_PORT:
+        return PORT_TEST_PASSED;
+      case COMMAND.READ_INPUT_PORT:
+        return INPUT_PORT;
+      case COMMAND.READ_OUTPUT_PORT:
+        return this.#outputPort;
+      case COMMAND.READ_TEST_INPUTS:
+        return 0;
+      default:
+        return -1;
+    }
+  }
+
+  #data(value: number): void {
+    const command = this.#pending;
+    this.#pending = 0;
+    switch (command) {
+      case COMMAND.WRITE_CONFIG:
+        this.#status = value & CONFIG.SYSTEM ? this.#status | STATUS.SYSTEM : this.#status & ~STATUS.SYSTEM;
+        this.#setConfig(value);
+        break;
+      case COMMAND.WRITE_OUTPUT_PORT:
+        this.#outputPort = value | OUTPUT_PORT.NOT_RESET;
+        if (!(value & OUTPUT_PORT.NOT_RESET)) this.#options.onReset();
+        break;
+      case COMMAND.WRITE_KEYBOARD_BUFFER:
+      case COMMAND.WRITE_MOUSE_BUFFER:
+        this.#put(value, command === COMMAND.WRITE_MOUSE_BUFFER);
+        break;
+      default: // for a device that is not there
+    }
+  }
+
+  #put(value: number, fromMouse: boolean): void {
+    this.#output = value;
+    this.#status = (this.#status & ~STATUS.AUX_FULL) | STATUS.OUTPUT_FULL | (fromMouse ? STATUS.AUX_FULL : 0);
+    this.#updateLines();
+  }
+
+  #setConfig(value: number): void {
+    this.#config = value;
+    this.#updateLines();
+  }
+
+  #setA20(open: boolean): void {
+    this.#outputPort = open ? this.#outputPort | OUTPUT_PORT.A20 : this.#outputPort & ~OUTPUT_PORT.A20;
+  }
+
+  #updateLines(): void {
+    const full = (this.#status & STATUS.OUTPUT_FULL) !== 0;
+    const fromMouse = (this.#status & STATUS.AUX_FULL) !== 0;
+    const keyboard = full && !fromMouse && (this.#config & CONFIG.KEYBOARD_IRQ) !== 0;
+    const mouse = full && fromMouse && (this.#config & CONFIG.MOUSE_IRQ) !== 0;
+    if (keyboard !== this.#keyboardLine) {
+      this.#keyboardLine = keyboard;
+      this.#options.keyboardInterrupt?.(keyboard);
+    }
+    if (mouse !== this.#mouseLine) {
+      this.#mouseLine = mouse;
+      this.#options.mouseInterrupt?.(mouse);
+    }
+  }
+}

@@ -1,0 +1,39 @@
+/**
+ * The reset control register of PC chipsets (I/O port 0xcf9, Intel ICH9 data sheet section 13.7.5): bit 2 going to 1 resets
+ * the machine.
+ *
+ * It sits in the middle of the PCI configuration address register, whose 32-bit writes must not reach it. There is no PCI
+ * here, so the device claims 0xcf8-0xcfb: a byte access to 0xcf9 is the register, all others read all ones and do nothing.
+ */
+import type { AddressRange, Device } from './device.ts';
+
+const RESET_CONTROL_OFFSET = 1;
+const RESET = 0x04;
+/** System or hard reset, and full power cycle: kept, without meaning here. */
+const STORED = 0x0a;
+
+export class ResetControl implements Device {
+  readonly name = 'reset-control';
+  readonly ranges: readonly AddressRange[] = [{ space: 'pio', base: 0xcf8, length: 4 }];
+  readonly #onReset: () => void;
+  #value = 0;
+
+  constructor(onReset: () => void) {
+    this.#onReset = onReset;
+  }
+
+  read(_rangeIndex: number, offset: number, size: number): number {
+    if (size === 1) return offset === RESET_CONTROL_OFFSET ? this.#value : 0xff;
+    return size === 2 ? 0xffff : 0xffffffff;
+  }
+
+  write(_rangeIndex: number, offset: number, size: number, value: number): void {
+    if (size !== 1 || offset !== RESET_CONTROL_OFFSET) return;
+    this.#value = value & STORED;
+    if (value & RESET) this.#onReset();
+  }
+
+  reset(): void {
+    this.#value = 0;
+  }
+}
