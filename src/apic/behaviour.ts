@@ -1,0 +1,283 @@
+/**
+ * The three behaviours: how an APIC enters the map, when the map must not be asked, and which APICs a scan finds. One small
+ * object each; nothing else in this directory knows which one is at work.
+ *
+ * KVM's rules: kvm_recalculate_phys_map, kvm_recalculate_logical_map, kvm_apic_is_broadcast_dest, kvm_apic_mda and
+ * kvm_apic_match_{physical,logical}_addr in arch/x86/kvm/lapic.c. Hardware's: SDM vol. 3A, 12.6.2.
+ * `a` is the first word of an APIC's block, `entry` what the map stores for it, `m` the first word of a map buffer.
+ * Every function may run on any thread; those that build run under the map lock.
+ */
+import {
+  BROADCAST,
+  DFR,
+  DFR_MODEL,
+  dfrModel,
+  flatMembers,
+  XAPIC_CLUSTER_MASK,
+  x2apicCluster,
+  x2apicClusterMembers,
+  xapicCluster,
+  xapicClusterMembers,
+} from './fields.ts';
+import {
+  destinationFormat,
+  isSoftwareEnabled,
+  isX2apicMode,
+  logicalDestination,
+  x2apicId,
+  xapicId,
+  xapicLogicalId,
+} from './identity.ts';
+import { type ApicMemory, MAP } from './layout.ts';
+import { REASON } from './reasons.ts';
+import type { Rules } from './rules.ts';
+import { nthBit, popCount } from './vectors.ts';
+
+/** Logical modes of a map (enum kvm_apic_logical_mode). NONE_ENABLED is KVM_APIC_MODE_SW_DISABLED. */
+export const LOGICAL = { NONE_ENABLED: 0, FLAT: 1, CLUSTER: 2, X2APIC: 4, DISABLED: 8 } as const;
+
+export interface RoutingBehaviour {
+  /** Enters a present APIC into the physical map. False: no map can say this, drop all of it. */
+  addPhysical(m: number, a: number, entry: number): boolean;
+  /** Enters a present APIC into the logical map, or disables that map. */
+  addLogical(m: number, a: number, entry: number): void;
+  /** Must this destination be looked for by scan although there is a map? `source` is the sender's block, or -1 for an MSI. */
+  needsScan(m: number, destination: number, logical: boolean, source: number): boolean;
+  /** Does this APIC take the message? A REASON, 0 for no. */
+  match(a: number, destination: number, logical: boolean, source: number): number;
+}
+
+export function makeBehaviour(memory: ApicMemory): RoutingBehaviour {
+  switch (memory.options.behaviour) {
+    case 'kvm':
+      return new KvmBehaviour(memory);
+    case 'kvm-legacy':
+      return new KvmLegacyBehaviour(memory);
+    case 'hardware':
+      return new HardwareBehaviour(memory);
+  }
+}
+
+/** Linux 6.3 and later. */
+class KvmBehaviour implements RoutingBehaviour {
+  protected readonly words: Int32Array;
+  protected readonly rules: Readonly<Rules>;
+  readonly #hack: boolean;
+  readonly #quirk: boolean;
+
+  constructor(memory: ApicMemory) {
+    this.words = memory.words;
+    this.rules = memory.rules;
+    this.#hack = memory.options.x2apicFormat || !memory.rules.gate;
+    this.#quirk = !memory.options.broadcastQuirkDisabled;
+  }
+
+  addPhysical(m: number, a: number, entry: number): boolean {
+    const { words, rules } = this;
+    if (this.#hack) {
+      this.enterHotplug(m, a, entry);
+      return true;
+    }
+    const at = m + MAP.PHYSICAL + (isX2apicMode(words, a) ? x2apicId(words, a) : xapicId(words, a));
+    if (words[at] !== 0) return !rules.physicalAliasDropsMap;
+    words[at] = entry;
+    return true;
+  }
+
+  /**
+   * The hotplug hack: an APIC whose ID is over 0xff can be reached by it while still in xAPIC mode, and of aliased 8-bit
+   * IDs the first in order of creation is mapped, unless an x2APIC-mode APIC owns the ID.
+   */
+  protected enterHotplug(m: number, a: number, entry: number): void {
+    const { words, rules } = this;
+    const x2apic = isX2apicMode(words, a);
+    const wide = x2apicId(words, a);
+    if (x2apic || wide > BROADCAST.XAPIC) {
+      const at = m + MAP.PHYSICAL + wide;
+      if (words[at] === 0 || rules.x2apicIdOverridesAlias) words[at] = entry;
+    }
+    if (!x2apic) {
+      const at = m + MAP.PHYSICAL + xapicId(words, a);
+      if (words[at] === 0 || !rules.firstAliasWins) words[at] = entry;
+    }
+  }
+
+  addLogical(m: number, a: number, entry: number): void {
+    const { words, rules } = this;
+    if (words[m + MAP.LOGICAL_MODE] === LOGICAL.DISABLED) return;
+    if (rules.softwareDisabledSkipped && !isSoftwareEnabled(words, a)) return;
+    if (rules.zeroLdrSkipped && logicalDestination(words, a) === 0) return;
+    const mode = logicalMode(words, a);
+    if (words[m + MAP.LOGICAL_MODE] === LOGICAL.NONE_ENABLED) {
+      words[m + MAP.LOGICAL_MODE] = mode;
+    } else if (words[m + MAP.LOGICAL_MODE] !== mode) {
+      if (rules.mixedLogicalModes) words[m + MAP.LOGICAL_MODE] = LOGICAL.DISABLED;
+      return;
+    }
+    if (mode === LOGICAL.X2APIC) return; // the physical map serves: a cluster is 16 consecutive IDs
+    const id = xapicLogicalId(words, a);
+    const members = mode === LOGICAL.FLAT ? id : xapicClusterMembers(id);
+    if (members === 0) return;
+    const at = logicalRow(m, mode, id) + nthBit(members, 0);
+    if (rules.logicalAlias && (popCount(members) !== 1 || words[at] !== 0)) {
+      words[m + MAP.LOGICAL_MODE] = LOGICAL.DISABLED;
+    } else {
+      words[at] = entry;
+    }
+  }
+
+  needsScan(m: number, destination: number, _logical: boolean, source: number): boolean {
+    const { words, rules } = this;
+    if (this.#quirk) {
+      const fromX2apic = source >= 0 && isX2apicMode(words, source);
+      if (fromX2apic) return destination === BROADCAST.X2APIC;
+      return destination === BROADCAST.XAPIC && rules.xapicBroadcast;
+    }
+    if (destination === BROADCAST.XAPIC) return words[m + MAP.LOGICAL_MODE] !== LOGICAL.X2APIC;
+    return destination === BROADCAST.X2APIC;
+  }
+
+  match(a: number, destination: number, logical: boolean, source: number): number {
+    const { words, rules } = this;
+    const x2apic = isX2apicMode(words, a);
+    if (destination === BROADCAST.XAPIC && x2apic && source < 0 && this.#quirk && rules.broadcastQuirk) {
+      return REASON.BROADCAST; // kvm_apic_mda makes 0xffffffff of it
+    }
+    if (destination === (x2apic ? BROADCAST.X2APIC : BROADCAST.XAPIC)) return REASON.BROADCAST;
+    if (!logical) {
+      if (x2apic) return destination === x2apicId(words, a) ? REASON.X2APIC_ID : REASON.NONE;
+      if (destination > BROADCAST.XAPIC && rules.wideDestination) {
+        return destination === x2apicId(words, a) ? REASON.WIDE_ID : REASON.NONE;
+      }
+      return (destination & BROADCAST.XAPIC) === xapicId(words, a) ? REASON.XAPIC_ID : REASON.NONE;
+    }
+    if (x2apic) return matchX2apicLogical(words, a, destination);
+    const id = xapicLogicalId(words, a);
+    const format = destinationFormat(words, a);
+    if (format === DFR.FLAT) return (id & destination) !== 0 ? REASON.FLAT : REASON.NONE;
+    if (format !== DFR.CLUSTER && rules.oddDfr) return REASON.NONE;
+    const sameCluster = xapicCluster(id) === xapicCluster(destination) || !rules.clusterAddress;
+    return sameCluster && xapicClusterMembers(id & destination) !== 0 ? REASON.CLUSTER : REASON.NONE;
+  }
+}
+
+/** Before Linux 6.3: the hack whatever the gate says, and a logical map that lets the last of an alias win. */
+class KvmLegacyBehaviour extends KvmBehaviour {
+  override addPhysical(m: number, a: number, entry: number): boolean {
+    this.enterHotplug(m, a, entry);
+    return true;
+  }
+
+  override addLogical(m: number, a: number, entry: number): void {
+    const { words } = this;
+    if (!isSoftwareEnabled(words, a)) return;
+    const mode = logicalMode(words, a);
+    if (mode !== LOGICAL.X2APIC && logicalDestination(words, a) === 0) return;
+    if (words[m + MAP.LOGICAL_MODE] === LOGICAL.NONE_ENABLED) words[m + MAP.LOGICAL_MODE] = mode;
+    else if (words[m + MAP.LOGICAL_MODE] !== mode) words[m + MAP.LOGICAL_MODE] = LOGICAL.DISABLED;
+    if (words[m + MAP.LOGICAL_MODE] !== mode || mode === LOGICAL.X2APIC) return;
+    const id = xapicLogicalId(words, a);
+    const members = mode === LOGICAL.FLAT ? id : xapicClusterMembers(id);
+    if (members !== 0) words[logicalRow(m, mode, id) + nthBit(members, 0)] = entry;
+  }
+
+  /** With no software-enabled APIC the old map has no logical mode at all, and everything logical is scanned for. */
+  override needsScan(m: number, destination: number, logical: boolean, source: number): boolean {
+    if (logical && this.words[m + MAP.LOGICAL_MODE] === LOGICAL.NONE_ENABLED) return true;
+    return super.needsScan(m, destination, logical, source);
+  }
+}
+
+/**
+ * No hack, no quirk: an APIC in xAPIC mode has eight destination bits and looks at no others (SDM vol. 3A, 12.6.2.1). The
+ * map is asked only where it is exact: no alias, one logical model, and for a wide or logical x2APIC destination no APIC in
+ * xAPIC mode at all.
+ */
+class HardwareBehaviour implements RoutingBehaviour {
+  readonly #words: Int32Array;
+
+  constructor(memory: ApicMemory) {
+    this.#words = memory.words;
+  }
+
+  addPhysical(m: number, a: number, entry: number): boolean {
+    const words = this.#words;
+    const x2apic = isX2apicMode(words, a);
+    if (!x2apic) words[m + MAP.HAS_XAPIC] = 1;
+    const at = m + MAP.PHYSICAL + (x2apic ? x2apicId(words, a) : xapicId(words, a));
+    if (words[at] !== 0) return false;
+    words[at] = entry;
+    return true;
+  }
+
+  addLogical(m: number, a: number, entry: number): void {
+    const words = this.#words;
+    if (words[m + MAP.LOGICAL_MODE] === LOGICAL.DISABLED || logicalDestination(words, a) === 0) return;
+    const model = dfrModel(destinationFormat(words, a));
+    const xapicMode = model === DFR_MODEL.FLAT ? LOGICAL.FLAT : LOGICAL.CLUSTER;
+    const mode = isX2apicMode(words, a) ? LOGICAL.X2APIC : xapicMode;
+    const known = words[m + MAP.LOGICAL_MODE];
+    const id = xapicLogicalId(words, a);
+    const members = mode === LOGICAL.FLAT ? id : xapicClusterMembers(id);
+    const exact =
+      (known === LOGICAL.NONE_ENABLED || known === mode) &&
+      (mode === LOGICAL.X2APIC || // software-disabled ones still take NMI, INIT and SIPI: only a scan is exact
+        (isSoftwareEnabled(words, a) &&
+          (model === DFR_MODEL.FLAT || model === DFR_MODEL.CLUSTER) &&
+          (members === 0 || (popCount(members) === 1 && words[logicalRow(m, mode, id) + nthBit(members, 0)] === 0))));
+    words[m + MAP.LOGICAL_MODE] = exact ? mode : LOGICAL.DISABLED;
+    if (exact && mode !== LOGICAL.X2APIC && members !== 0) words[logicalRow(m, mode, id) + nthBit(members, 0)] = entry;
+  }
+
+  needsScan(m: number, destination: number, logical: boolean, _source: number): boolean {
+    const words = this.#words;
+    if (destination === BROADCAST.X2APIC) return true;
+    if (words[m + MAP.HAS_XAPIC] === 0) return logical && words[m + MAP.LOGICAL_MODE] !== LOGICAL.X2APIC;
+    if (logical) return words[m + MAP.LOGICAL_MODE] === LOGICAL.X2APIC || lowByte(destination) === BROADCAST.XAPIC;
+    return destination >= BROADCAST.XAPIC;
+  }
+
+  match(a: number, destination: number, logical: boolean, _source: number): number {
+    const words = this.#words;
+    if (isX2apicMode(words, a)) {
+      if (destination === BROADCAST.X2APIC) return REASON.BROADCAST;
+      if (logical) return matchX2apicLogical(words, a, destination);
+      return destination === x2apicId(words, a) ? REASON.X2APIC_ID : REASON.NONE;
+    }
+    const mda = lowByte(destination);
+    if (mda === BROADCAST.XAPIC) return REASON.BROADCAST;
+    if (!logical) {
+      if (mda !== xapicId(words, a)) return REASON.NONE;
+      return destination > BROADCAST.XAPIC ? REASON.LOW_BYTE : REASON.XAPIC_ID;
+    }
+    const id = xapicLogicalId(words, a);
+    switch (dfrModel(destinationFormat(words, a))) {
+      case DFR_MODEL.FLAT:
+        return (id & mda) !== 0 ? REASON.FLAT : REASON.NONE;
+      case DFR_MODEL.CLUSTER:
+        return xapicCluster(id) === xapicCluster(mda) && xapicClusterMembers(id & mda) !== 0
+          ? REASON.CLUSTER
+          : REASON.NONE;
+      default:
+        return REASON.NONE;
+    }
+  }
+}
+
+const lowByte = (destination: number): number => flatMembers(destination);
+
+function logicalMode(words: Int32Array, a: number): number {
+  if (isX2apicMode(words, a)) return LOGICAL.X2APIC;
+  return destinationFormat(words, a) === DFR.FLAT ? LOGICAL.FLAT : LOGICAL.CLUSTER;
+}
+
+/** First entry of the flat map, or of a cluster of the cluster map. */
+export function logicalRow(m: number, mode: number, logicalId: number): number {
+  return mode === LOGICAL.FLAT ? m + MAP.FLAT : m + MAP.CLUSTER + (xapicCluster(logicalId) & XAPIC_CLUSTER_MASK) * 4;
+}
+
+function matchX2apicLogical(words: Int32Array, a: number, destination: number): number {
+  const ldr = logicalDestination(words, a);
+  const same = x2apicCluster(ldr) === x2apicCluster(destination);
+  return same && x2apicClusterMembers(ldr & destination) !== 0 ? REASON.X2APIC_CLUSTER : REASON.NONE;
+}

@@ -1,0 +1,124 @@
+/**
+ * Bit fields of the APIC's registers and of an MSI, one small pure function each under a bit diagram, so that no shift or
+ * mask appears in the logic. Sources: SDM vol. 3A, chapter 12 (figures named below); AMD APM vol. 2, chapter 16.
+ * Values are 32-bit integers, signed or not; a function that returns a quantity returns it unsigned.
+ */
+
+/* IA32_APIC_BASE (SDM 12.4.4, figure 12-5), low word; the base continues in the high word.
+ *
+ *   31                                   12  11   10   9   8   7                0
+ *  +---------------------------------------+----+----+---+---+-------------------+
+ *  | APIC base, bits 31:12                 | EN |EXTD| 0 |BSP| reserved          |
+ *  +---------------------------------------+----+----+---+---+-------------------+
+ */
+export const BASE = {
+  BSP: 1 << 8,
+  EXTD: 1 << 10,
+  ENABLE: 1 << 11,
+  RESERVED_LOW: 0x2ff,
+  DEFAULT_LOW: 0xfee00000 | 0,
+} as const;
+export type ApicMode = 'disabled' | 'xapic' | 'x2apic' | 'invalid';
+export const baseMode = (low: number): number => low & (BASE.ENABLE | BASE.EXTD);
+export const baseAddressLow = (low: number): number => (low & 0xfffff000) >>> 0;
+export const MODE = { DISABLED: 0, INVALID: BASE.EXTD, XAPIC: BASE.ENABLE, X2APIC: BASE.ENABLE | BASE.EXTD } as const;
+export const modeName = (mode: number): ApicMode =>
+  mode === MODE.X2APIC ? 'x2apic' : mode === MODE.XAPIC ? 'xapic' : mode === MODE.DISABLED ? 'disabled' : 'invalid';
+
+/* ID and LDR (SDM 12.4.6, 12.6.2.2): bits 31:24 in xAPIC mode, all 32 in x2APIC mode.
+ * The x2APIC logical ID (SDM 12.12.10.2): cluster (x2APIC ID bits 31:4) << 16 | one bit of 16.
+ */
+export const xapicIdField = (register: number): number => register >>> 24;
+export const makeXapicId = (id: number): number => id << 24;
+export const logicalIdField = (ldr: number): number => ldr >>> 24;
+export const x2apicLogicalId = (id: number): number => ((id >>> 4) << 16) | (1 << (id & 0xf));
+export const x2apicCluster = (logical: number): number => logical >>> 16;
+export const x2apicClusterMembers = (logical: number): number => logical & 0xffff;
+export const flatMembers = (logical: number): number => logical & 0xff;
+export const xapicCluster = (logical: number): number => logical >>> 4;
+export const xapicClusterMembers = (logical: number): number => logical & 0xf;
+export const XAPIC_CLUSTER_MASK = 0xf;
+
+/* DFR (SDM 12.6.2.2, figure 12-14): the model in bits 31:28, the rest ones. KVM compares the whole register. */
+export const DFR = { FLAT: -1, CLUSTER: 0x0fffffff } as const;
+export const dfrModel = (dfr: number): number => dfr >>> 28;
+export const DFR_MODEL = { FLAT: 0xf, CLUSTER: 0 } as const;
+
+/* Spurious vector register (SDM 12.9, figure 12-23):  12 suppress EOI broadcast | 9 focus | 8 enable | 7:0 vector */
+export const SPIV = { ENABLE: 1 << 8, SUPPRESS_EOI_BROADCAST: 1 << 12, RESET: 0xff } as const;
+
+/* Version register (SDM 12.4.8):  24 EOI-broadcast suppression | 23:16 last LVT entry | 7:0 version */
+export const VERSION = { NUMBER: 0x14, EOI_SUPPRESSION: 1 << 24 } as const;
+export const makeVersion = (lvtEntries: number, suppression: boolean): number =>
+  VERSION.NUMBER | ((lvtEntries - 1) << 16) | (suppression ? VERSION.EOI_SUPPRESSION : 0);
+
+/* Local vector table entry (SDM 12.5.1, figure 12-8)
+ *
+ *   31      19 18   17   16    15     14    13     12   11 10    8 7         0
+ *  +----------+---------+----+-------+-----+------+------+--+-------+-----------+
+ *  | reserved | timer   |mask|trigger|remot|polari|status|  |deliver| vector    |
+ *  |          | mode    |    |(level)| IRR |ty    |      |  |y mode |           |
+ *  +----------+---------+----+-------+-----+------+------+--+-------+-----------+
+ */
+export const LVT = { MASKED: 1 << 16, LEVEL: 1 << 15, RESET_BSP_LINT0: 0x700 } as const;
+export const lvtVector = (lvt: number): number => lvt & 0xff;
+export const lvtDeliveryMode = (lvt: number): number => (lvt >>> 8) & 7;
+export const isLvtMasked = (lvt: number): boolean => (lvt & LVT.MASKED) !== 0;
+export const isLvtLevel = (lvt: number): boolean => (lvt & LVT.LEVEL) !== 0;
+export const TIMER_MODE = { ONE_SHOT: 0, PERIODIC: 1 << 17, TSC_DEADLINE: 2 << 17, MASK: 3 << 17 } as const;
+
+/* Interrupt command register, low word (SDM 12.6.1, figure 12-12; x2APIC: figure 12-28)
+ *
+ *   31      20 19   18 17 16   15     14    13   12   11    10    8 7         0
+ *  +----------+-------+-----+-------+-----+---+------+----+--------+-----------+
+ *  | reserved |short- |resvd|trigger|level| r | BUSY |log.| deliv. | vector    |
+ *  |          |hand   |     |(level)|asser|   |      |dest| mode   |           |
+ *  +----------+-------+-----+-------+-----+---+------+----+--------+-----------+
+ */
+export const ICR = { BUSY: 1 << 12, X2APIC_RESERVED: 0xfff32000 | 0, SELF: 1 << 18 } as const;
+export const icrVector = (low: number): number => low & 0xff;
+export const icrDeliveryMode = (low: number): number => (low >>> 8) & 7;
+export const icrLogical = (low: number): boolean => (low & (1 << 11)) !== 0;
+export const icrAssert = (low: number): boolean => (low & (1 << 14)) !== 0;
+export const icrLevel = (low: number): boolean => (low & (1 << 15)) !== 0;
+export const icrShorthand = (low: number): number => (low >>> 18) & 3;
+export const xapicDestination = (high: number): number => high >>> 24;
+export const SHORTHAND = { NONE: 0, SELF: 1, ALL: 2, ALL_BUT_SELF: 3 } as const;
+
+/** Delivery modes (SDM 12.6.1). 3 is reserved there; KVM calls it remote read and wakes a halted vCPU with it. */
+export const DELIVERY = {
+  FIXED: 0,
+  LOWEST: 1,
+  SMI: 2,
+  REMOTE_READ: 3,
+  NMI: 4,
+  INIT: 5,
+  STARTUP: 6,
+  EXTINT: 7,
+} as const;
+export const DELIVERY_NAMES = ['fixed', 'lowest', 'smi', 'remote-read', 'nmi', 'init', 'startup', 'extint'] as const;
+
+/** Destinations that mean everyone, by the mode of whoever compares. */
+export const BROADCAST = { XAPIC: 0xff, X2APIC: 0xffffffff } as const;
+
+/* MSI (SDM 12.11.1, 12.11.2)
+ *  address low   31:20 0xfee | 19:12 destination | 3 redirection hint | 2 logical
+ *  address high  31:8 destination bits 31:8 (KVM's extension under KVM_X2APIC_API_USE_32BIT_IDS) | 7:0 must be zero then
+ *  data          15 level | 14 assert | 10:8 delivery mode | 7:0 vector
+ */
+export const msiDestination = (addressLow: number): number => (addressLow >>> 12) & 0xff;
+export const msiWideDestination = (addressHigh: number): number => (addressHigh & 0xffffff00) >>> 0;
+export const msiWideReserved = (addressHigh: number): boolean => (addressHigh & 0xff) !== 0;
+export const msiLogical = (addressLow: number): boolean => (addressLow & 4) !== 0;
+export const msiRedirectionHint = (addressLow: number): boolean => (addressLow & 8) !== 0;
+export const msiVector = (data: number): number => data & 0xff;
+export const msiDeliveryMode = (data: number): number => (data >>> 8) & 7;
+export const msiLevel = (data: number): boolean => (data & (1 << 15)) !== 0;
+
+/* Divide configuration (SDM 12.5.4, figure 12-10): bits 3, 1 and 0; 0b111 divides by 1, 0b000 by 2, ... 0b110 by 128. */
+export const timerDivisor = (tdcr: number): number => 1 << ((((tdcr & 3) | ((tdcr & 8) >>> 1)) + 1) & 7);
+
+/* Priority classes (SDM 12.8.3.1): bits 7:4 of TPR, PPR and vectors. CR8 is the class of TPR. */
+export const priorityClass = (value: number): number => value & 0xf0;
+export const cr8ToTpr = (cr8: number): number => (cr8 & 0xf) << 4;
+export const tprToCr8 = (tpr: number): number => (tpr & 0xf0) >>> 4;

@@ -1,0 +1,31 @@
+/**
+ * `apiary/apic`: local APICs that behave as KVM's in-kernel ones do. Pure: no KVM, thread, file or clock.
+ *
+ *     const system = new ApicSystem({ x2apicFormat: true });
+ *     const cpu0 = system.addApic(0);
+ *     cpu0.writeMmio(REG.SPIV, 4, 0x1ff);
+ *     system.signalMsi(0xfee00000, 0, 0x31); // 1: taken
+ *     cpu0.acknowledge(); // 0x31
+ */
+export type { ApicMessage, Explanation, Match, RouteEvent } from './explain.ts';
+export {
+  type ApicMode,
+  BASE,
+  DELIVERY,
+  DELIVERY_NAMES,
+  ICR,
+  LVT,
+  MODE,
+  SHORTHAND,
+  SPIV,
+  TIMER_MODE,
+} from './fields.ts';
+export type { ApicHost, ApicTrace } from './host.ts';
+export { EVENT, LocalApic } from './local-apic.ts';
+export type { ApicSystemOptions, Behaviour, SuppressEoiBroadcast } from './options.ts';
+export { BEHAVIOURS } from './options.ts';
+export type { ApicPort } from './port.ts';
+export { MSR, PAGE_BYTES, REG, REGISTERS, type RegisterInfo, STATE_BYTES } from './registers.ts';
+export { isRuleName, RULE_NAMES, RULES, type RuleName } from './rules.ts';
+export type { ApicMapSnapshot, ApicSnapshot, InhibitReason, LogicalMode } from './snapshot.ts';
+export { ApicSystem } from './system.ts';

@@ -1,0 +1,201 @@
+/**
+ * The shared memory: everything about every APIC that outlives one call, in one buffer, drawn here and nowhere else.
+ *
+ *   word 0                     header (64 words)
+ *   word 64                    APIC block of vCPU 0 (320 words)
+ *   word 64 + 320              APIC block of vCPU 1
+ *    ...                       ... maxApics of them, in order of creation
+ *   mapsAt                     map buffer 0: 80 words, then one word for each APIC ID
+ *   mapsAt + mapWords          map buffer 1
+ *
+ *   APIC block
+ *   +0                         the register page, as KVM_GET_LAPIC has it: 1,024 bytes, register r at byte r
+ *   +256                       inbox (16 words, a cache line of its own): what senders may touch
+ *   +272                       control (48 words): what only the owner touches, and what the map build reads
+ *
+ * Owner = the thread that runs the vCPU. Sender = any thread. Builder = whoever holds MAP_LOCK.
+ *
+ *   word                  written by                            read by
+ *   --------------------  ------------------------------------  ----------------------------------------------
+ *   page TMR              senders (or, and), before IRR         owner
+ *   page IRR              senders (or), owner (and)             owner
+ *   page, all the rest    owner (plain)                         owner; builder reads ID, LDR, DFR, SPIV (plain,
+ *                                                               made visible by the store to MAP_DIRTY that follows)
+ *   inbox EVENTS          senders (INIT stores, SIPI ors)       owner (exchange)
+ *   inbox SIPI_VECTOR     senders (store), before EVENTS        owner, after EVENTS
+ *   inbox NMIS, SMIS      senders (add)                         owner (exchange)
+ *   inbox ARB_PRIORITY    senders (add), owner (store 0)        senders
+ *   control *             owner (plain)                         builder reads APIC_ID, BASE_LOW; snapshots read all
+ *   header COUNT          addApic (add), after the block        everyone
+ *   header MAP_DIRTY      owners (store), builder (exchange)    everyone
+ *   header MAP_LOCK       builders (compare-exchange, store)    builders
+ *   header MAP_PUBLISHED  builder (store)                       senders
+ *   header MAP_BUILDING   builder (store)                       senders
+ *   map buffers           builder (plain), between stores to    senders (plain), between loads of PUBLISHED
+ *                         MAP_BUILDING and MAP_PUBLISHED        and MAP_BUILDING (map.ts says why that is enough)
+ *
+ * Two orders matter, and are repeated where they are kept: TMR before IRR (an owner that sees the IRR bit must see its
+ * trigger mode), and bits before wake (whoever wakes up must find why).
+ */
+import { BEHAVIOURS, DEFAULT_OPTIONS, FLAG_OPTIONS, type ResolvedOptions, SUPPRESS_MODES } from './options.ts';
+import { STATE_BYTES } from './registers.ts';
+import { bitsToRules, brokenToBits, RULE_NAMES, RULE_WORDS, type Rules, rulesWithout } from './rules.ts';
+
+/** Header words. */
+export const HEADER = {
+  MAGIC: 0,
+  COUNT: 1,
+  FLAGS: 2,
+  BEHAVIOUR: 3,
+  SUPPRESS: 4,
+  MAX_APICS: 5,
+  MAX_APIC_ID: 6,
+  TSC_KHZ: 7,
+  BUS_CYCLE: 8,
+  MIN_PERIOD: 9,
+  ADDRESS_BITS: 10,
+  RULES: 11, // RULE_WORDS of them
+  // Words below change while the machine runs; each has a cache line of its own.
+  MAP_DIRTY: 16,
+  MAP_PUBLISHED: 32,
+  MAP_BUILDING: 33,
+  MAP_LOCK: 48,
+  ADD_LOCK: 49,
+  BASE_MODIFIED: 50,
+} as const;
+const HEADER_WORDS = 64;
+const MAGIC = 0x61706963; // 'apic'
+
+/** Words of an APIC block, from its start. */
+export const PAGE_WORDS = STATE_BYTES >>> 2;
+export const INBOX = {
+  EVENTS: PAGE_WORDS,
+  SIPI_VECTOR: PAGE_WORDS + 1,
+  NMIS: PAGE_WORDS + 2,
+  SMIS: PAGE_WORDS + 3,
+  ARB_PRIORITY: PAGE_WORDS + 4,
+} as const;
+const CONTROL_AT = PAGE_WORDS + 16;
+export const CONTROL = {
+  APIC_ID: CONTROL_AT,
+  BASE_LOW: CONTROL_AT + 1,
+  BASE_HIGH: CONTROL_AT + 2,
+  BOOTSTRAP: CONTROL_AT + 3,
+  ISR_COUNT: CONTROL_AT + 4,
+  ISR_HIGHEST: CONTROL_AT + 5,
+  TIMER_MODE: CONTROL_AT + 6,
+  TIMER_DIVISOR: CONTROL_AT + 7,
+  TIMER_PENDING: CONTROL_AT + 8,
+  TIMER_ARMED: CONTROL_AT + 9,
+  DEADLINE_LOW: CONTROL_AT + 10,
+  DEADLINE_HIGH: CONTROL_AT + 11,
+  // 64-bit floats: even words
+  TIMER_PERIOD: CONTROL_AT + 12,
+  TIMER_TARGET: CONTROL_AT + 14,
+  COUNTERS: CONTROL_AT + 16, // 32 words
+} as const;
+const APIC_WORDS = CONTROL_AT + 48;
+
+/** Words of a map buffer, from its start. An entry is a vCPU index + 1; 0 is nobody. */
+export const MAP = {
+  STATE: 0,
+  LOGICAL_MODE: 1,
+  MAX_APIC_ID: 2,
+  INHIBITS: 3,
+  HAS_XAPIC: 4,
+  REASON_INDEX: 5,
+  SERIAL: 6,
+  FLAT: 8, // 8 words
+  CLUSTER: 16, // 16 clusters of 4
+  PHYSICAL: 80,
+} as const;
+
+/** The buffer, its views and the options that its header holds. One for each thread that uses it. */
+export class ApicMemory {
+  readonly buffer: SharedArrayBuffer | ArrayBuffer;
+  readonly words: Int32Array;
+  readonly doubles: Float64Array;
+  readonly bytes: Uint8Array;
+  readonly options: ResolvedOptions;
+  readonly rules: Readonly<Rules>;
+  readonly #mapsAt: number;
+  readonly #mapWords: number;
+
+  private constructor(buffer: SharedArrayBuffer | ArrayBuffer, options: ResolvedOptions, rules: Readonly<Rules>) {
+    this.buffer = buffer;
+    this.words = new Int32Array(buffer);
+    this.doubles = new Float64Array(buffer);
+    this.bytes = new Uint8Array(buffer);
+    this.options = options;
+    this.rules = rules;
+    this.#mapsAt = mapsAt(options.maxApics);
+    this.#mapWords = mapWords(options.maxApicId);
+  }
+
+  static create(options: ResolvedOptions): ApicMemory {
+    const bytes = (mapsAt(options.maxApics) + 2 * mapWords(options.maxApicId)) * 4;
+    const buffer = options.shared ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes);
+    const memory = new ApicMemory(buffer, options, rulesWithout(options.breakRules));
+    const { words } = memory;
+    words[HEADER.MAGIC] = MAGIC;
+    FLAG_OPTIONS.forEach((name, bit) => {
+      if (options[name]) words[HEADER.FLAGS] |= 1 << bit;
+    });
+    words[HEADER.BEHAVIOUR] = BEHAVIOURS.indexOf(options.behaviour);
+    words[HEADER.SUPPRESS] = SUPPRESS_MODES.indexOf(options.suppressEoiBroadcast);
+    words[HEADER.MAX_APICS] = options.maxApics;
+    words[HEADER.MAX_APIC_ID] = options.maxApicId;
+    words[HEADER.TSC_KHZ] = options.tscKhz;
+    words[HEADER.BUS_CYCLE] = options.busCycleNanos;
+    words[HEADER.MIN_PERIOD] = options.minTimerPeriodMicros;
+    words[HEADER.ADDRESS_BITS] = options.physicalAddressBits;
+    brokenToBits(memory.rules, words, HEADER.RULES);
+    return memory;
+  }
+
+  /** Throws RangeError if the buffer was not made by `create`. */
+  static attach(buffer: SharedArrayBuffer | ArrayBuffer): ApicMemory {
+    const words = new Int32Array(buffer, 0, Math.min(HEADER_WORDS, buffer.byteLength >>> 2));
+    const at = (word: number): number => words[word];
+    if (at(HEADER.MAGIC) !== MAGIC) throw new RangeError('this buffer holds no APIC system');
+    const flags = Object.fromEntries(
+      FLAG_OPTIONS.map((name, bit) => [name, (at(HEADER.FLAGS) & (1 << bit)) !== 0]),
+    ) as Pick<ResolvedOptions, (typeof FLAG_OPTIONS)[number]>;
+    const rules = bitsToRules(words, HEADER.RULES);
+    const options: ResolvedOptions = {
+      ...DEFAULT_OPTIONS,
+      ...flags,
+      behaviour: BEHAVIOURS[at(HEADER.BEHAVIOUR)] ?? DEFAULT_OPTIONS.behaviour,
+      suppressEoiBroadcast: SUPPRESS_MODES[at(HEADER.SUPPRESS)] ?? DEFAULT_OPTIONS.suppressEoiBroadcast,
+      maxApics: at(HEADER.MAX_APICS),
+      maxApicId: at(HEADER.MAX_APIC_ID),
+      tscKhz: at(HEADER.TSC_KHZ),
+      busCycleNanos: at(HEADER.BUS_CYCLE),
+      minTimerPeriodMicros: at(HEADER.MIN_PERIOD),
+      physicalAddressBits: at(HEADER.ADDRESS_BITS),
+      breakRules: RULE_NAMES.filter((name) => !rules[name]),
+    };
+    return new ApicMemory(buffer, options, rules);
+  }
+
+  /** How many APICs there are. Acquire: their blocks are complete. */
+  get count(): number {
+    return Atomics.load(this.words, HEADER.COUNT);
+  }
+
+  /** First word of a vCPU's block. */
+  block(vcpuIndex: number): number {
+    return HEADER_WORDS + vcpuIndex * APIC_WORDS;
+  }
+
+  /** First word of a map buffer; `parity` is a sequence number, of which the lowest bit counts. */
+  mapBuffer(parity: number): number {
+    return this.#mapsAt + (parity & 1) * this.#mapWords;
+  }
+}
+
+const mapsAt = (maxApics: number): number => HEADER_WORDS + maxApics * APIC_WORDS;
+/** Room for every 8-bit ID, and for the 16 members of the last cluster. Even, so that everything stays 8-byte aligned. */
+const mapWords = (maxApicId: number): number => MAP.PHYSICAL + ((Math.max(255, maxApicId) | 15) + 1);
+
+if (RULE_NAMES.length > RULE_WORDS * 32) throw new Error('the header has too few words for the rules');

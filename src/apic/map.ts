@@ -1,0 +1,106 @@
+/**
+ * The optimized APIC map: who has which physical and logical ID, so that routing needs no scan.
+ *
+ * Rebuilt from scratch by whoever changed an ID, a mode or an enable bit, under a lock, with KVM's protocol
+ * (kvm_recalculate_apic_map): CLEAN -> DIRTY by anyone without the lock, DIRTY -> UPDATING -> CLEAN under it. A change that
+ * comes during a rebuild leaves DIRTY, and its author, who waits for the lock, rebuilds once more.
+ *
+ * Readers take no lock. There are two buffers and two sequence numbers: the builder stores BUILDING = n before it touches
+ * buffer n & 1, and PUBLISHED = n when it is complete. A reader loads PUBLISHED = s, reads buffer s & 1, then loads
+ * BUILDING: up to s + 1 the builder was in the other buffer all the time, so what was read was whole; otherwise it reads
+ * again. Both stores are Atomics (sequentially consistent) and x86 keeps loads in order, so this needs no fence of its own.
+ *
+ * Unlike KVM's, the table has room for every ID that addApic accepts, so there is no -E2BIG retry.
+ */
+import { LOGICAL, type RoutingBehaviour } from './behaviour.ts';
+import { BROADCAST } from './fields.ts';
+import { isPresent, isX2apicMode, x2apicId, xapicId } from './identity.ts';
+import { type ApicMemory, HEADER, MAP } from './layout.ts';
+import { lock, unlock } from './lock.ts';
+
+const DIRT = { CLEAN: 0, UPDATING: 1, DIRTY: 2 } as const;
+
+/** MAP.STATE: why there is a map, or none. */
+export const MAP_STATE = { NOT_BUILT: 0, PRESENT: 1, ALIASED: 2, NO_MEMORY: 3 } as const;
+
+/** APICv inhibit reasons of a rebuild (APICV_INHIBIT_REASON_...), as bits of MAP.INHIBITS. */
+export const INHIBIT = {
+  PHYSICAL_ID_ALIASED: 1,
+  LOGICAL_ID_ALIASED: 2,
+  APIC_ID_MODIFIED: 4,
+  APIC_BASE_MODIFIED: 8,
+} as const;
+
+export class ApicMap {
+  readonly #memory: ApicMemory;
+  readonly #words: Int32Array;
+  readonly #behaviour: RoutingBehaviour;
+
+  constructor(memory: ApicMemory, behaviour: RoutingBehaviour) {
+    this.#memory = memory;
+    this.#words = memory.words;
+    this.#behaviour = behaviour;
+  }
+
+  /** Something that the map says has changed. The caller has stored the change already, and calls `recalculate` soon. */
+  markDirty(): void {
+    Atomics.store(this.#words, HEADER.MAP_DIRTY, DIRT.DIRTY);
+  }
+
+  /** Rebuilds the map if it is dirty. Any thread; returns when a map is published that contains the caller's changes. */
+  recalculate(): void {
+    const words = this.#words;
+    if (Atomics.load(words, HEADER.MAP_DIRTY) === DIRT.CLEAN) return;
+    lock(words, HEADER.MAP_LOCK);
+    if (Atomics.compareExchange(words, HEADER.MAP_DIRTY, DIRT.DIRTY, DIRT.UPDATING) !== DIRT.CLEAN) {
+      const serial = (Atomics.load(words, HEADER.MAP_PUBLISHED) + 1) | 0;
+      Atomics.store(words, HEADER.MAP_BUILDING, serial);
+      this.#build(this.#memory.mapBuffer(serial), serial);
+      Atomics.store(words, HEADER.MAP_PUBLISHED, serial);
+      // If another change has come in, this leaves DIRTY.
+      Atomics.compareExchange(words, HEADER.MAP_DIRTY, DIRT.UPDATING, DIRT.CLEAN);
+    }
+    unlock(words, HEADER.MAP_LOCK);
+  }
+
+  #build(m: number, serial: number): void {
+    const words = this.#words;
+    const memory = this.#memory;
+    const count = memory.count;
+    words.fill(0, m, m + MAP.PHYSICAL + words[m + MAP.MAX_APIC_ID] + 1);
+    words[m + MAP.SERIAL] = serial;
+    let maxId: number = BROADCAST.XAPIC; // room for any xAPIC ID
+    for (let i = 0; i < count; i++) {
+      const a = memory.block(i);
+      if (isPresent(words, a)) maxId = Math.max(maxId, x2apicId(words, a));
+    }
+    words[m + MAP.MAX_APIC_ID] = maxId;
+    if (memory.options.failMapAllocation) {
+      words[m + MAP.STATE] = MAP_STATE.NO_MEMORY;
+      words[m + MAP.INHIBITS] = INHIBIT.PHYSICAL_ID_ALIASED | INHIBIT.LOGICAL_ID_ALIASED;
+      return;
+    }
+    words[m + MAP.LOGICAL_MODE] = LOGICAL.NONE_ENABLED;
+    let inhibits = 0;
+    let state: number = MAP_STATE.PRESENT;
+    for (let i = 0; i < count; i++) {
+      const a = memory.block(i);
+      if (!isPresent(words, a)) continue;
+      const id = x2apicId(words, a);
+      // It appeared between the two passes: there is room, but the reader's bound must know.
+      if (id > words[m + MAP.MAX_APIC_ID]) words[m + MAP.MAX_APIC_ID] = id;
+      // Truncated on purpose, as in KVM: an ID over 0xff is aliased, not modified.
+      if (!isX2apicMode(words, a) && xapicId(words, a) !== (id & BROADCAST.XAPIC)) inhibits |= INHIBIT.APIC_ID_MODIFIED;
+      if (!this.#behaviour.addPhysical(m, a, i + 1)) {
+        state = MAP_STATE.ALIASED;
+        words[m + MAP.REASON_INDEX] = i;
+        break;
+      }
+      this.#behaviour.addLogical(m, a, i + 1);
+    }
+    if (state === MAP_STATE.ALIASED) inhibits |= INHIBIT.PHYSICAL_ID_ALIASED | INHIBIT.LOGICAL_ID_ALIASED;
+    if (words[m + MAP.LOGICAL_MODE] === LOGICAL.DISABLED) inhibits |= INHIBIT.LOGICAL_ID_ALIASED;
+    words[m + MAP.INHIBITS] = inhibits;
+    words[m + MAP.STATE] = state;
+  }
+}

@@ -1,0 +1,167 @@
+/**
+ * The named rules: each a behaviour of KVM's local APIC that can be switched off by name, through this one place.
+ *
+ * A system normally runs with all rules intact. Breaking one (option `breakRules`) makes the model wrong in exactly one
+ * way: that is how the conformance harness shows that it would notice. Each rule is one boolean field, looked at where the
+ * rule is applied; all systems share one shape of object, so an intact rule costs a load and a predicted branch.
+ */
+
+export class Rules {
+  gate = true;
+  physicalAliasDropsMap = true;
+  firstAliasWins = true;
+  x2apicIdOverridesAlias = true;
+  wideDestination = true;
+  zeroLdrSkipped = true;
+  softwareDisabledSkipped = true;
+  mixedLogicalModes = true;
+  logicalAlias = true;
+  absentIsZero = true;
+  xapicBroadcast = true;
+  broadcastQuirk = true;
+  clusterAddress = true;
+  oddDfr = true;
+  vectorHashing = true;
+  redirectionHint = true;
+  lowestSkipsDisabled = true;
+  broadcastLowestToFixed = true;
+  arbitrationCounter = true;
+  tmrFollowsTrigger = true;
+  disabledRefusesFixed = true;
+  levelDeassert = true;
+  initReplacesEvents = true;
+  msiReservedHigh = true;
+  msiWideDestination = true;
+  idFixup = true;
+  idMismatch = true;
+  x2apicLdr = true;
+  versionReadOnly = true;
+  currentCountNotStored = true;
+  isrCache = true;
+  xapicIdOnEnable = true;
+  baseTransitions = true;
+  initKeepsX2apic = true;
+  mmioHole = true;
+  mmioAlignment = true;
+  readOnlyFaults = true;
+  highWordReserved = true;
+  icrReserved = true;
+  icrBusyCleared = true;
+  icr2TopByte = true;
+  selfIpiReserved = true;
+  esrZero = true;
+  writableBits = true;
+  disableMasksLvts = true;
+  priorityClass = true;
+  eoiHighest = true;
+  deadlineMode = true;
+  modeSwitchClearsCount = true;
+  minimumPeriod = true;
+  pendingTimerKept = true;
+}
+
+export type RuleName = keyof Rules;
+
+/** What each rule says and where it shows: by routing alone (layer 1), through register accesses (layer 2), or in time. */
+export const RULES: { readonly [Name in RuleName]: { readonly rule: string; readonly shows: Where } } = {
+  gate: {
+    shows: 'routing',
+    rule: 'x2apicFormat decides: off, an aliased physical ID drops the map; on, the hotplug hack',
+  },
+  physicalAliasDropsMap: { shows: 'routing', rule: 'gate off: two APICs with one physical ID leave no map at all' },
+  firstAliasWins: { shows: 'routing', rule: 'gate on: of aliased xAPIC IDs the APIC that was created first is mapped' },
+  x2apicIdOverridesAlias: {
+    shows: 'routing',
+    rule: 'gate on: an x2APIC-mode ID, or one over 0xff, replaces what is mapped',
+  },
+  wideDestination: {
+    shows: 'routing',
+    rule: 'scan: a destination over 0xff is compared with the x2APIC ID in any mode',
+  },
+  zeroLdrSkipped: { shows: 'routing', rule: 'map: an LDR of zero says nothing about the logical mode' },
+  softwareDisabledSkipped: { shows: 'routing', rule: 'map: a software-disabled APIC is in no logical map' },
+  mixedLogicalModes: { shows: 'routing', rule: 'map: APICs in different logical modes disable the logical map' },
+  logicalAlias: {
+    shows: 'routing',
+    rule: 'map: a shared logical bit, or an LDR with several, disables the logical map',
+  },
+  absentIsZero: { shows: 'routing', rule: 'through the map an absent destination answers 0; by scan -1' },
+  xapicBroadcast: { shows: 'routing', rule: 'quirk on: 0xff from any sender but an x2APIC IPI is broadcast' },
+  broadcastQuirk: { shows: 'routing', rule: 'quirk on: an MSI to 0xff reaches APICs in x2APIC mode too' },
+  clusterAddress: { shows: 'routing', rule: 'scan: cluster model compares the cluster as well as the member bits' },
+  oddDfr: { shows: 'routing', rule: 'scan: a DFR that is neither flat nor cluster matches nothing' },
+  vectorHashing: { shows: 'routing', rule: 'lowest priority picks the (vector mod n)th of n candidates' },
+  redirectionHint: { shows: 'routing', rule: "an MSI's redirection hint asks for lowest priority" },
+  lowestSkipsDisabled: { shows: 'routing', rule: 'scan: lowest priority considers only software-enabled APICs' },
+  broadcastLowestToFixed: { shows: 'routing', rule: 'scan: lowest priority to physical 0xff becomes fixed' },
+  arbitrationCounter: {
+    shows: 'routing',
+    rule: 'no hashing: the APIC that took the fewest lowest-priority interrupts',
+  },
+  tmrFollowsTrigger: { shows: 'routing', rule: 'TMR takes the trigger mode of each accepted interrupt' },
+  disabledRefusesFixed: { shows: 'routing', rule: 'a software-disabled APIC takes NMI and INIT, not fixed or lowest' },
+  levelDeassert: { shows: 'registers', rule: 'a level-triggered INIT or fixed IPI without assert is dropped' },
+  initReplacesEvents: { shows: 'registers', rule: 'INIT discards a SIPI that is still pending' },
+  msiReservedHigh: { shows: 'routing', rule: 'gate on: address_hi[7:0] must be zero, else -EINVAL' },
+  msiWideDestination: { shows: 'routing', rule: 'gate on: address_hi[31:8] are destination bits 31:8' },
+  idFixup: { shows: 'routing', rule: 'gate off: in x2APIC mode the state has the ID in bits 31:24' },
+  idMismatch: { shows: 'routing', rule: 'gate on: in x2APIC mode a state with another ID is -EINVAL' },
+  x2apicLdr: { shows: 'routing', rule: 'in x2APIC mode the LDR is the ID, whatever a state says' },
+  versionReadOnly: { shows: 'routing', rule: 'a state cannot change the version register' },
+  currentCountNotStored: { shows: 'routing', rule: "a state's TMCCT starts the timer and is not kept" },
+  isrCache: { shows: 'routing', rule: 'PPR after setState still comes from the ISR cache of before' },
+  xapicIdOnEnable: { shows: 'routing', rule: 'enabling the APIC, or leaving x2APIC mode, resets the xAPIC ID' },
+  baseTransitions: { shows: 'registers', rule: 'x2APIC to xAPIC and disabled to x2APIC are #GP for a guest' },
+  initKeepsX2apic: { shows: 'registers', rule: 'INIT leaves APIC base, mode, ID and x2APIC LDR alone' },
+  mmioHole: { shows: 'registers', rule: 'disabled or in x2APIC mode the page reads as ones' },
+  mmioAlignment: { shows: 'registers', rule: 'a write that is not 4 bytes on a 16-byte boundary is dropped' },
+  readOnlyFaults: { shows: 'registers', rule: 'x2APIC: writing a read-only or absent register is #GP' },
+  highWordReserved: { shows: 'registers', rule: 'x2APIC: bits 63:32 of every register but ICR must be zero' },
+  icrReserved: { shows: 'registers', rule: 'x2APIC: reserved ICR bits are #GP' },
+  icrBusyCleared: { shows: 'registers', rule: 'ICR never shows BUSY' },
+  icr2TopByte: { shows: 'registers', rule: 'xAPIC: only the top byte of ICR2 is kept' },
+  selfIpiReserved: { shows: 'registers', rule: 'x2APIC: SELF_IPI bits 31:8 are #GP' },
+  esrZero: { shows: 'registers', rule: 'x2APIC: writing ESR with anything but zero is #GP' },
+  writableBits: { shows: 'registers', rule: 'reserved bits of TPR, LDR, DFR, SPIV, TDCR and the LVTs are not stored' },
+  disableMasksLvts: { shows: 'registers', rule: 'software disable masks the LVTs, and keeps them masked' },
+  priorityClass: { shows: 'registers', rule: 'only a vector of a class above PPR is taken' },
+  eoiHighest: { shows: 'registers', rule: 'EOI ends the highest vector in service' },
+  deadlineMode: { shows: 'registers', rule: 'IA32_TSC_DEADLINE is ignored and reads 0 outside deadline mode' },
+  modeSwitchClearsCount: {
+    shows: 'registers',
+    rule: 'entering or leaving deadline mode clears TMICT and stops the timer',
+  },
+  minimumPeriod: { shows: 'time', rule: 'a periodic timer is never faster than min_timer_period_us' },
+  pendingTimerKept: { shows: 'time', rule: 'an expiry while masked waits for the unmasking' },
+};
+
+type Where = 'routing' | 'registers' | 'time';
+
+export const RULE_NAMES = Object.keys(RULES) as readonly RuleName[];
+
+export const isRuleName = (name: string): name is RuleName => Object.hasOwn(RULES, name);
+
+const INTACT: Readonly<Rules> = Object.freeze(new Rules());
+
+/** Rules with the named ones switched off; the shared intact object when there are none. */
+export function rulesWithout(broken: readonly RuleName[]): Readonly<Rules> {
+  if (broken.length === 0) return INTACT;
+  const rules = new Rules();
+  for (const name of broken) rules[name] = false;
+  return rules;
+}
+
+/** How many 32-bit words `brokenToBits` fills. */
+export const RULE_WORDS = 2;
+
+/** The broken rules as bits for the shared header, so that another thread's view breaks the same ones. */
+export function brokenToBits(rules: Readonly<Rules>, words: Int32Array, at: number): void {
+  RULE_NAMES.forEach((name, i) => {
+    if (!rules[name]) words[at + (i >> 5)] |= 1 << (i & 31);
+  });
+}
+
+export function bitsToRules(words: Int32Array, at: number): Readonly<Rules> {
+  if ((words[at] | words[at + 1]) === 0) return INTACT;
+  return rulesWithout(RULE_NAMES.filter((_, i) => (words[at + (i >> 5)] & (1 << (i & 31))) !== 0));
+}

@@ -1,0 +1,54 @@
+/**
+ * KVM_GET_LAPIC and KVM_SET_LAPIC: 1,024 bytes, register r at byte r, little-endian, with the ID fix-up that depends on the
+ * gate (kvm_apic_get_state, kvm_apic_set_state, kvm_apic_state_fixup in arch/x86/kvm/lapic.c).
+ *
+ * In xAPIC mode the bytes pass as they are. In x2APIC mode:
+ * - gate off: the ID is in bits 31:24 of the state (and so loses its upper bits); what a caller sets there is ignored.
+ * - gate on: the ID is the 32-bit ID; a caller that sets another one gets -EINVAL, with SPIV changed already, as in KVM.
+ * - LDR is made from the ID. ICR is split into ICR and ICR2.
+ * Bytes that belong to no register are kept and given back, as KVM does.
+ */
+import type { ApicCore } from './core.ts';
+import { x2apicLogicalId } from './fields.ts';
+import { INBOX } from './layout.ts';
+import { REG, STATE_BYTES } from './registers.ts';
+
+const ICR_UPPER = REG.ICR + 4; // where ICR[63:32] lives when it is one 64-bit register
+
+/** Fills `bytes` with the state. */
+export function readState(core: ApicCore, bytes: Uint8Array): void {
+  const { memory, a } = core;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, STATE_BYTES);
+  bytes.set(memory.bytes.subarray(a * 4, a * 4 + STATE_BYTES));
+  view.setUint32(REG.TMCCT, core.timer.currentCount(), true);
+  if (!core.x2apicMode) return;
+  if (!memory.options.x2apicFormat && core.rules.idFixup) view.setUint32(REG.ID, core.apicId << 24, true);
+  if (!memory.options.x2apicIcrSplit) view.setUint32(REG.ICR2, view.getUint32(ICR_UPPER, true), true);
+}
+
+/** Takes `bytes` as the state. False is -EINVAL. The map is marked dirty, not rebuilt. */
+export function writeState(core: ApicCore, bytes: Uint8Array): boolean {
+  const { memory, words, a, rules } = core;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, STATE_BYTES);
+  const x2apic = core.x2apicMode;
+  core.setSpurious(view.getInt32(REG.SPIV, true));
+  if (x2apic && memory.options.x2apicFormat && rules.idMismatch && view.getUint32(REG.ID, true) !== core.apicId) {
+    return false;
+  }
+  memory.bytes.set(bytes.length === STATE_BYTES ? bytes : bytes.subarray(0, STATE_BYTES), a * 4);
+  if (x2apic) {
+    core.setRegister(REG.ID, core.apicId);
+    if (rules.x2apicLdr) core.setRegister(REG.LDR, x2apicLogicalId(core.apicId));
+    if (!memory.options.x2apicIcrSplit) words[core.icrHighWord] = view.getInt32(REG.ICR2, true);
+  }
+  core.map.markDirty();
+  if (rules.versionReadOnly) core.setVersion();
+  core.updatePpr(); // from the ISR cache of before: it is counted anew only below
+  core.timer.cancel();
+  core.timer.updateMode();
+  core.timer.updateDivisor();
+  core.timer.startFromCurrentCount();
+  core.recountInService();
+  Atomics.store(words, a + INBOX.ARB_PRIORITY, 0);
+  return true;
+}
