@@ -178,6 +178,46 @@ function await
         pop %rbx
         ret
 
+# await_for(rdi = address of a dword, esi = value, edx = milliseconds) -> eax = 1, or 0 if that took too long
+# Like await, but the caller goes on.
+function await_for
+        push %rbx
+        push %rbp
+        push %r12
+        mov %rdi, %rbx
+        mov %esi, %ebp
+        imul $1000000, %rdx, %rdi
+        call ns_to_tsc
+        mov %rax, %r12
+        read_tsc
+        add %rax, %r12
+        mov $nothing, %edi
+        mov $1000, %esi
+        mov $3600, %edx
+        call watchdog_on
+1:      cli
+        mov $1, %ecx
+        cmp %ebp, (%rbx)
+        jae 2f
+        xor %ecx, %ecx
+        read_tsc
+        cmp %r12, %rax
+        ja 2f
+        sti
+        hlt
+        jmp 1b
+2:      mov %ecx, %ebp
+        call watchdog_off
+        sti
+        mov %ebp, %eax
+        pop %r12
+        pop %rbp
+        pop %rbx
+        ret
+
+        .section .rodata
+nothing: .asciz "nothing"
+
         .data
         .balign 8
         .global tsc_khz, apic_khz, rates_known, timeout_hook
