@@ -4,4 +4,4 @@ export { KvmError } from './kvm/index.ts';
 export { ConfigError } from './machine/errors.ts';
 export { Machine, type RunResult } from './machine/machine.ts';
 export type { MachineConfig, MachineOptions } from './machine/options.ts';
-export type { TraceEvent, TracePath } from './machine/trace.ts';
+export type { TraceEvent } from './machine/trace.ts';

@@ -13,7 +13,7 @@ import { GuestMemory } from './memory.ts';
 import type { EndReason, FromWorker } from './messages.ts';
 import { checkApicId, checkOptions, type MachineConfig, type MachineOptions } from './options.ts';
 import { SharedState } from './shared.ts';
-import { decodeTrace, type TraceEvent } from './trace.ts';
+import { type TraceEvent, traceBatchDone } from './trace.ts';
 import { VirtualMachine } from './virtual-machine.ts';
 import { WorkerPool } from './worker-pool.ts';
 
@@ -157,12 +157,10 @@ export class Machine extends EventEmitter<MachineEvents> {
     await this.#cpus.unplug(apicId);
   }
 
-  /** Types into the guest's serial port. */
-  sendSerial(data: string | Uint8Array): void {
-    this.#pool.post(0, {
-      type: 'serial-input',
-      bytes: typeof data === 'string' ? new TextEncoder().encode(data) : data,
-    });
+  /** Types into the guest's serial port. Resolves when its input queue has taken everything. */
+  async sendSerial(data: string | Uint8Array): Promise<void> {
+    const bytes = typeof data === 'string' ? new TextEncoder().encode(data) : data;
+    await this.#pool.request(0, { type: 'serial-input', bytes });
   }
 
   /** The local APIC of a vCPU as it is now. @throws ConfigError for an APIC ID that is not there */
@@ -225,7 +223,8 @@ export class Machine extends EventEmitter<MachineEvents> {
         this.emit('firstRun', message.apicId, message.nanos);
         break;
       case 'trace':
-        for (const event of decodeTrace(worker, message.batch, message.used)) this.emit('trace', event);
+        for (const event of message.events) this.emit('trace', event);
+        traceBatchDone(this.#shared, worker);
         break;
       case 'reply':
         break;

@@ -4,6 +4,7 @@
  */
 import type { BootState } from '../boot/index.ts';
 import type { MachineConfig } from './options.ts';
+import type { TraceEvent } from './trace.ts';
 
 /** What a worker is given at birth. */
 export interface WorkerStart {
@@ -39,7 +40,7 @@ export type ToWorker =
   /** Worker 0: a CPU was put into a slot of the hotplug block, or is wanted back. */
   | { readonly type: 'plug' | 'unplug'; readonly slot: number; readonly reply: number }
   | { readonly type: 'park' | 'unpark'; readonly vcpuIndex: number; readonly reply: number }
-  | { readonly type: 'serial-input'; readonly bytes: Uint8Array };
+  | { readonly type: 'serial-input'; readonly bytes: Uint8Array; readonly reply: number };
 
 export type EndReason = 'debug-exit' | 'shutdown' | 'triple-fault' | 'reset' | 'internal-error' | 'monitor-error';
 
@@ -50,4 +51,4 @@ export type FromWorker =
   | { readonly type: 'ejected'; readonly slot: number }
   | { readonly type: 'ost'; readonly slot: number; readonly event: number; readonly status: number }
   | { readonly type: 'first-run'; readonly apicId: number; readonly nanos: number }
-  | { readonly type: 'trace'; readonly batch: Int32Array; readonly used: number };
+  | { readonly type: 'trace'; readonly events: readonly TraceEvent[] };

@@ -31,7 +31,7 @@ export class Platform implements DevicePort {
   readonly hotplug: CpuHotplug;
   readonly #ioapic: IoApic;
   readonly #serial: Serial;
-  #input: Uint8Array[] = [];
+  readonly #input: { bytes: Uint8Array; taken: () => void }[] = [];
 
   constructor(_config: MachineConfig, hooks: PlatformHooks) {
     const { router } = hooks;
@@ -92,19 +92,18 @@ export class Platform implements DevicePort {
     this.console.advance(nowNanos);
   }
 
-  serialInput(bytes: Uint8Array): void {
-    this.#input.push(bytes);
+  /** @param taken called once the UART's queue has all of `bytes` */
+  serialInput(bytes: Uint8Array, taken: () => void): void {
+    this.#input.push({ bytes, taken });
     this.#offerInput();
   }
 
   #offerInput(): void {
-    for (let bytes = this.#input[0]; bytes !== undefined; bytes = this.#input[0]) {
-      const taken = this.#serial.receive(bytes);
-      if (taken < bytes.length) {
-        this.#input[0] = bytes.subarray(taken);
-        return;
-      }
+    for (let item = this.#input[0]; item !== undefined; item = this.#input[0]) {
+      item.bytes = item.bytes.subarray(this.#serial.receive(item.bytes));
+      if (item.bytes.length > 0) return;
       this.#input.shift();
+      item.taken();
     }
   }
 }

@@ -13,6 +13,7 @@
  *   threadId           owner, once                        senders (tgkill)
  *   boxState..valueHigh  a device request of this worker to worker 0 (mailbox.ts): owner fills, worker 0 answers
  *   pause              main: store; owner sleeps on it    owner
+ *   traceBacklog       owner: add; main: sub              owner sleeps on it while main is behind (trace.ts)
  *
  *   word of a vCPU     written by                         read by
  *   home               main, before the vCPU exists       senders
@@ -44,6 +45,7 @@ export const WorkerWord = {
   valueLow: 8,
   valueHigh: 9,
   pause: 10,
+  traceBacklog: 11,
 } as const;
 
 const VcpuWord = { home: 0, request: 1, runState: 2 } as const;

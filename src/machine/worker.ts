@@ -20,7 +20,6 @@ import { Scheduler } from './scheduler.ts';
 import { Attention, MAX_WORKERS, SharedState, WorkerWord } from './shared.ts';
 import { wakeVcpu } from './signals.ts';
 import { TraceRecorder } from './trace.ts';
-import { traceRoutes } from './trace-routes.ts';
 import { UserInterrupts } from './user-interrupts.ts';
 
 const IA32_TSC = 0x10;
@@ -43,7 +42,11 @@ class MachineWorker {
     this.#port = start.port;
     this.#handles = handles;
     this.#shared = new SharedState(handles.maxVcpus, handles.shared);
-    this.#trace = handles.config.trace ? new TraceRecorder((batch, used) => this.#sendTrace(batch, used)) : null;
+    this.#trace = handles.config.trace
+      ? new TraceRecorder(this.#shared, start.worker, native.nowNanos, (events) =>
+          this.#send({ type: 'trace', events }),
+        )
+      : null;
     this.#system = handles.apicMemory ? ApicSystem.attach(handles.apicMemory, this.#apicHost()) : null;
     this.#platform = start.worker === 0 ? this.#makePlatform() : null;
     this.#devices = this.#platform ?? new RemoteDevices(this.#shared, start.worker);
@@ -72,7 +75,7 @@ class MachineWorker {
       guestTsc: (vcpuIndex) => readTsc(this.#scheduler.cpu(vcpuIndex)?.vcpu),
       wake: (vcpuIndex) => wakeVcpu(this.#shared, vcpuIndex, this.#worker),
       eoi: (_vcpuIndex, vector) => this.#devices.endOfInterrupt(vector),
-      trace: this.#trace ? traceRoutes(this.#trace) : null,
+      trace: this.#trace,
     };
   }
 
@@ -119,22 +122,20 @@ class MachineWorker {
     this.#trace?.flush();
   }
 
-  #sendTrace(batch: Int32Array<ArrayBuffer>, used: number): void {
-    this.#port.postMessage({ type: 'trace', batch, used } satisfies FromWorker, [batch.buffer]);
-  }
-
   #control(): void {
     for (let item = receiveMessageOnPort(this.#port); item; item = receiveMessageOnPort(this.#port)) {
       const message = item.message as ToWorker;
-      let error: string | undefined;
       try {
         this.#handle(message);
-      } catch (caught) {
-        if (!('reply' in message)) throw caught;
-        error = caught instanceof Error ? caught.message : String(caught);
+        if ('reply' in message && message.type !== 'serial-input') this.#send({ type: 'reply', reply: message.reply });
+      } catch (error) {
+        if (!('reply' in message)) throw error;
+        this.#send({
+          type: 'reply',
+          reply: message.reply,
+          error: error instanceof Error ? error.message : String(error),
+        });
       }
-      if ('reply' in message)
-        this.#send({ type: 'reply', reply: message.reply, ...(error === undefined ? {} : { error }) });
     }
   }
 
@@ -163,7 +164,7 @@ class MachineWorker {
         wakeVcpu(this.#shared, message.vcpuIndex, this.#worker);
         break;
       case 'serial-input':
-        this.#platform?.serialInput(message.bytes);
+        this.#platform?.serialInput(message.bytes, () => this.#send({ type: 'reply', reply: message.reply }));
         break;
     }
   }

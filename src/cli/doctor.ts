@@ -1,0 +1,17 @@
+/** `apiary doctor`: prints what src/kvm/doctor.ts finds. Exit status 0 when guests can run, 1 when not. */
+import pc from 'picocolors';
+import { examine } from '../kvm/doctor.ts';
+
+export async function doctor(): Promise<number> {
+  const findings = await examine();
+  for (const { name, ok, detail, remedy } of findings) {
+    const mark = ok ? pc.green('ok  ') : pc.red('FAIL');
+    process.stdout.write(`${mark} ${name}${detail ? `: ${detail}` : ''}\n`);
+    if (!ok && remedy) process.stdout.write(`     ${pc.yellow(remedy)}\n`);
+  }
+  const failed = findings.filter(({ ok }) => !ok).length;
+  process.stdout.write(
+    failed === 0 ? 'This machine can run guests.\n' : `This machine cannot run guests: ${failed} problem(s) above.\n`,
+  );
+  return failed === 0 ? 0 : 1;
+}

@@ -1,0 +1,36 @@
+#!/usr/bin/env node
+/**
+ * The `apiary` command: one file for each subcommand, loaded when it is asked for, since start-up time is what a user
+ * who changes a rule and runs again waits for.
+ */
+import { Command } from 'commander';
+import { guarded } from './failures.ts';
+import { addRunOptions } from './run-options.ts';
+
+const program = new Command('apiary')
+  .description(
+    'Virtual machines on Linux KVM whose local APICs are TypeScript: run a guest, change a rule, see what happens.',
+  )
+  .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'apiary: ')) })
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
+  .showHelpAfterError('(apiary --help lists commands and options)')
+  .enablePositionalOptions();
+
+addRunOptions(
+  program.command('run').description('run a guest image').argument('<image>', 'ELF, multiboot, Linux or raw image'),
+).action(guarded(async (image: string, options) => (await import('./run.ts')).run(image, options)));
+
+program
+  .command('demo')
+  .description('boot the hotplug guest under every rule and print who took which interrupt (what `npm start` runs)')
+  .option('--verbose', 'show what each guest prints')
+  .addHelpText('after', '\nExample:\n  apiary demo')
+  .action(guarded(async (options: { verbose?: boolean }) => (await import('./demo.ts')).demo(options)));
+
+program
+  .command('doctor')
+  .description('say whether this machine can run guests, and what to do if not')
+  .addHelpText('after', '\nExample:\n  apiary doctor || echo "see above"')
+  .action(guarded(async () => (await import('./doctor.ts')).doctor()));
+
+await program.parseAsync();

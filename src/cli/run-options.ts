@@ -1,0 +1,109 @@
+/** The options of `apiary run`, in one place: how they read on the command line and what they are to a Machine. */
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { BEHAVIOURS, type MachineOptions } from '../machine/options.ts';
+import { type CpuList, cpuList, duration, size, wholeNumber } from './parse.ts';
+
+/** CPUs to plug or to ask back, in the order of the command line. */
+export interface HotplugAction {
+  readonly kind: 'hotplug' | 'unplug';
+  readonly apicId: number;
+}
+
+interface X2apicApi {
+  use32bitIds?: boolean;
+  disableBroadcastQuirk?: boolean;
+}
+
+export interface RunOptions {
+  readonly cpus: CpuList;
+  readonly memory: number;
+  readonly apic: 'user' | 'kernel';
+  readonly x2apicApi?: X2apicApi;
+  readonly behaviour: NonNullable<MachineOptions['behaviour']>;
+  readonly threads?: number;
+  readonly cpu: string;
+  readonly timeout?: number;
+  readonly trace?: string;
+  readonly failMapAllocation?: boolean;
+  readonly vectorHashing: boolean;
+}
+
+const FLAGS: Readonly<Record<string, keyof X2apicApi>> = {
+  'use-32bit-ids': 'use32bitIds',
+  'disable-broadcast-quirk': 'disableBroadcastQuirk',
+};
+
+function x2apicApi(text: string): X2apicApi {
+  const api: X2apicApi = {};
+  for (const word of text.split(',').map((each) => each.trim())) {
+    const flag = FLAGS[word];
+    if (!flag) throw new InvalidArgumentError(`'${word}' is not a flag; choose ${Object.keys(FLAGS).join(', ')}.`);
+    api[flag] = true;
+  }
+  return api;
+}
+
+const EXAMPLES = `
+Exit status: the guest's own through the debug exit port 0xf4 (value v gives (v << 1) | 1, so 1 is a guest's success),
+0 after a shutdown, 2 for wrong options or images, 3 when a vCPU failed, 124 after --timeout.
+
+Examples:
+  apiary run guest/build/hello.elf
+  apiary run guest/build/hotplug.elf --cpus 0,0x23 --hotplug 0x123 --x2apic-api use-32bit-ids
+  apiary run guest/build/storm.elf --cpus 8 --threads 2 --trace storm.json`;
+
+/** Filled by commander while it reads the command line: it has no option for "these two, in order". */
+export const hotplugActions: HotplugAction[] = [];
+
+function action(kind: HotplugAction['kind']): (text: string) => true {
+  return (text) => {
+    hotplugActions.push({ kind, apicId: wholeNumber(text) });
+    return true;
+  };
+}
+
+export function addRunOptions(command: Command): Command {
+  return command
+    .option(
+      '--cpus <list>',
+      'how many (4), or their APIC IDs (0,1,0x23); also maxcpus=300 and ids=…',
+      cpuList,
+      cpuList('1'),
+    )
+    .option('--hotplug <id>', 'hot-add the CPU with this APIC ID (repeatable)', action('hotplug'))
+    .option('--unplug <id>', 'ask the guest to give it back, once it is up; carried out in order', action('unplug'))
+    .option('--memory <size>', 'guest RAM, 2M to 3G', size, size('64M'))
+    .addOption(
+      new Option('--apic <whose>', 'our local APICs or the ones in KVM').choices(['user', 'kernel']).default('user'),
+    )
+    .option('--x2apic-api <flags>', `KVM_CAP_X2APIC_API: ${Object.keys(FLAGS).join(', ')}`, x2apicApi)
+    .addOption(
+      new Option('--behaviour <rules>', 'which rules our local APICs follow').choices([...BEHAVIOURS]).default('kvm'),
+    )
+    .option('--threads <n>', 'worker threads; 1 makes every interleaving repeatable', wholeNumber)
+    .option('--cpu <features>', 'CPU features, e.g. host,-cx16,-x2apic', 'host')
+    .option('--timeout <time>', 'end the run after this long, e.g. 30s', duration)
+    .option('--trace <file>', 'write each APIC event to a file that ui.perfetto.dev opens')
+    .option('--fail-map-allocation', 'the optimized APIC map can never be allocated: everything goes by scan')
+    .option('--no-vector-hashing', 'lowest priority by arbitration priority rather than by vector hashing')
+    .addHelpText('after', EXAMPLES);
+}
+
+export function machineOptions(options: RunOptions, actions: readonly HotplugAction[]): MachineOptions {
+  const present = new Set(options.cpus.cpus);
+  const added = actions.map(({ apicId }) => apicId).filter((apicId) => !present.has(apicId));
+  return {
+    cpus: options.cpus.cpus,
+    hotpluggable: [...options.cpus.hotpluggable, ...added],
+    memory: options.memory,
+    apic: options.apic,
+    ...(options.x2apicApi ? { x2apicApi: options.x2apicApi } : {}),
+    behaviour: options.behaviour,
+    ...(options.threads === undefined ? {} : { threads: options.threads }),
+    cpu: options.cpu,
+    ...(options.timeout === undefined ? {} : { timeoutMs: options.timeout }),
+    trace: options.trace !== undefined,
+    failMapAllocation: options.failMapAllocation ?? false,
+    vectorHashing: options.vectorHashing,
+  };
+}
