@@ -19,10 +19,10 @@ export interface ApicMessage {
   /** 0-7 (DELIVERY). Default 0, fixed. */
   readonly deliveryMode?: number;
   readonly vector: number;
-  /** Trigger mode: default false, edge. */
-  readonly levelTriggered?: boolean;
+  /** True: level-triggered. Default false, edge. */
+  readonly trigMode?: boolean;
   /** Level of a level-triggered message. Default true, asserted. */
-  readonly assert?: boolean;
+  readonly level?: boolean;
   /** 0-3 (SHORTHAND). Default 0, none. */
   readonly shorthand?: number;
   /** An MSI's redirection hint: treated as lowest priority. */
@@ -57,8 +57,8 @@ export const completeMessage = (message: ApicMessage): Required<ApicMessage> => 
   source: FROM_DEVICE,
   logical: false,
   deliveryMode: DELIVERY.FIXED,
-  levelTriggered: false,
-  assert: true,
+  trigMode: false,
+  level: true,
   shorthand: SHORTHAND.NONE,
   redirectionHint: false,
   ...message,

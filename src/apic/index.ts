@@ -21,11 +21,11 @@ export {
   TIMER_MODE,
 } from './fields.ts';
 export type { ApicHost, ApicTrace } from './host.ts';
-export { EVENT, LocalApic } from './local-apic.ts';
+export { ApicEvent, LocalApic } from './local-apic.ts';
 export type { ApicSystemOptions, Behaviour, SuppressEoiBroadcast } from './options.ts';
 export { BEHAVIOURS } from './options.ts';
 export type { ApicPort } from './port.ts';
 export { MSR, PAGE_BYTES, REG, REGISTERS, type RegisterInfo, STATE_BYTES } from './registers.ts';
 export { isRuleName, RULE_NAMES, RULES, type RuleName } from './rules.ts';
-export type { ApicMapSnapshot, ApicSnapshot, InhibitReason, LogicalMode } from './snapshot.ts';
+export type { ApicMapSnapshot, InhibitReason, LocalApicSnapshot, LogicalMode } from './snapshot.ts';
 export { ApicSystem } from './system.ts';

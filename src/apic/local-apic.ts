@@ -29,9 +29,9 @@ import {
 import type { ApicHost } from './host.ts';
 import { type ApicMemory, CONTROL, INBOX } from './layout.ts';
 import type { ApicMap } from './map.ts';
-import { type ApicPort, EVENT } from './port.ts';
+import { ApicEvent, type ApicPort } from './port.ts';
 import { MSR, msrOffset, PAGE_BYTES, REG, STATE_BYTES } from './registers.ts';
-import { type ApicSnapshot, COUNTER, takeSnapshot } from './snapshot.ts';
+import { COUNTER, type LocalApicSnapshot, takeSnapshot } from './snapshot.ts';
 import { readState, writeState } from './state.ts';
 import { ApicTimer } from './timer.ts';
 
@@ -97,6 +97,11 @@ export class LocalApic {
     return this.#words[this.#a + CONTROL.BASE_HIGH] >>> 0;
   }
 
+  /** IA32_APIC_BASE, all 64 bits. */
+  apicBase(): bigint {
+    return (BigInt(this.apicBaseHigh) << 32n) | BigInt(this.apicBaseLow);
+  }
+
   get mode(): ApicMode {
     return modeName(baseMode(this.apicBaseLow));
   }
@@ -107,12 +112,20 @@ export class LocalApic {
   }
 
   /**
-   * Writes IA32_APIC_BASE. A guest may not go from x2APIC to xAPIC, nor from disabled to x2APIC; a host may
-   * (`hostInitiated`, as KVM_SET_MSRS and KVM_SET_SREGS).
-   * @returns false for #GP: reserved bits, an invalid mode, or a forbidden transition; nothing has changed then
+   * A guest's write to IA32_APIC_BASE.
+   * @returns false for #GP: reserved bits, an invalid mode, x2APIC to xAPIC, or disabled to x2APIC; nothing has changed then
    */
-  setApicBase(low: number, high: number, hostInitiated = false): boolean {
-    if (!this.#core.setBase(low, high, hostInitiated)) return this.#fault();
+  setApicBase(low: number, high: number): boolean {
+    return this.#setBase(low, high, false);
+  }
+
+  /** The host's write (KVM_SET_MSRS, KVM_SET_SREGS): every valid mode may follow every other. False: KVM refuses it. */
+  setApicBaseFromHost(low: number, high: number): boolean {
+    return this.#setBase(low, high, true);
+  }
+
+  #setBase(low: number, high: number, fromHost: boolean): boolean {
+    if (!this.#core.setBase(low, high, fromHost)) return this.#fault();
     this.#system.map.recalculate();
     return true;
   }
@@ -231,7 +244,7 @@ export class LocalApic {
   }
 
   /** True if something waits in IRR that only the priority holds back: the run loop then has to notice when TPR falls. */
-  isBlockedByPriority(): boolean {
+  isBlockedByTpr(): boolean {
     return this.#core.present && this.#core.highestRequested() >= 0 && this.#core.pendingVector() < 0;
   }
 
@@ -269,12 +282,14 @@ export class LocalApic {
   }
 
   /**
-   * Takes the pending INIT, SIPI and UNHALT (bits of EVENT). The caller does what kvm_apic_accept_events does: with INIT,
-   * `reset(true)` and the vCPU waits for SIPI (the boot CPU starts again at its reset vector instead); then with SIPI, if
-   * the vCPU waits for one, it starts at `sipiVector`; a SIPI at any other time is dropped. UNHALT ends a HLT.
+   * Takes the pending INIT, SIPI and unhalt (bits of ApicEvent). The caller does what kvm_apic_accept_events does: with
+   * INIT, `reset(true)` and the vCPU waits for SIPI (the boot CPU starts again at its reset vector instead); then with
+   * SIPI it starts at `sipiVector`. Unhalt ends a HLT.
+   * @param waitsForSipi is the vCPU in wait-for-SIPI? If not, a SIPI without an INIT is dropped here
    */
-  takeEvents(): number {
-    return Atomics.exchange(this.#words, this.#a + INBOX.EVENTS, 0);
+  takeEvents(waitsForSipi = true): number {
+    const events = Atomics.exchange(this.#words, this.#a + INBOX.EVENTS, 0);
+    return waitsForSipi || (events & ApicEvent.init) !== 0 ? events : events & ~ApicEvent.sipi;
   }
 
   /** Puts events back, as a restored state has them (KVM_SET_VCPU_EVENTS latched INIT, a pending SIPI). */
@@ -374,8 +389,8 @@ export class LocalApic {
   }
 
   /** A readable copy of everything, for people. Any thread; not atomic against the owner. */
-  snapshot(): ApicSnapshot {
-    return takeSnapshot(this.#core, this.#timer);
+  snapshot(): LocalApicSnapshot {
+    return takeSnapshot(this.#core, this.#timer, this.vcpuIndex);
   }
 
   // From decisions to effects
@@ -447,4 +462,4 @@ function checkLength(bytes: Uint8Array): void {
   if (bytes.length < STATE_BYTES) throw new RangeError(`an APIC state has ${STATE_BYTES} bytes, not ${bytes.length}`);
 }
 
-export { EVENT };
+export { ApicEvent };

@@ -12,7 +12,7 @@ import { REG } from './registers.ts';
 import { hasVector, shareClearVector, shareSetVector } from './vectors.ts';
 
 /** Bits of the inbox's EVENTS word. */
-export const EVENT = { INIT: 1, SIPI: 2, UNHALT: 4 } as const;
+export const ApicEvent = { init: 1, sipi: 2, unhalt: 4 } as const;
 
 const TMR = REG.TMR >>> 2;
 const IRR = REG.IRR >>> 2;
@@ -46,7 +46,7 @@ export class ApicPort {
       case DELIVERY.FIXED:
         return this.#fixed(vcpuIndex, a, vector, assert, levelTriggered);
       case DELIVERY.REMOTE_READ:
-        Atomics.or(words, a + INBOX.EVENTS, EVENT.UNHALT);
+        Atomics.or(words, a + INBOX.EVENTS, ApicEvent.unhalt);
         break;
       case DELIVERY.SMI:
         if (!this.#memory.options.smm) return 0;
@@ -57,14 +57,14 @@ export class ApicPort {
         break;
       case DELIVERY.INIT:
         if (levelTriggered && !assert && this.#memory.rules.levelDeassert) return 0;
-        // A store, not an or: an INIT discards a SIPI that waits. UNHALT is no event of KVM's word, but INIT outdoes it.
-        if (this.#memory.rules.initReplacesEvents) Atomics.store(words, a + INBOX.EVENTS, EVENT.INIT);
-        else Atomics.or(words, a + INBOX.EVENTS, EVENT.INIT);
+        // A store, not an or: an INIT discards a SIPI that waits. unhalt is no event of KVM's word, but INIT outdoes it.
+        if (this.#memory.rules.initReplacesEvents) Atomics.store(words, a + INBOX.EVENTS, ApicEvent.init);
+        else Atomics.or(words, a + INBOX.EVENTS, ApicEvent.init);
         break;
       case DELIVERY.STARTUP:
         // The vector before the bit: the owner reads them the other way round.
         Atomics.store(words, a + INBOX.SIPI_VECTOR, vector);
-        Atomics.or(words, a + INBOX.EVENTS, EVENT.SIPI);
+        Atomics.or(words, a + INBOX.EVENTS, ApicEvent.sipi);
         break;
       default:
         return 0; // ExtINT comes from a PIC by way of LINT0, never as a message

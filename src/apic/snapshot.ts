@@ -14,7 +14,7 @@ import { listVectors } from './vectors.ts';
 /** The owner's counters, as words of the control block. */
 export const COUNTER = { IPIS: 0, EOIS: 1, ACKNOWLEDGED: 2, TIMER_EXPIRIES: 3, FAULTS: 4 } as const;
 
-export interface ApicSnapshot {
+export interface LocalApicSnapshot {
   readonly vcpuIndex: number;
   readonly apicId: number;
   readonly mode: ApicMode;
@@ -44,8 +44,8 @@ export interface ApicSnapshot {
   };
 }
 
-export function takeSnapshot(core: ApicCore, timer: ApicTimer): ApicSnapshot {
-  const { words, a, memory } = core;
+export function takeSnapshot(core: ApicCore, timer: ApicTimer, vcpuIndex: number): LocalApicSnapshot {
+  const { words, a } = core;
   const registers: Record<string, number> = {};
   for (const { name, offset } of REGISTERS) {
     if (offset < REG.ISR || offset >= REG.ESR) registers[name] = core.register(offset) >>> 0;
@@ -55,7 +55,7 @@ export function takeSnapshot(core: ApicCore, timer: ApicTimer): ApicSnapshot {
   const high = words[a + CONTROL.BASE_HIGH] >>> 0;
   const mode = modeName(baseMode(low));
   return {
-    vcpuIndex: vcpuIndexOf(memory, a),
+    vcpuIndex,
     apicId: core.apicId,
     mode,
     softwareEnabled: core.softwareEnabled,
@@ -84,10 +84,6 @@ export function takeSnapshot(core: ApicCore, timer: ApicTimer): ApicSnapshot {
       faults: counter(COUNTER.FAULTS),
     },
   };
-}
-
-function vcpuIndexOf(memory: ApicMemory, a: number): number {
-  return (a - memory.block(0)) / (memory.block(1) - memory.block(0));
 }
 
 function timerModeName(mode: number): string {

@@ -5,6 +5,7 @@
 import { makeBehaviour } from './behaviour.ts';
 import { type ApicMessage, completeMessage, type Explanation, explain } from './explain.ts';
 import {
+  DELIVERY,
   msiDeliveryMode,
   msiDestination,
   msiLevel,
@@ -12,6 +13,7 @@ import {
   msiRedirectionHint,
   msiVector,
   msiWideDestination,
+  SHORTHAND,
 } from './fields.ts';
 import { type ApicHost, completeHost } from './host.ts';
 import { ApicMemory, CONTROL, HEADER } from './layout.ts';
@@ -21,7 +23,7 @@ import { ApicMap } from './map.ts';
 import { signalMsi } from './msi.ts';
 import { type ApicSystemOptions, type ResolvedOptions, resolveOptions } from './options.ts';
 import { ApicPort } from './port.ts';
-import { Router } from './router.ts';
+import { FROM_DEVICE, Router } from './router.ts';
 import { type ApicMapSnapshot, takeMapSnapshot } from './snapshot.ts';
 
 export class ApicSystem {
@@ -51,8 +53,8 @@ export class ApicSystem {
       host: this.#host,
       map: this.#map,
       port: this.port,
-      send: (source, destination, logical, mode, vector, assert, levelTriggered, shorthand) =>
-        this.#send(source, destination, logical, mode, vector, assert, levelTriggered, shorthand, false),
+      send: (source, destination, logical, mode, vector, level, trigMode, shorthand) =>
+        this.#send(source, destination, logical, mode, vector, level, trigMode, shorthand, false),
     };
   }
 
@@ -147,27 +149,16 @@ export class ApicSystem {
       logical: msiLogical(addressLow),
       deliveryMode: msiDeliveryMode(data),
       vector: msiVector(data),
-      levelTriggered: msiLevel(data),
+      trigMode: msiLevel(data),
       redirectionHint: msiRedirectionHint(addressLow),
     };
   }
 
   /** Sends any message, as an I/O APIC does. Answers as `signalMsi`, but for -22. */
   deliver(message: ApicMessage): number {
-    const m = completeMessage(message);
-    const { source, destination, logical, deliveryMode, vector, assert, levelTriggered, shorthand, redirectionHint } =
-      m;
-    return this.#send(
-      source,
-      destination,
-      logical,
-      deliveryMode,
-      vector,
-      assert,
-      levelTriggered,
-      shorthand,
-      redirectionHint,
-    );
+    const { source = FROM_DEVICE, destination, logical = false, deliveryMode = DELIVERY.FIXED, vector } = message;
+    const { level = true, trigMode = false, shorthand = SHORTHAND.NONE, redirectionHint = false } = message;
+    return this.#send(source, destination, logical, deliveryMode, vector, level, trigMode, shorthand, redirectionHint);
   }
 
   /** What the map and a scan say about a message, without sending it. */
@@ -192,15 +183,15 @@ export class ApicSystem {
     logical: boolean,
     mode: number,
     vector: number,
-    assert: boolean,
-    levelTriggered: boolean,
+    level: boolean,
+    trigMode: boolean,
     shorthand: number,
     hint: boolean,
   ): number {
     const router = this.#router;
     const { trace } = this.#host;
     if (trace === null) {
-      return router.route(source, destination, logical, mode, vector, assert, levelTriggered, shorthand, hint);
+      return router.route(source, destination, logical, mode, vector, level, trigMode, shorthand, hint);
     }
     const message = {
       source,
@@ -208,13 +199,13 @@ export class ApicSystem {
       logical,
       deliveryMode: mode,
       vector,
-      assert,
-      levelTriggered,
+      level,
+      trigMode,
       shorthand,
       redirectionHint: hint,
     };
     const explanation = this.explain(message);
-    const result = router.route(source, destination, logical, mode, vector, assert, levelTriggered, shorthand, hint);
+    const result = router.route(source, destination, logical, mode, vector, level, trigMode, shorthand, hint);
     trace.routed({ ...explanation, message, result });
     return result;
   }
