@@ -138,8 +138,9 @@ export class Vm {
 
   /**
    * KVM_SIGNAL_MSI; needs an in-kernel APIC.
-   * @returns how many vCPUs took it (0: coalesced or ignored by the target), -EPERM (-1) when no APIC matched, -EINVAL (-22)
-   *   when KVM finds the message invalid
+   * @returns how many vCPUs accepted it (a coalesced one counts); 0 when the target ignored it or the optimized map has none;
+   *   -EPERM (-1) when KVM looked at all APICs and none matched (kvm_irq_delivery_to_apic); -EINVAL (-22) when the message
+   *   is invalid or no APIC is in the kernel
    * @throws KvmError for any other errno
    */
   signalMsi(addressLow: number, addressHigh: number, data: number): number {
