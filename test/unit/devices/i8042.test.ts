@@ -1,0 +1,148 @@
+import { beforeEach, expect, test } from 'vitest';
+import { I8042 } from '../../../src/devices/i8042.ts';
+import { ResetControl } from '../../../src/devices/reset.ts';
+
+// Ranges: 0 data (0x60), 1 command and status (0x64), 2 system control port A (0x92).
+let resets: number;
+let keyboard: boolean[];
+let mouse: boolean[];
+let controller: I8042;
+
+beforeEach(() => {
+  resets = 0;
+  keyboard = [];
+  mouse = [];
+  controller = new I8042({
+    onReset: () => resets++,
+    keyboardInterrupt: (level) => keyboard.push(level),
+    mouseInterrupt: (level) => mouse.push(level),
+  });
+});
+
+const command = (value: number): void => controller.write(1, 0, 1, value);
+const data = (value: number): void => controller.write(0, 0, 1, value);
+const status = (): number => controller.read(1);
+
+function answer(value: number): number {
+  command(value);
+  return controller.read(0);
+}
+
+test('self test answers 0x55 and sets the system flag', () => {
+  expect(status() & 0x04).toBe(0);
+  command(0xaa);
+  expect(status()).toBe(0x1d); // output full, system, last write a command, not locked
+  expect(controller.read(0)).toBe(0x55);
+  expect(status() & 0x01).toBe(0);
+});
+
+test('both port tests pass', () => {
+  expect([answer(0xab), answer(0xa9)]).toEqual([0, 0]);
+});
+
+test('the configuration byte is read, written, and follows enable and disable commands', () => {
+  command(0x60);
+  data(0x47);
+  expect(answer(0x20)).toBe(0x47);
+  command(0xad);
+  command(0xa7);
+  expect(answer(0x20)).toBe(0x77);
+  command(0xae);
+  command(0xa8);
+  expect(answer(0x20)).toBe(0x47);
+});
+
+test('bytes for an absent keyboard or mouse go unanswered', () => {
+  data(0xff);
+  command(0xd4);
+  data(0xf2);
+  expect(status() & 0x01).toBe(0);
+});
+
+test.each([0xfe, 0xf0, 0xf2])('command 0x%x pulses the reset line', (value) => {
+  command(value);
+  expect(resets).toBe(1);
+});
+
+test.each([0xff, 0xf1])('command 0x%x leaves the reset line alone', (value) => {
+  command(value);
+  expect(resets).toBe(0);
+});
+
+test('the output port: A20 in bit 1, reset when bit 0 is written as 0', () => {
+  command(0xd1);
+  data(0xdd);
+  expect(answer(0xd0)).toBe(0xdd);
+  expect(controller.read(2)).toBe(0);
+  command(0xdf);
+  expect(controller.read(2)).toBe(0x02);
+  command(0xd1);
+  data(0xde);
+  expect(resets).toBe(1);
+});
+
+test('port 0x92: bit 1 is A20, bit 0 resets', () => {
+  controller.write(2, 0, 1, 0x00);
+  expect(controller.read(2)).toBe(0x00);
+  controller.write(2, 0, 1, 0x02);
+  expect(controller.read(2)).toBe(0x02);
+  expect(resets).toBe(0);
+  controller.write(2, 0, 1, 0x03);
+  expect(resets).toBe(1);
+});
+
+test('a byte written to the keyboard buffer interrupts on IRQ 1 until it is read, if the configuration says so', () => {
+  command(0xd2);
+  data(0x1c);
+  expect(keyboard).toEqual([true]);
+  expect(controller.read(0)).toBe(0x1c);
+  expect(keyboard).toEqual([true, false]);
+  command(0x60);
+  data(0x00);
+  command(0xd2);
+  data(0x1c);
+  expect(keyboard).toEqual([true, false]);
+});
+
+test('a byte written to the mouse buffer shows as auxiliary data and interrupts on IRQ 12', () => {
+  command(0x60);
+  data(0x03);
+  command(0xd3);
+  data(0xaa);
+  expect(status() & 0x21).toBe(0x21);
+  expect([mouse, keyboard]).toEqual([[true], []]);
+  expect(controller.read(0)).toBe(0xaa);
+  expect(mouse).toEqual([true, false]);
+});
+
+test('a new command forgets the data byte the last one waited for', () => {
+  command(0x60);
+  command(0xaa);
+  data(0x00);
+  controller.read(0);
+  expect(answer(0x20)).toBe(0x01);
+});
+
+test('reset empties the output buffer', () => {
+  command(0xaa);
+  controller.reset();
+  expect(status()).toBe(0x10);
+  expect(keyboard.at(-1)).toBe(false);
+});
+
+test('0xcf9: bit 2 resets the machine, the kind of reset is kept', () => {
+  const device = new ResetControl(() => resets++);
+  device.write(0, 1, 1, 0x02);
+  expect([device.read(0, 1, 1), resets]).toEqual([0x02, 0]);
+  device.write(0, 1, 1, 0x06);
+  expect(resets).toBe(1);
+});
+
+test('a PCI configuration address written over 0xcf9 resets nothing, and no PCI answers', () => {
+  const device = new ResetControl(() => resets++);
+  device.write(0, 0, 4, 0x80000600);
+  device.write(0, 1, 2, 0x0606);
+  device.write(0, 0, 1, 0x06);
+  expect(resets).toBe(0);
+  expect([device.read(0, 0, 4), device.read(0, 0, 2), device.read(0, 3, 1)]).toEqual([0xffffffff, 0xffff, 0xff]);
+});

@@ -1,0 +1,146 @@
+import { beforeEach, expect, test } from 'vitest';
+import { PowerManagement } from '../../../src/devices/pm.ts';
+
+const HZ = 3_579_545;
+const nanos = (ticks: number): number => Math.ceil((ticks * 1e9) / HZ);
+// Ranges: 0 PM1 (0x600), 1 timer (0x608), 2 GPE0 (0x620). Status and enable bits by ACPI 6.5, 4.8.3.
+const [PM1, TIMER, GPE] = [0, 1, 2];
+const [STATUS, ENABLE, CONTROL] = [0, 2, 4];
+
+let now: number;
+let sci: boolean[];
+let offs: number;
+let pm: PowerManagement;
+
+beforeEach(() => {
+  now = 0;
+  sci = [];
+  offs = 0;
+  pm = new PowerManagement({ now: () => now, sci: (level) => sci.push(level), onPowerOff: () => offs++ });
+});
+
+/** 16-bit accesses as the bus makes them of this range: two bytes, low first. */
+const read16 = (offset: number): number => pm.read(PM1, offset, 1) | (pm.read(PM1, offset + 1, 1) << 8);
+const write16 = (offset: number, value: number): void => {
+  pm.write(PM1, offset, 1, value & 0xff);
+  pm.write(PM1, offset + 1, 1, value >> 8);
+};
+const timer = (): number => pm.read(TIMER, 0, 4);
+
+test('the blocks are where the q35 machine has them', () => {
+  expect(pm.ranges.map(({ base, length }) => [base, length])).toEqual([
+    [0x600, 6],
+    [0x608, 4],
+    [0x620, 16],
+  ]);
+});
+
+test('the timer counts 3,579,545 times a second, in 24 bits, and ignores writes', () => {
+  now = nanos(1000) - 1;
+  expect(timer()).toBe(999);
+  now = nanos(1000);
+  expect(timer()).toBe(1000);
+  now = 5e9;
+  pm.write(TIMER, 0, 4, 0);
+  expect(timer()).toBe((5 * HZ) % 2 ** 24);
+});
+
+test('a byte or word of the timer is that part of its count', () => {
+  now = nanos(0x123456);
+  expect([pm.read(TIMER, 0, 1), pm.read(TIMER, 1, 1), pm.read(TIMER, 2, 2)]).toEqual([0x56, 0x34, 0x12]);
+});
+
+test('the timer status bit is set when bit 23 changes, and again 2^23 ticks later', () => {
+  now = nanos(2 ** 23) - 1;
+  expect(read16(STATUS)).toBe(0);
+  now = nanos(2 ** 23);
+  expect(read16(STATUS)).toBe(0x0001);
+  write16(STATUS, 0x0001);
+  expect(read16(STATUS)).toBe(0);
+  now = nanos(2 ** 24) - 1;
+  expect(read16(STATUS)).toBe(0);
+  now = nanos(2 ** 24);
+  expect(read16(STATUS)).toBe(0x0001);
+});
+
+test('the timer interrupt: SCI at the overflow, down when the status is cleared', () => {
+  write16(ENABLE, 0x0001);
+  expect(pm.deadlineNanos()).toBe(nanos(2 ** 23));
+  pm.advance(nanos(2 ** 23) - 1);
+  expect(sci).toEqual([]);
+  now = nanos(2 ** 23);
+  pm.advance(now);
+  expect(sci).toEqual([true]);
+  expect(pm.deadlineNanos()).toBe(Number.POSITIVE_INFINITY);
+  write16(STATUS, 0x0001);
+  expect(sci).toEqual([true, false]);
+  expect(pm.deadlineNanos()).toBe(nanos(2 ** 24));
+});
+
+test('the power button sets its status and raises the SCI while it is enabled', () => {
+  pm.pressPowerButton();
+  expect(read16(STATUS)).toBe(0x0100);
+  expect(sci).toEqual([]);
+  write16(ENABLE, 0x0100);
+  expect(sci).toEqual([true]);
+  write16(STATUS, 0x0100);
+  expect(sci).toEqual([true, false]);
+});
+
+test('writing a 0 to a status bit leaves it', () => {
+  pm.pressPowerButton();
+  write16(STATUS, 0xfeff);
+  expect(read16(STATUS)).toBe(0x0100);
+});
+
+test('only the timer, power button and RTC events can be enabled', () => {
+  write16(ENABLE, 0xffff);
+  expect(read16(ENABLE)).toBe(0x0501);
+});
+
+test('control: SCI_EN reads 1, the sleep type is kept, sleep enable reads 0', () => {
+  expect(read16(CONTROL)).toBe(0x0001);
+  write16(CONTROL, 0x3400);
+  expect(read16(CONTROL)).toBe(0x1401);
+  expect(offs).toBe(0);
+});
+
+test('S5 (sleep type 0 with sleep enable) powers off', () => {
+  write16(CONTROL, 0x0001);
+  expect(offs).toBe(0);
+  write16(CONTROL, 0x2001);
+  expect(offs).toBe(1);
+});
+
+test('a general-purpose event raises the SCI while enabled, and comes back while its line is high', () => {
+  const hotplug = pm.gpe(2);
+  pm.write(GPE, 8, 1, 0x04);
+  hotplug(true);
+  expect(sci).toEqual([true]);
+  pm.write(GPE, 0, 1, 0x04);
+  expect(pm.read(GPE, 0, 1)).toBe(0x04);
+  expect(sci).toEqual([true]);
+  hotplug(false);
+  expect(pm.read(GPE, 0, 1)).toBe(0x04);
+  pm.write(GPE, 0, 1, 0x04);
+  expect(pm.read(GPE, 0, 1)).toBe(0);
+  expect(sci).toEqual([true, false]);
+});
+
+test('the highest general-purpose event is bit 63', () => {
+  pm.write(GPE, 15, 1, 0x80);
+  pm.gpe(63)(true);
+  expect(pm.read(GPE, 7, 1)).toBe(0x80);
+  expect(sci).toEqual([true]);
+});
+
+test('reset clears everything but the level of an event line', () => {
+  const hotplug = pm.gpe(2);
+  hotplug(true);
+  pm.pressPowerButton();
+  write16(ENABLE, 0x0101);
+  pm.write(GPE, 8, 1, 0x04);
+  pm.reset();
+  expect(sci.at(-1)).toBe(false);
+  expect([read16(STATUS), read16(ENABLE), pm.read(GPE, 0, 1), pm.read(GPE, 8, 1)]).toEqual([0, 0, 0x04, 0]);
+});

@@ -1,0 +1,82 @@
+import { expect, test } from 'vitest';
+import { TestDevice } from '../../../src/devices/testdev.ts';
+import { TickRate } from '../../../src/devices/ticks.ts';
+import { Wire } from '../../../src/devices/wire.ts';
+
+// Ranges: 0 scratch (0xe0), 1 flush (0xe4), 2 scratch by bytes (0xe8), 3 lines (0x2000), 4 memory (0xff000000).
+function make(): { device: TestDevice; lines: [number, boolean][] } {
+  const lines: [number, boolean][] = [];
+  return { device: new TestDevice((line, level) => lines.push([line, level])), lines };
+}
+
+test('the scratch register keeps what was written at any size and offset', () => {
+  const { device } = make();
+  device.write(0, 0, 4, 0xdeadbeef);
+  expect([device.read(0, 0, 4), device.read(0, 0, 2), device.read(0, 3, 1)]).toEqual([0xdeadbeef, 0xbeef, 0xde]);
+  device.write(0, 1, 2, 0x1234);
+  expect(device.read(0, 0, 4)).toBe(0xde1234ef);
+});
+
+test('0xe8 is the same register', () => {
+  const { device } = make();
+  device.write(2, 2, 1, 0x55);
+  expect(device.read(0, 0, 4)).toBe(0x550000);
+});
+
+test('the flush port takes writes and reads all ones', () => {
+  const { device } = make();
+  device.write(1, 0, 4, 0x1000);
+  expect(device.read(1, 0, 4)).toBe(0xffffffff);
+});
+
+test('line n rises with a byte other than 0 and falls with 0', () => {
+  const { device, lines } = make();
+  device.write(3, 14, 1, 1);
+  device.write(3, 23, 1, 0x80);
+  device.write(3, 14, 1, 0);
+  expect(lines).toEqual([
+    [14, true],
+    [23, true],
+    [14, false],
+  ]);
+  expect(device.read(3, 14, 1)).toBe(0xff);
+});
+
+test('64 KiB of MMIO behave as memory, up to the last byte', () => {
+  const { device } = make();
+  device.write(4, 0xfffc, 4, 0x89abcdef);
+  expect([device.read(4, 0xfffc, 4), device.read(4, 0xfffe, 2), device.read(4, 0, 4)]).toEqual([0x89abcdef, 0x89ab, 0]);
+});
+
+test('reset clears the memory and lowers all lines', () => {
+  const { device, lines } = make();
+  device.write(4, 0, 1, 1);
+  device.write(3, 5, 1, 1);
+  device.reset();
+  expect(device.read(4, 0, 1)).toBe(0);
+  expect(lines.slice(1)).toEqual(Array.from({ length: 24 }, (_, line) => [line, false]));
+});
+
+test('a wire ORs its sources and drives every sink on each change', () => {
+  const seen: string[] = [];
+  const wire = new Wire(
+    (level) => seen.push(`pic ${level}`),
+    (level) => seen.push(`ioapic ${level}`),
+  );
+  const first = wire.connect();
+  const second = wire.connect();
+  first(true);
+  second(true);
+  first(false);
+  expect([wire.level, seen]).toEqual([true, ['pic true', 'ioapic true']]);
+  second(false);
+  expect(seen.slice(2)).toEqual(['pic false', 'ioapic false']);
+});
+
+test.each([1_193_182, 3_579_545, 32_768])('at %i Hz a tick happens at nanosAt and not a nanosecond before', (hz) => {
+  const rate = new TickRate(hz);
+  for (const tick of [1, 2, 3, 999, hz - 1, hz, hz + 1, 12_345_678, hz * 86_400 * 30 + 7]) {
+    expect(rate.ticksAt(rate.nanosAt(tick))).toBe(tick);
+    expect(rate.ticksAt(rate.nanosAt(tick) - 1)).toBe(tick - 1);
+  }
+});
