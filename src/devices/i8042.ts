@@ -4,8 +4,10 @@
  * and 0x64, and system control port A (0x92).
  *
  * Bytes sent to a device go unanswered, since none is plugged in. A20 is stored, and always open in fact: KVM has no gate.
+ * Bit 0 of port 0x92 resets when it goes from 0 to 1 and reads back until `reset`, so a guest can tell INIT from a reset.
  */
 import type { AddressRange, Device, Line } from './device.ts';
+import type { ResetKind } from './reset.ts';
 
 const RANGE = { DATA: 0, COMMAND: 1, PORT_A: 2 } as const;
 const STATUS = { OUTPUT_FULL: 0x01, SYSTEM: 0x04, COMMAND: 0x08, NOT_LOCKED: 0x10, AUX_FULL: 0x20 } as const;
@@ -45,8 +47,8 @@ const OUTPUT_PORT = { NOT_RESET: 0x01, A20: 0x02, IDLE: 0xcf } as const;
 const PORT_A = { FAST_RESET: 0x01, A20: 0x02 } as const;
 
 export interface I8042Options {
-  /** The guest pulled the CPU's reset line. */
-  readonly onReset: () => void;
+  /** The guest pulled the CPU's reset line, which on a PC is INIT (QEMU resets the whole machine). */
+  readonly onReset: (kind: ResetKind) => void;
   /** IRQ 1 and IRQ 12: high while the output buffer holds a byte from that side and its interrupt is enabled. */
   readonly keyboardInterrupt?: Line;
   readonly mouseInterrupt?: Line;
@@ -63,6 +65,7 @@ export class I8042 implements Device {
   #status: number = STATUS.NOT_LOCKED;
   #config: number = CONFIG.KEYBOARD_IRQ;
   #outputPort: number = OUTPUT_PORT.IDLE;
+  #fastReset: boolean = false;
   #output = 0;
   /** The command whose data byte is due at port 0x60; 0 for none. */
   #pending: number = 0;
@@ -75,7 +78,7 @@ export class I8042 implements Device {
 
   read(rangeIndex: number): number {
     if (rangeIndex === RANGE.COMMAND) return this.#status;
-    if (rangeIndex === RANGE.PORT_A) return this.#outputPort & OUTPUT_PORT.A20;
+    if (rangeIndex === RANGE.PORT_A) return this.#portA();
     this.#status &= ~(STATUS.OUTPUT_FULL | STATUS.AUX_FULL);
     this.#updateLines();
     return this.#output; // an empty buffer shows its last byte
@@ -83,8 +86,7 @@ export class I8042 implements Device {
 
   write(rangeIndex: number, _offset: number, _size: number, value: number): void {
     if (rangeIndex === RANGE.PORT_A) {
-      this.#setA20((value & PORT_A.A20) !== 0);
-      if (value & PORT_A.FAST_RESET) this.#options.onReset();
+      this.#writePortA(value);
     } else if (rangeIndex === RANGE.COMMAND) {
       this.#status |= STATUS.COMMAND;
       this.#pending = 0;
@@ -99,6 +101,7 @@ export class I8042 implements Device {
     this.#status = STATUS.NOT_LOCKED;
     this.#config = CONFIG.KEYBOARD_IRQ;
     this.#outputPort = OUTPUT_PORT.IDLE;
+    this.#fastReset = false;
     this.#output = 0;
     this.#pending = 0;
     this.#updateLines();
@@ -136,7 +139,7 @@ export class I8042 implements Device {
         break;
       default:
         // 0xf0-0xff pulse the output port's lines whose bit is 0.
-        if (command >= COMMAND.PULSE && !(command & OUTPUT_PORT.NOT_RESET)) this.#options.onReset();
+        if (command >= COMMAND.PULSE && !(command & OUTPUT_PORT.NOT_RESET)) this.#options.onReset('init');
     }
   }
 
@@ -171,7 +174,7 @@ export class I8042 implements Device {
         break;
       case COMMAND.WRITE_OUTPUT_PORT:
         this.#outputPort = value | OUTPUT_PORT.NOT_RESET;
-        if (!(value & OUTPUT_PORT.NOT_RESET)) this.#options.onReset();
+        if (!(value & OUTPUT_PORT.NOT_RESET)) this.#options.onReset('init');
         break;
       case COMMAND.WRITE_KEYBOARD_BUFFER:
       case COMMAND.WRITE_MOUSE_BUFFER:
@@ -190,6 +193,18 @@ export class I8042 implements Device {
   #setConfig(value: number): void {
     this.#config = value;
     this.#updateLines();
+  }
+
+  #portA(): number {
+    const a20 = this.#outputPort & OUTPUT_PORT.A20 ? PORT_A.A20 : 0;
+    return this.#fastReset ? a20 | PORT_A.FAST_RESET : a20;
+  }
+
+  #writePortA(value: number): void {
+    this.#setA20((value & PORT_A.A20) !== 0);
+    const rising = (value & PORT_A.FAST_RESET) !== 0 && !this.#fastReset;
+    this.#fastReset = (value & PORT_A.FAST_RESET) !== 0;
+    if (rising) this.#options.onReset('init');
   }
 
   #setA20(open: boolean): void {

@@ -35,10 +35,6 @@ const READ_ONLY = ENTRY.REMOTE_IRR | ENTRY.DELIVERY_STATUS;
 const SUCCESSIVE_EOI_LIMIT = 10_000;
 const STORM_DELAY_NANOS = 10_000_000;
 
-const MSI_ADDRESS = 0xfee00000;
-const MSI_LOGICAL = 1 << 2;
-const MSI_LEVEL_ASSERTED = (1 << 15) | (1 << 14);
-
 /** An interrupt that leaves the I/O APIC, in the words of KVM's `struct kvm_lapic_irq`. */
 export interface IoApicInterrupt {
   destination: number;
@@ -60,13 +56,6 @@ export interface RedirectionEntry extends Readonly<IoApicInterrupt> {
   /** The 64 bits as the guest reads them. */
   readonly low: number;
   readonly high: number;
-}
-
-/** The same interrupt as an MSI, for KVM_SET_GSI_ROUTING and KVM_SIGNAL_MSI. */
-export interface MsiMessage {
-  readonly addressLow: number;
-  readonly addressHigh: number;
-  readonly data: number;
 }
 
 export interface IoApicOptions {
@@ -153,11 +142,6 @@ export class IoApic implements Device {
     }
   }
 
-  /** Whether any entry has this vector and is level-triggered: whether `eoi` may matter for it. */
-  handlesVector(vector: number): boolean {
-    return this.#low.some((entry) => (entry & 0xff) === vector && (entry & ENTRY.LEVEL) !== 0);
-  }
-
   /** The entry of `pin` (0-23). */
   entry(pin: number): RedirectionEntry {
     const low = this.#low[pin] ?? ENTRY.MASK;
@@ -180,18 +164,6 @@ export class IoApic implements Device {
   /** All 24 entries, in the order of pins. */
   entries(): RedirectionEntry[] {
     return Array.from({ length: IOAPIC_PINS }, (_, pin) => this.entry(pin));
-  }
-
-  /** The interrupt of `pin` (0-23) as an MSI, whether masked or not. Destination bits 14:8 go to address bits 11:5. */
-  msi(pin: number): MsiMessage {
-    const { destination, logical, deliveryMode, vector, levelTriggered } = this.entry(pin);
-    const address =
-      MSI_ADDRESS | ((destination & 0xff) << 12) | ((destination >> 8) << 5) | (logical ? MSI_LOGICAL : 0);
-    return {
-      addressLow: address >>> 0,
-      addressHigh: 0,
-      data: vector | (deliveryMode << 8) | (levelTriggered ? MSI_LEVEL_ASSERTED : 0),
-    };
   }
 
   read(_rangeIndex: number, offset: number, size: number): number {

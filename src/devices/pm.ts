@@ -1,8 +1,8 @@
 /**
  * ACPI power management (ACPI 6.5, section 4.8) with the ports of QEMU's q35 machine, PMBASE 0x600:
  *
- *     0x600  PM1_STS  16 bits, write 1 to clear     0  timer  8  power button  10  RTC  15  wake
- *     0x602  PM1_EN   16 bits                       0  timer  8  power button  10  RTC
+ *     0x600  PM1_STS  16 bits, write 1 to clear     0  timer  8  power button
+ *     0x602  PM1_EN   16 bits                       0  timer  8  power button  10  RTC (its status is never set)
  *     0x604  PM1_CNT  16 bits                       0  SCI_EN  12:10  sleep type  13  sleep now
  *     0x608  PM_TMR   24 bits at 3.579545 MHz, read-only
  *     0x620  GPE0     64 status bits (write 1 to clear), then 64 enable bits

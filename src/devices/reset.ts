@@ -1,6 +1,6 @@
 /**
- * The reset control register of PC chipsets (I/O port 0xcf9, Intel ICH9 data sheet section 13.7.5): bit 2 going to 1 resets
- * the machine.
+ * The reset control register of PC chipsets (I/O port 0xcf9, Intel ICH9 data sheet section 13.7.5): writing bit 2 as 1
+ * resets, bit 1 says how: 0 sends INIT to the CPUs, 1 resets the whole machine. QEMU resets the machine either way.
  *
  * It sits in the middle of the PCI configuration address register, whose 32-bit writes must not reach it. There is no PCI
  * here, so the device claims 0xcf8-0xcfb: a byte access to 0xcf9 is the register, all others read all ones and do nothing.
@@ -9,16 +9,20 @@ import type { AddressRange, Device } from './device.ts';
 
 const RESET_CONTROL_OFFSET = 1;
 const RESET = 0x04;
-/** System or hard reset, and full power cycle: kept, without meaning here. */
+const HARD = 0x02;
+/** System or CPU reset, and full power cycle, read back as written. */
 const STORED = 0x0a;
+
+/** INIT to the CPUs, devices and memory untouched; or a reset of everything but memory. */
+export type ResetKind = 'init' | 'hard';
 
 export class ResetControl implements Device {
   readonly name = 'reset-control';
   readonly ranges: readonly AddressRange[] = [{ space: 'pio', base: 0xcf8, length: 4 }];
-  readonly #onReset: () => void;
+  readonly #onReset: (kind: ResetKind) => void;
   #value = 0;
 
-  constructor(onReset: () => void) {
+  constructor(onReset: (kind: ResetKind) => void) {
     this.#onReset = onReset;
   }
 
@@ -30,7 +34,7 @@ export class ResetControl implements Device {
   write(_rangeIndex: number, offset: number, size: number, value: number): void {
     if (size !== 1 || offset !== RESET_CONTROL_OFFSET) return;
     this.#value = value & STORED;
-    if (value & RESET) this.#onReset();
+    if (value & RESET) this.#onReset(value & HARD ? 'hard' : 'init');
   }
 
   reset(): void {

@@ -25,6 +25,8 @@ const B = { SET: 0x80, PIE: 0x40, AIE: 0x20, UIE: 0x10, SQWE: 0x08, HOUR_24: 0x0
 const C = { IRQF: 0x80, PF: 0x40, AF: 0x20, UF: 0x10 } as const;
 const BATTERY_GOOD = 0x80;
 const DONT_CARE = 0xc0;
+/** Where a guest that resets itself says what firmware should do next. */
+const SHUTDOWN_STATUS = 0x0f;
 
 const HZ = 32_768;
 /** UIP is set this long before an update: 244 us. */
@@ -63,6 +65,11 @@ export class Rtc implements Device {
     this.#cmos[REG.A] = A.POWER_UP;
     this.#cmos[REG.B] = B.HOUR_24;
     if (options.memory !== undefined) fillCmos(this.#cmos, options.memory);
+  }
+
+  /** CMOS byte 0x0f: 0 for a normal start, 0x0a for a jump through 0040:0067 without further ado, ... */
+  get shutdownStatus(): number {
+    return this.#cmos[SHUTDOWN_STATUS] ?? 0;
   }
 
   read(_rangeIndex: number, offset: number): number {

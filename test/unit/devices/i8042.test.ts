@@ -3,17 +3,17 @@ import { I8042 } from '../../../src/devices/i8042.ts';
 import { ResetControl } from '../../../src/devices/reset.ts';
 
 // Ranges: 0 data (0x60), 1 command and status (0x64), 2 system control port A (0x92).
-let resets: number;
+let resets: string[];
 let keyboard: boolean[];
 let mouse: boolean[];
 let controller: I8042;
 
 beforeEach(() => {
-  resets = 0;
+  resets = [];
   keyboard = [];
   mouse = [];
   controller = new I8042({
-    onReset: () => resets++,
+    onReset: (kind) => resets.push(kind),
     keyboardInterrupt: (level) => keyboard.push(level),
     mouseInterrupt: (level) => mouse.push(level),
   });
@@ -61,12 +61,12 @@ test('bytes for an absent keyboard or mouse go unanswered', () => {
 
 test.each([0xfe, 0xf0, 0xf2])('command 0x%x pulses the reset line', (value) => {
   command(value);
-  expect(resets).toBe(1);
+  expect(resets).toEqual(['init']);
 });
 
 test.each([0xff, 0xf1])('command 0x%x leaves the reset line alone', (value) => {
   command(value);
-  expect(resets).toBe(0);
+  expect(resets).toEqual([]);
 });
 
 test('the output port: A20 in bit 1, reset when bit 0 is written as 0', () => {
@@ -78,17 +78,24 @@ test('the output port: A20 in bit 1, reset when bit 0 is written as 0', () => {
   expect(controller.read(2)).toBe(0x02);
   command(0xd1);
   data(0xde);
-  expect(resets).toBe(1);
+  expect(resets).toEqual(['init']);
 });
 
-test('port 0x92: bit 1 is A20, bit 0 resets', () => {
+test('port 0x92: bit 1 is A20', () => {
   controller.write(2, 0, 1, 0x00);
   expect(controller.read(2)).toBe(0x00);
   controller.write(2, 0, 1, 0x02);
   expect(controller.read(2)).toBe(0x02);
-  expect(resets).toBe(0);
+  expect(resets).toEqual([]);
+});
+
+test('port 0x92 bit 0 sends INIT when it goes from 0 to 1, and stays until a reset of the machine', () => {
   controller.write(2, 0, 1, 0x03);
-  expect(resets).toBe(1);
+  controller.write(2, 0, 1, 0x03);
+  expect(resets).toEqual(['init']);
+  expect(controller.read(2)).toBe(0x03);
+  controller.reset();
+  expect(controller.read(2)).toBe(0x02);
 });
 
 test('a byte written to the keyboard buffer interrupts on IRQ 1 until it is read, if the configuration says so', () => {
@@ -130,19 +137,21 @@ test('reset empties the output buffer', () => {
   expect(keyboard.at(-1)).toBe(false);
 });
 
-test('0xcf9: bit 2 resets the machine, the kind of reset is kept', () => {
-  const device = new ResetControl(() => resets++);
+test('0xcf9: bit 2 resets; bit 1, which is kept, chooses between INIT and the whole machine', () => {
+  const device = new ResetControl((kind) => resets.push(kind));
   device.write(0, 1, 1, 0x02);
-  expect([device.read(0, 1, 1), resets]).toEqual([0x02, 0]);
+  expect([device.read(0, 1, 1), resets]).toEqual([0x02, []]);
   device.write(0, 1, 1, 0x06);
-  expect(resets).toBe(1);
+  device.write(0, 1, 1, 0x00);
+  device.write(0, 1, 1, 0x04);
+  expect(resets).toEqual(['hard', 'init']);
 });
 
 test('a PCI configuration address written over 0xcf9 resets nothing, and no PCI answers', () => {
-  const device = new ResetControl(() => resets++);
+  const device = new ResetControl((kind) => resets.push(kind));
   device.write(0, 0, 4, 0x80000600);
   device.write(0, 1, 2, 0x0606);
   device.write(0, 0, 1, 0x06);
-  expect(resets).toBe(0);
+  expect(resets).toEqual([]);
   expect([device.read(0, 0, 4), device.read(0, 0, 2), device.read(0, 3, 1)]).toEqual([0xffffffff, 0xffff, 0xff]);
 });

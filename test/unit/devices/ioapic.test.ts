@@ -267,21 +267,12 @@ test('destination bits 14:8 come from entry bits 55:49, only with extendedDestin
   expect(ioapic.entry(4).destination).toBe(0x123);
 });
 
-test('an entry as an MSI: address bits 19:12 and 11:5 the destination, 2 logical; data the rest', () => {
-  ioapic = make(true);
-  setEntry(4, 0x0944 | LEVEL, 0x23020000);
-  expect(ioapic.msi(4)).toEqual({ addressLow: 0xfee23024, addressHigh: 0, data: 0xc144 });
-  setEntry(4, 0x44, 0xff000000);
-  expect(ioapic.msi(4)).toEqual({ addressLow: 0xfeeff000, addressHigh: 0, data: 0x44 });
-});
-
 test('entries lists every pin and onEntryChange names the one the guest rewrote', () => {
   setEntry(6, 0x66 | LEVEL);
   expect(new Set(changed)).toEqual(new Set([6]));
   ioapic.setLine(6, 0, true);
   expect(ioapic.entries()).toHaveLength(24);
   expect(ioapic.entries()[6]).toMatchObject({ pin: 6, vector: 0x66, masked: false, remoteIrr: true, pending: true });
-  expect([ioapic.handlesVector(0x66), ioapic.handlesVector(0x67)]).toEqual([true, false]);
 });
 
 test('reset masks everything; a level line that is still high interrupts once its entry allows it', () => {

@@ -271,7 +271,7 @@ test('port 0x61 bit 4 toggles with the refresh, about every 15 us', () => {
   expect(levels).toEqual([0, 0, 1, 1, 0]);
 });
 
-test('counter 0 in mode 2 interrupts each period, at its last nanosecond and not before', () => {
+test('counter 0 in mode 2 interrupts at the end of each period, not a nanosecond before', () => {
   write(0x43, 0x34);
   write(0x40, 0xe8);
   write(0x40, 0x03); // 1000 ticks

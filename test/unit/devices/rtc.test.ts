@@ -262,4 +262,5 @@ test('reset switches interrupts off; shutdown status, time and CMOS stay', () =>
   rtc.reset();
   expect(line.at(-1)).toBe(false);
   expect([read(B), read(0x0f), read(0)]).toEqual([0x02, 0x05, 0x59]);
+  expect(rtc.shutdownStatus).toBe(0x05);
 });
