@@ -8,7 +8,8 @@
 // - kvm_run mappings as ArrayBuffers, unmapped when collected or when told to.
 // - the address of a buffer's bytes.
 //
-// One Apiary instance for each environment (thread); it is destroyed with it, also after worker.terminate().
+// One Apiary instance for each environment (thread); it is destroyed with it, also after worker.terminate(). The library is
+// never unloaded (-z nodelete): the signal's handler belongs to the process.
 #include <linux/kvm.h>
 #include <napi.h>
 #include <sched.h>

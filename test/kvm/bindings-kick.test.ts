@@ -113,6 +113,10 @@ describe.skipIf(problem !== undefined)(
       }
     });
 
+    test('20,000 signals around the entry to KVM_RUN: none is lost', () => {
+      expect(script('bindings-timers.mjs')).toEqual([0, null]);
+    });
+
     test('a thread that is gone cannot be kicked', async () => {
       guest = makeGuest(FOREVER);
       worker = await startWorker(guest);
@@ -178,9 +182,11 @@ describe.skipIf(problem !== undefined)(
         ['throw', 1],
         ['end', 0],
       ])('the process ends although a worker is inside KVM_RUN: %s', (how, status) => {
-        const script = fileURLToPath(new URL('./bindings-exit.mjs', import.meta.url));
-        const child = spawnSync(process.execPath, [script, how], { encoding: 'utf8', timeout: 10_000 });
-        expect([child.status, child.signal]).toEqual([status, null]);
+        expect(script('bindings-exit.mjs', how)).toEqual([status, null]);
+      });
+
+      test('the signal may arrive after the last worker that loaded the addon is gone', () => {
+        expect(script('bindings-unload.mjs')).toEqual([3, null]);
       });
     });
 
@@ -218,6 +224,13 @@ describe.skipIf(problem !== undefined)(
     });
   },
 );
+
+/** Runs one of the scripts beside this file. @returns exit status and signal */
+function script(name: string, ...args: string[]): unknown[] {
+  const path = fileURLToPath(new URL(name, import.meta.url));
+  const { status, signal } = spawnSync(process.execPath, [path, ...args], { encoding: 'utf8', timeout: 20_000 });
+  return [status, signal];
+}
 
 /** How many kvm_run mappings this process has. */
 function mappings(): number {
