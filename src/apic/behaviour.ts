@@ -4,7 +4,7 @@
  *
  * KVM's rules: kvm_recalculate_phys_map, kvm_recalculate_logical_map, kvm_apic_is_broadcast_dest, kvm_apic_mda and
  * kvm_apic_match_{physical,logical}_addr in arch/x86/kvm/lapic.c. Hardware's: SDM vol. 3A, 12.6.2.
- * `a` is the first word of an APIC's block, `entry` what the map stores for it, `m` the first word of a map buffer.
+ * `r` is the first word of an APIC's identity record, `entry` what the map stores for it, `m` the first word of a map buffer.
  * Every function may run on any thread; those that build run under the map lock.
  */
 import {
@@ -38,13 +38,13 @@ export const LOGICAL = { NONE_ENABLED: 0, FLAT: 1, CLUSTER: 2, X2APIC: 4, DISABL
 
 export interface RoutingBehaviour {
   /** Enters a present APIC into the physical map. False: no map can say this, drop all of it. */
-  addPhysical(m: number, a: number, entry: number): boolean;
+  addPhysical(m: number, r: number, entry: number): boolean;
   /** Enters a present APIC into the logical map, or disables that map. */
-  addLogical(m: number, a: number, entry: number): void;
-  /** Must this destination be looked for by scan although there is a map? `source` is the sender's block, or -1 for an MSI. */
+  addLogical(m: number, r: number, entry: number): void;
+  /** Must this destination be looked for by scan although there is a map? `source` is the sender's record, or -1 for an MSI. */
   needsScan(m: number, destination: number, logical: boolean, source: number): boolean;
   /** Does this APIC take the message? A REASON, 0 for no. */
-  match(a: number, destination: number, logical: boolean, source: number): number;
+  match(r: number, destination: number, logical: boolean, source: number): number;
 }
 
 export function makeBehaviour(memory: ApicMemory): RoutingBehaviour {
@@ -72,13 +72,13 @@ class KvmBehaviour implements RoutingBehaviour {
     this.#quirk = !memory.options.broadcastQuirkDisabled;
   }
 
-  addPhysical(m: number, a: number, entry: number): boolean {
+  addPhysical(m: number, r: number, entry: number): boolean {
     const { words, rules } = this;
     if (this.#hack) {
-      this.enterHotplug(m, a, entry);
+      this.enterHotplug(m, r, entry);
       return true;
     }
-    const at = m + MAP.PHYSICAL + (isX2apicMode(words, a) ? x2apicId(words, a) : xapicId(words, a));
+    const at = m + MAP.PHYSICAL + (isX2apicMode(words, r) ? x2apicId(words, r) : xapicId(words, r));
     if (words[at] !== 0) return !rules.physicalAliasDropsMap;
     words[at] = entry;
     return true;
@@ -88,26 +88,26 @@ class KvmBehaviour implements RoutingBehaviour {
    * The hotplug hack: an APIC whose ID is over 0xff can be reached by it while still in xAPIC mode, and of aliased 8-bit
    * IDs the first in order of creation is mapped, unless an x2APIC-mode APIC owns the ID.
    */
-  protected enterHotplug(m: number, a: number, entry: number): void {
+  protected enterHotplug(m: number, r: number, entry: number): void {
     const { words, rules } = this;
-    const x2apic = isX2apicMode(words, a);
-    const wide = x2apicId(words, a);
+    const x2apic = isX2apicMode(words, r);
+    const wide = x2apicId(words, r);
     if (x2apic || wide > BROADCAST.XAPIC) {
       const at = m + MAP.PHYSICAL + wide;
       if (words[at] === 0 || rules.x2apicIdOverridesAlias) words[at] = entry;
     }
     if (!x2apic) {
-      const at = m + MAP.PHYSICAL + xapicId(words, a);
+      const at = m + MAP.PHYSICAL + xapicId(words, r);
       if (words[at] === 0 || !rules.firstAliasWins) words[at] = entry;
     }
   }
 
-  addLogical(m: number, a: number, entry: number): void {
+  addLogical(m: number, r: number, entry: number): void {
     const { words, rules } = this;
     if (words[m + MAP.LOGICAL_MODE] === LOGICAL.DISABLED) return;
-    if (rules.softwareDisabledSkipped && !isSoftwareEnabled(words, a)) return;
-    if (rules.zeroLdrSkipped && logicalDestination(words, a) === 0) return;
-    const mode = logicalMode(words, a);
+    if (rules.softwareDisabledSkipped && !isSoftwareEnabled(words, r)) return;
+    if (rules.zeroLdrSkipped && logicalDestination(words, r) === 0) return;
+    const mode = logicalMode(words, r);
     if (words[m + MAP.LOGICAL_MODE] === LOGICAL.NONE_ENABLED) {
       words[m + MAP.LOGICAL_MODE] = mode;
     } else if (words[m + MAP.LOGICAL_MODE] !== mode) {
@@ -115,7 +115,7 @@ class KvmBehaviour implements RoutingBehaviour {
       return;
     }
     if (mode === LOGICAL.X2APIC) return; // the physical map serves: a cluster is 16 consecutive IDs
-    const id = xapicLogicalId(words, a);
+    const id = xapicLogicalId(words, r);
     const members = mode === LOGICAL.FLAT ? id : xapicClusterMembers(id);
     if (members === 0) return;
     const at = logicalRow(m, mode, id) + nthBit(members, 0);
@@ -137,23 +137,23 @@ class KvmBehaviour implements RoutingBehaviour {
     return destination === BROADCAST.X2APIC;
   }
 
-  match(a: number, destination: number, logical: boolean, source: number): number {
+  match(r: number, destination: number, logical: boolean, source: number): number {
     const { words, rules } = this;
-    const x2apic = isX2apicMode(words, a);
+    const x2apic = isX2apicMode(words, r);
     if (destination === BROADCAST.XAPIC && x2apic && source < 0 && this.#quirk && rules.broadcastQuirk) {
       return REASON.BROADCAST; // kvm_apic_mda makes 0xffffffff of it
     }
     if (destination === (x2apic ? BROADCAST.X2APIC : BROADCAST.XAPIC)) return REASON.BROADCAST;
     if (!logical) {
-      if (x2apic) return destination === x2apicId(words, a) ? REASON.X2APIC_ID : REASON.NONE;
+      if (x2apic) return destination === x2apicId(words, r) ? REASON.X2APIC_ID : REASON.NONE;
       if (destination > BROADCAST.XAPIC && rules.wideDestination) {
-        return destination === x2apicId(words, a) ? REASON.WIDE_ID : REASON.NONE;
+        return destination === x2apicId(words, r) ? REASON.WIDE_ID : REASON.NONE;
       }
-      return (destination & BROADCAST.XAPIC) === xapicId(words, a) ? REASON.XAPIC_ID : REASON.NONE;
+      return (destination & BROADCAST.XAPIC) === xapicId(words, r) ? REASON.XAPIC_ID : REASON.NONE;
     }
-    if (x2apic) return matchX2apicLogical(words, a, destination);
-    const id = xapicLogicalId(words, a);
-    const format = destinationFormat(words, a);
+    if (x2apic) return matchX2apicLogical(words, r, destination);
+    const id = xapicLogicalId(words, r);
+    const format = destinationFormat(words, r);
     if (format === DFR.FLAT) return (id & destination) !== 0 ? REASON.FLAT : REASON.NONE;
     if (format !== DFR.CLUSTER && rules.oddDfr) return REASON.NONE;
     const sameCluster = xapicCluster(id) === xapicCluster(destination) || !rules.clusterAddress;
@@ -163,20 +163,20 @@ class KvmBehaviour implements RoutingBehaviour {
 
 /** Before Linux 6.3: the hack whatever the gate says, and a logical map that lets the last of an alias win. */
 class KvmLegacyBehaviour extends KvmBehaviour {
-  override addPhysical(m: number, a: number, entry: number): boolean {
-    this.enterHotplug(m, a, entry);
+  override addPhysical(m: number, r: number, entry: number): boolean {
+    this.enterHotplug(m, r, entry);
     return true;
   }
 
-  override addLogical(m: number, a: number, entry: number): void {
+  override addLogical(m: number, r: number, entry: number): void {
     const { words } = this;
-    if (!isSoftwareEnabled(words, a)) return;
-    const mode = logicalMode(words, a);
-    if (mode !== LOGICAL.X2APIC && logicalDestination(words, a) === 0) return;
+    if (!isSoftwareEnabled(words, r)) return;
+    const mode = logicalMode(words, r);
+    if (mode !== LOGICAL.X2APIC && logicalDestination(words, r) === 0) return;
     if (words[m + MAP.LOGICAL_MODE] === LOGICAL.NONE_ENABLED) words[m + MAP.LOGICAL_MODE] = mode;
     else if (words[m + MAP.LOGICAL_MODE] !== mode) words[m + MAP.LOGICAL_MODE] = LOGICAL.DISABLED;
     if (words[m + MAP.LOGICAL_MODE] !== mode || mode === LOGICAL.X2APIC) return;
-    const id = xapicLogicalId(words, a);
+    const id = xapicLogicalId(words, r);
     const members = mode === LOGICAL.FLAT ? id : xapicClusterMembers(id);
     if (members !== 0) words[logicalRow(m, mode, id) + nthBit(members, 0)] = entry;
   }
@@ -200,29 +200,29 @@ class HardwareBehaviour implements RoutingBehaviour {
     this.#words = memory.words;
   }
 
-  addPhysical(m: number, a: number, entry: number): boolean {
+  addPhysical(m: number, r: number, entry: number): boolean {
     const words = this.#words;
-    const x2apic = isX2apicMode(words, a);
+    const x2apic = isX2apicMode(words, r);
     if (!x2apic) words[m + MAP.HAS_XAPIC] = 1;
-    const at = m + MAP.PHYSICAL + (x2apic ? x2apicId(words, a) : xapicId(words, a));
+    const at = m + MAP.PHYSICAL + (x2apic ? x2apicId(words, r) : xapicId(words, r));
     if (words[at] !== 0) return false;
     words[at] = entry;
     return true;
   }
 
-  addLogical(m: number, a: number, entry: number): void {
+  addLogical(m: number, r: number, entry: number): void {
     const words = this.#words;
-    if (words[m + MAP.LOGICAL_MODE] === LOGICAL.DISABLED || logicalDestination(words, a) === 0) return;
-    const model = dfrModel(destinationFormat(words, a));
+    if (words[m + MAP.LOGICAL_MODE] === LOGICAL.DISABLED || logicalDestination(words, r) === 0) return;
+    const model = dfrModel(destinationFormat(words, r));
     const xapicMode = model === DFR_MODEL.FLAT ? LOGICAL.FLAT : LOGICAL.CLUSTER;
-    const mode = isX2apicMode(words, a) ? LOGICAL.X2APIC : xapicMode;
+    const mode = isX2apicMode(words, r) ? LOGICAL.X2APIC : xapicMode;
     const known = words[m + MAP.LOGICAL_MODE];
-    const id = xapicLogicalId(words, a);
+    const id = xapicLogicalId(words, r);
     const members = mode === LOGICAL.FLAT ? id : xapicClusterMembers(id);
     const exact =
       (known === LOGICAL.NONE_ENABLED || known === mode) &&
       (mode === LOGICAL.X2APIC || // software-disabled ones still take NMI, INIT and SIPI: only a scan is exact
-        (isSoftwareEnabled(words, a) &&
+        (isSoftwareEnabled(words, r) &&
           (model === DFR_MODEL.FLAT || model === DFR_MODEL.CLUSTER) &&
           (members === 0 || (popCount(members) === 1 && words[logicalRow(m, mode, id) + nthBit(members, 0)] === 0))));
     words[m + MAP.LOGICAL_MODE] = exact ? mode : LOGICAL.DISABLED;
@@ -237,21 +237,21 @@ class HardwareBehaviour implements RoutingBehaviour {
     return destination >= BROADCAST.XAPIC;
   }
 
-  match(a: number, destination: number, logical: boolean, _source: number): number {
+  match(r: number, destination: number, logical: boolean, _source: number): number {
     const words = this.#words;
-    if (isX2apicMode(words, a)) {
+    if (isX2apicMode(words, r)) {
       if (destination === BROADCAST.X2APIC) return REASON.BROADCAST;
-      if (logical) return matchX2apicLogical(words, a, destination);
-      return destination === x2apicId(words, a) ? REASON.X2APIC_ID : REASON.NONE;
+      if (logical) return matchX2apicLogical(words, r, destination);
+      return destination === x2apicId(words, r) ? REASON.X2APIC_ID : REASON.NONE;
     }
     const mda = lowByte(destination);
     if (mda === BROADCAST.XAPIC) return REASON.BROADCAST;
     if (!logical) {
-      if (mda !== xapicId(words, a)) return REASON.NONE;
+      if (mda !== xapicId(words, r)) return REASON.NONE;
       return destination > BROADCAST.XAPIC ? REASON.LOW_BYTE : REASON.XAPIC_ID;
     }
-    const id = xapicLogicalId(words, a);
-    switch (dfrModel(destinationFormat(words, a))) {
+    const id = xapicLogicalId(words, r);
+    switch (dfrModel(destinationFormat(words, r))) {
       case DFR_MODEL.FLAT:
         return (id & mda) !== 0 ? REASON.FLAT : REASON.NONE;
       case DFR_MODEL.CLUSTER:
@@ -266,9 +266,9 @@ class HardwareBehaviour implements RoutingBehaviour {
 
 const lowByte = (destination: number): number => flatMembers(destination);
 
-function logicalMode(words: Int32Array, a: number): number {
-  if (isX2apicMode(words, a)) return LOGICAL.X2APIC;
-  return destinationFormat(words, a) === DFR.FLAT ? LOGICAL.FLAT : LOGICAL.CLUSTER;
+function logicalMode(words: Int32Array, r: number): number {
+  if (isX2apicMode(words, r)) return LOGICAL.X2APIC;
+  return destinationFormat(words, r) === DFR.FLAT ? LOGICAL.FLAT : LOGICAL.CLUSTER;
 }
 
 /** First entry of the flat map, or of a cluster of the cluster map. */
@@ -276,8 +276,8 @@ export function logicalRow(m: number, mode: number, logicalId: number): number {
   return mode === LOGICAL.FLAT ? m + MAP.FLAT : m + MAP.CLUSTER + (xapicCluster(logicalId) & XAPIC_CLUSTER_MASK) * 4;
 }
 
-function matchX2apicLogical(words: Int32Array, a: number, destination: number): number {
-  const ldr = logicalDestination(words, a);
+function matchX2apicLogical(words: Int32Array, r: number, destination: number): number {
+  const ldr = logicalDestination(words, r);
   const same = x2apicCluster(ldr) === x2apicCluster(destination);
   return same && x2apicClusterMembers(ldr & destination) !== 0 ? REASON.X2APIC_CLUSTER : REASON.NONE;
 }

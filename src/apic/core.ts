@@ -21,8 +21,8 @@ import {
   VERSION,
   x2apicLogicalId,
 } from './fields.ts';
-import { isPresent, isSoftwareEnabled, isX2apicMode } from './identity.ts';
-import { type ApicMemory, CONTROL, HEADER, INBOX } from './layout.ts';
+import { publishIdentity } from './identity.ts';
+import { type ApicMemory, CONTROL, HEADER, IDENTITY, INBOX } from './layout.ts';
 import type { ApicMap } from './map.ts';
 import { isReadable, LVT_OFFSETS, maskWrite, REG, registerIndex } from './registers.ts';
 import type { Rules } from './rules.ts';
@@ -62,8 +62,12 @@ export class ApicCore {
   readonly rules: Readonly<Rules>;
   readonly map: ApicMap;
   readonly timer: ApicTimer;
+  /** KVM's vcpu_id, the x2APIC ID. */
+  readonly apicId: number;
   /** First word of the block. */
   readonly a: number;
+  /** First word of the identity record. */
+  readonly #r: number;
 
   constructor(memory: ApicMemory, map: ApicMap, timer: ApicTimer, vcpuIndex: number) {
     this.memory = memory;
@@ -72,22 +76,20 @@ export class ApicCore {
     this.map = map;
     this.timer = timer;
     this.a = memory.block(vcpuIndex);
+    this.#r = memory.identity(vcpuIndex);
+    this.apicId = memory.words[this.#r + IDENTITY.APIC_ID];
   }
 
   get present(): boolean {
-    return isPresent(this.words, this.a);
+    return (this.words[this.a + CONTROL.BASE_LOW] & BASE.ENABLE) !== 0;
   }
 
   get x2apicMode(): boolean {
-    return isX2apicMode(this.words, this.a);
+    return (this.words[this.a + CONTROL.BASE_LOW] & BASE.EXTD) !== 0;
   }
 
   get softwareEnabled(): boolean {
-    return isSoftwareEnabled(this.words, this.a);
-  }
-
-  get apicId(): number {
-    return this.words[this.a + CONTROL.APIC_ID];
+    return (this.register(REG.SPIV) & SPIV.ENABLE) !== 0;
   }
 
   get lvtEntries(): number {
@@ -100,6 +102,14 @@ export class ApicCore {
 
   setRegister(offset: number, value: number): void {
     this.words[this.a + word(offset)] = value;
+  }
+
+  /** A register that others route by has changed: tell them, then mark the map dirty. In this order. */
+  identityChanged(): void {
+    const { words, a } = this;
+    const at = (offset: number): number => words[a + word(offset)];
+    publishIdentity(words, this.#r, words[a + CONTROL.BASE_LOW], at(REG.ID), at(REG.LDR), at(REG.DFR), at(REG.SPIV));
+    this.map.markDirty();
   }
 
   // Reads
@@ -210,7 +220,7 @@ export class ApicCore {
 
   #identify(offset: number, value: number): number {
     this.setRegister(offset, value);
-    this.map.markDirty();
+    this.identityChanged();
     return ACTION.NONE;
   }
 
@@ -229,7 +239,7 @@ export class ApicCore {
   setSpurious(value: number): void {
     const before = this.softwareEnabled;
     this.setRegister(REG.SPIV, value);
-    if (this.softwareEnabled !== before) this.map.markDirty();
+    if (this.softwareEnabled !== before) this.identityChanged();
   }
 
   #writeLvt(offset: number, kept: number): number {
@@ -363,7 +373,7 @@ export class ApicCore {
     const wide = (low & BASE.EXTD) !== 0;
     if ((changed & BASE.ENABLE) !== 0) {
       if (enabled) this.#setXapicId();
-      else this.map.markDirty();
+      else this.identityChanged();
     }
     if ((changed & BASE.EXTD) !== 0) {
       if (wide) this.#setX2apicId();
@@ -374,13 +384,13 @@ export class ApicCore {
 
   #setXapicId(): void {
     if (this.rules.xapicIdOnEnable) this.setRegister(REG.ID, makeXapicId(this.apicId));
-    this.map.markDirty();
+    this.identityChanged();
   }
 
   #setX2apicId(): void {
     this.setRegister(REG.ID, this.apicId);
     this.setRegister(REG.LDR, x2apicLogicalId(this.apicId));
-    this.map.markDirty();
+    this.identityChanged();
   }
 
   /** kvm_apic_set_version. */
@@ -430,6 +440,6 @@ export class ApicCore {
     this.updatePpr();
     Atomics.store(words, a + INBOX.NMIS, 0);
     Atomics.store(words, a + INBOX.ARB_PRIORITY, 0);
-    this.map.markDirty();
+    this.identityChanged();
   }
 }

@@ -85,7 +85,7 @@ function pick(memory: ApicMemory, router: Router, m: Required<ApicMessage>, scan
   const everyone = scan.map((match) => match.vcpuIndex);
   const broadcast = !m.logical && m.destination === BROADCAST.XAPIC && memory.rules.broadcastLowestToFixed;
   if (!m.redirectionHint && (m.deliveryMode !== DELIVERY.LOWEST || broadcast)) return everyone;
-  const enabled = everyone.filter((i) => isSoftwareEnabled(memory.words, memory.block(i)));
+  const enabled = everyone.filter((i) => isSoftwareEnabled(memory.words, memory.identity(i)));
   if (enabled.length === 0) return [];
   if (!memory.options.vectorHashing) return [enabled.reduce((best, i) => (router.arbitratesBelow(i, best) ? i : best))];
   return [enabled[m.vector % enabled.length] ?? enabled[0]];

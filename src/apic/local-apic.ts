@@ -81,6 +81,11 @@ export class LocalApic {
     this.apicId = this.#core.apicId;
   }
 
+  /** As `reset(false)` with the map left dirty: for an APIC that is not yet in it. */
+  powerUp(): void {
+    this.#core.reset(false);
+  }
+
   /** Power-up (false), or INIT (true), which keeps APIC base, mode and ID. */
   reset(initEvent: boolean): void {
     this.#core.reset(initEvent);

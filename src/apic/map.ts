@@ -71,8 +71,8 @@ export class ApicMap {
     words[m + MAP.SERIAL] = serial;
     let maxId: number = BROADCAST.XAPIC; // room for any xAPIC ID
     for (let i = 0; i < count; i++) {
-      const a = memory.block(i);
-      if (isPresent(words, a)) maxId = Math.max(maxId, x2apicId(words, a));
+      const r = memory.identity(i);
+      if (isPresent(words, r) && x2apicId(words, r) > maxId) maxId = x2apicId(words, r);
     }
     words[m + MAP.MAX_APIC_ID] = maxId;
     if (memory.options.failMapAllocation) {
@@ -84,19 +84,19 @@ export class ApicMap {
     let inhibits = 0;
     let state: number = MAP_STATE.PRESENT;
     for (let i = 0; i < count; i++) {
-      const a = memory.block(i);
-      if (!isPresent(words, a)) continue;
-      const id = x2apicId(words, a);
+      const r = memory.identity(i);
+      if (!isPresent(words, r)) continue;
+      const id = x2apicId(words, r);
       // It appeared between the two passes: there is room, but the reader's bound must know.
       if (id > words[m + MAP.MAX_APIC_ID]) words[m + MAP.MAX_APIC_ID] = id;
       // Truncated on purpose, as in KVM: an ID over 0xff is aliased, not modified.
-      if (!isX2apicMode(words, a) && xapicId(words, a) !== (id & BROADCAST.XAPIC)) inhibits |= INHIBIT.APIC_ID_MODIFIED;
-      if (!this.#behaviour.addPhysical(m, a, i + 1)) {
+      if (!isX2apicMode(words, r) && xapicId(words, r) !== (id & BROADCAST.XAPIC)) inhibits |= INHIBIT.APIC_ID_MODIFIED;
+      if (!this.#behaviour.addPhysical(m, r, i + 1)) {
         state = MAP_STATE.ALIASED;
         words[m + MAP.REASON_INDEX] = i;
         break;
       }
-      this.#behaviour.addLogical(m, a, i + 1);
+      this.#behaviour.addLogical(m, r, i + 1);
     }
     if (state === MAP_STATE.ALIASED) inhibits |= INHIBIT.PHYSICAL_ID_ALIASED | INHIBIT.LOGICAL_ID_ALIASED;
     if (words[m + MAP.LOGICAL_MODE] === LOGICAL.DISABLED) inhibits |= INHIBIT.LOGICAL_ID_ALIASED;

@@ -6,7 +6,7 @@
  */
 import { DELIVERY } from './fields.ts';
 import type { ApicHost } from './host.ts';
-import { isPresent, isSoftwareEnabled } from './identity.ts';
+import { isEnabled, isPresent } from './identity.ts';
 import { type ApicMemory, INBOX } from './layout.ts';
 import { REG } from './registers.ts';
 import { hasVector, shareClearVector, shareSetVector } from './vectors.ts';
@@ -77,7 +77,8 @@ export class ApicPort {
     const words = this.#words;
     const rules = this.#memory.rules;
     if (levelTriggered && !assert && rules.levelDeassert) return 0;
-    if (!isPresent(words, a) || (!isSoftwareEnabled(words, a) && rules.disabledRefusesFixed)) return 0;
+    const r = this.#memory.identity(vcpuIndex);
+    if (!isEnabled(words, r) && (rules.disabledRefusesFixed || !isPresent(words, r))) return 0;
     // TMR before IRR: an owner that sees the request must see how it was triggered.
     if (rules.tmrFollowsTrigger && hasVector(words, a + TMR, vector) !== levelTriggered) {
       if (levelTriggered) shareSetVector(words, a + TMR, vector);

@@ -91,7 +91,7 @@ export class Router {
    */
   lookUp(source: number, destination: number, logical: boolean, lowest: boolean, vector: number): number {
     const words = this.#words;
-    const from = source < 0 ? -1 : this.#memory.block(source);
+    const from = source < 0 ? -1 : this.#memory.identity(source);
     for (;;) {
       const serial = Atomics.load(words, HEADER.MAP_PUBLISHED);
       const m = this.#memory.mapBuffer(serial);
@@ -203,7 +203,7 @@ export class Router {
       if (this.matches(i, source, destination, logical, shorthand) === REASON.NONE) continue;
       if (!lowest) {
         result = Math.max(result, 0) + this.#port.accept(i, mode, vector, assert, levelTriggered);
-      } else if (isSoftwareEnabled(words, this.#memory.block(i)) || !rules.lowestSkipsDisabled) {
+      } else if (isSoftwareEnabled(words, this.#memory.identity(i)) || !rules.lowestSkipsDisabled) {
         this.#candidates[candidates++] = i;
         if (best < 0 || this.arbitratesBelow(i, best)) best = i;
       }
@@ -215,11 +215,11 @@ export class Router {
 
   /** What a scan says of one APIC: a REASON, 0 for no. Absent (disabled) APICs never match. */
   matches(vcpuIndex: number, source: number, destination: number, logical: boolean, shorthand: number): number {
-    const a = this.#memory.block(vcpuIndex);
-    if (!isPresent(this.#words, a)) return REASON.NONE;
+    const r = this.#memory.identity(vcpuIndex);
+    if (!isPresent(this.#words, r)) return REASON.NONE;
     switch (shorthand) {
       case SHORTHAND.NONE:
-        return this.#behaviour.match(a, destination, logical, source < 0 ? -1 : this.#memory.block(source));
+        return this.#behaviour.match(r, destination, logical, source < 0 ? -1 : this.#memory.identity(source));
       case SHORTHAND.SELF:
         return vcpuIndex === source ? REASON.SELF : REASON.NONE;
       case SHORTHAND.ALL:

@@ -41,7 +41,7 @@ export function writeState(core: ApicCore, bytes: Uint8Array): boolean {
     if (rules.x2apicLdr) core.setRegister(REG.LDR, x2apicLogicalId(core.apicId));
     if (!memory.options.x2apicIcrSplit) words[core.icrHighWord] = view.getInt32(REG.ICR2, true);
   }
-  core.map.markDirty();
+  core.identityChanged();
   if (rules.versionReadOnly) core.setVersion();
   core.updatePpr(); // from the ISR cache of before: it is counted anew only below
   core.timer.cancel();

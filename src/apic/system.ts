@@ -16,7 +16,7 @@ import {
   SHORTHAND,
 } from './fields.ts';
 import { type ApicHost, completeHost } from './host.ts';
-import { ApicMemory, CONTROL, HEADER } from './layout.ts';
+import { ApicMemory, CONTROL, HEADER, IDENTITY } from './layout.ts';
 import { type ApicServices, LocalApic } from './local-apic.ts';
 import { lock, unlock } from './lock.ts';
 import { ApicMap } from './map.ts';
@@ -94,11 +94,12 @@ export class ApicSystem {
       if (this.apicById(apicId) !== undefined) throw new RangeError(`there is an APIC with ID ${apicId} already`);
       if (index >= maxApics) throw new RangeError(`all ${maxApics} APICs are in use`);
       const a = this.#memory.block(index);
-      words[a + CONTROL.APIC_ID] = apicId;
+      words[this.#memory.identity(index) + IDENTITY.APIC_ID] = apicId;
       words[a + CONTROL.BOOTSTRAP] = (options.bootstrap ?? apicId === 0) ? 1 : 0;
       const apic = new LocalApic(this.#services, index);
       this.#views[index] = apic;
-      apic.reset(false);
+      if (lateMapEntry) apic.reset(false);
+      else apic.powerUp();
       Atomics.store(words, HEADER.COUNT, index + 1); // after its block is complete
       if (!lateMapEntry) this.rebuildMap();
       return apic;
@@ -122,7 +123,7 @@ export class ApicSystem {
   apicById(apicId: number): LocalApic | undefined {
     const { words } = this.#memory;
     for (let i = 0; i < this.count; i++) {
-      if (words[this.#memory.block(i) + CONTROL.APIC_ID] === apicId) return this.apic(i);
+      if (words[this.#memory.identity(i) + IDENTITY.APIC_ID] === apicId) return this.apic(i);
     }
     return undefined;
   }
