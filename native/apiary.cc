@@ -112,8 +112,8 @@ class Apiary : public Napi::Addon<Apiary> {
   }
 
  private:
-  // run(handle): 0 or -errno. Whoever kicked has published the reason first, and the caller looks after every return,
-  // so a kick that arrives while KVM_RUN is already on its way out may be forgotten here.
+  // run(handle): 0 or -errno. A kick that arrives while KVM_RUN is on its way out with an exit ends the next run at once:
+  // after -EINTR, and only then, the caller looks at its clock.
   static napi_value Run(napi_env env, napi_callback_info info) {
     size_t argc = 1;
     napi_value argument, result;
@@ -132,7 +132,7 @@ class Apiary : public Napi::Addon<Apiary> {
       current_run = nullptr;
       std::atomic_signal_fence(std::memory_order_seq_cst);
       run->immediate_exit = 0;
-      kicked = 0;
+      if (status != 0) kicked = 0;
     }
     napi_create_int32(env, status, &result);
     return result;

@@ -191,6 +191,13 @@ export const RunFlag = {
   BUS_LOCK: 2,
 } as const;
 
+/** KVM_SYNC_X86_*, the classes of registers that kvm_run can carry (KVM_CAP_SYNC_REGS) */
+export const SyncRegs = {
+  REGS: 1,
+  SREGS: 2,
+  EVENTS: 4,
+} as const;
+
 /** KVM_MP_STATE_* */
 export const MpState = {
   RUNNABLE: 0,

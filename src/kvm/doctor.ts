@@ -3,7 +3,7 @@
  * be. Nothing is printed here, and nothing throws: what cannot be found out is a fact that is not ok.
  */
 import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs';
-import { API_VERSION, Cap, capName } from './constants.ts';
+import { API_VERSION, Cap, capName, SyncRegs } from './constants.ts';
 import { KvmError } from './errors.ts';
 import type { System } from './system.ts';
 
@@ -37,6 +37,7 @@ const capabilities: readonly (readonly [capability: Cap, least: number, since: s
   [Cap.VCPU_EVENTS, 1, '2.6.33', 'INIT'],
   [Cap.GET_TSC_KHZ, 1, '3.0', 'the TSC deadline timer'],
   [Cap.ENABLE_CAP_VM, 1, '3.14', 'switching capabilities on'],
+  [Cap.SYNC_REGS, SyncRegs.EVENTS, '4.17', 'interrupts from our APICs'],
   [Cap.IMMEDIATE_EXIT, 1, '4.12', 'kicks that are never lost'],
   [Cap.X86_USER_SPACE_MSR, 1, '5.10', 'x2APIC registers of our APICs'],
   [Cap.X86_MSR_FILTER, 1, '5.10', 'IA32_APIC_BASE and IA32_TSC_DEADLINE of our APICs'],

@@ -19,6 +19,7 @@ export {
   NotifyFlag,
   Quirk,
   RunFlag,
+  SyncRegs,
   SystemEvent,
   VcpuEventValid,
   X2apicFlag,

@@ -186,8 +186,8 @@ export const kvmIrqRoutingEntry = struct('kvm_irq_routing_entry', {
 });
 export const kvmIrqLevel = struct('kvm_irq_level', { irq: u32, level: u32 });
 
-/** kvm_run up to its union. */
-export const kvmRunHeader = struct('kvm_run', {
+/** kvm_run up to the registers shared with KVM, `s.regs`, which begin at its end; `padding` is the union of the exits. */
+export const kvmRun = struct('kvm_run', {
   requestInterruptWindow: u8,
   immediateExit: u8,
   padding1: bytes(6),
@@ -197,9 +197,13 @@ export const kvmRunHeader = struct('kvm_run', {
   flags: u16,
   cr8: u64,
   apicBase: u64,
+  padding: bytes(256),
+  kvmValidRegs: u64,
+  kvmDirtyRegs: u64,
 });
+export const kvmSyncRegs = struct('kvm_sync_regs', { regs: kvmRegs, sregs: kvmSregs, events: kvmVcpuEvents });
 
-/** The members of kvm_run's union, each at offset kvmRunHeader.size: `<member>` in C is the key here. */
+/** The members of kvm_run's union, each at offset kvmRun.offsets.padding: `<member>` in C is the key here. */
 export const kvmRunUnion = {
   hw: struct('kvm_run.hw', { hardwareExitReason: u64 }),
   failEntry: struct('kvm_run.fail_entry', { hardwareEntryFailureReason: u64, cpu: u32 }),

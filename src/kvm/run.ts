@@ -5,12 +5,15 @@
  * halves. The members of the union (`io*`, `mmio*`, `msr*` ...) mean something only for the exit reason named in their
  * comment. One view belongs to one thread's mapping; it must not be used while the vCPU runs on another thread.
  */
-import { EmulationFlag, ExitReason, exitName, InternalError, IoDirection } from './constants.ts';
-import { kvmRunHeader, kvmRunUnion } from './layouts.ts';
+import { EmulationFlag, ExitReason, exitName, InternalError, IoDirection, SyncRegs } from './constants.ts';
+import { kvmRun, kvmRunUnion, kvmSyncRegs, kvmVcpuEvents } from './layouts.ts';
 import { native, type RunMapping } from './native.ts';
 
-const H = kvmRunHeader.offsets;
-const U = kvmRunHeader.size;
+const H = kvmRun.offsets;
+const U = kvmRun.offsets.padding;
+const EVENTS = kvmRun.size + kvmSyncRegs.offsets.events;
+const EVENTS_INTERRUPT = EVENTS + kvmVcpuEvents.offsets.interrupt;
+const INTERRUPT = kvmVcpuEvents.fields.interrupt.offsets;
 const { hw, failEntry, ex, io, debug, mmio, hypercall, tprAccess, internal, emulationFailure } = kvmRunUnion;
 const { systemEvent, eoi, msr, notify, memoryFault } = kvmRunUnion;
 const DEBUG_ARCH = debug.fields.arch.offsets;
@@ -65,6 +68,13 @@ const DEBUG_DR7_32 = (U + DEBUG_ARCH.dr7) >> 2;
 const NOTIFY_FLAGS_32 = (U + notify.offsets.flags) >> 2;
 const FAULT_GPA = U + memoryFault.offsets.gpa;
 const FAULT_SIZE = U + memoryFault.offsets.size;
+
+const VALID_REGS_32 = H.kvmValidRegs >> 2;
+const DIRTY_REGS_32 = H.kvmDirtyRegs >> 2;
+const INTERRUPT_INJECTED_8 = EVENTS_INTERRUPT + INTERRUPT.injected;
+const INTERRUPT_VECTOR_8 = EVENTS_INTERRUPT + INTERRUPT.nr;
+const INTERRUPT_SOFT_8 = EVENTS_INTERRUPT + INTERRUPT.soft;
+const EVENT_FLAGS_32 = (EVENTS + kvmVcpuEvents.offsets.flags) >> 2;
 
 const MAX_DATA = 16;
 
@@ -123,6 +133,27 @@ export class KvmRun {
   }
   set cr8(value: number) {
     this.u32[CR8_32] = value;
+  }
+
+  /**
+   * From the next return on, `injectInterrupt` may be used: KVM then leaves its event state in kvm_run each time
+   * (KVM_CAP_SYNC_REGS with KVM_SYNC_X86_EVENTS, Linux 4.17; costs nothing that can be measured).
+   */
+  shareEvents(): void {
+    this.u32[VALID_REGS_32] = SyncRegs.EVENTS;
+  }
+
+  /**
+   * What `Vcpu.interrupt` does, without the ioctl: the vector is taken at the next entry. 0.01 us against 5 us on the
+   * software KVM, whose every vCPU ioctl loads and puts the vCPU. Only when `readyForInterruptInjection`, at most once for
+   * each return of `run`, and not after an ioctl has changed the vCPU's events since that return (`nmi` is harmless).
+   */
+  injectInterrupt(vector: number): void {
+    this.bytes[INTERRUPT_INJECTED_8] = 1;
+    this.bytes[INTERRUPT_VECTOR_8] = vector;
+    this.bytes[INTERRUPT_SOFT_8] = 0;
+    this.u32[EVENT_FLAGS_32] = 0; // leave NMIs, the interrupt shadow and SMM as they are by now
+    this.u32[DIRTY_REGS_32] = SyncRegs.EVENTS;
   }
 
   // What comes out, whatever the reason.

@@ -116,6 +116,44 @@ describe.skipIf(problem !== undefined)(`KVM bindings${problem === undefined ? ''
       expect(run.exitReason).toBe(ExitReason.HLT);
     });
 
+    test('an interrupt left in kvm_run is taken like one by ioctl, and once', () => {
+      // again: out 0xf4, al; jmp again
+      const { run, memory } = start('e6f4 ebfc', { ifFlag: true });
+      vectorTo(memory, VECTOR);
+      run.shareEvents();
+      const ports: number[] = [];
+      for (let exits = 0; exits < 6; exits++) {
+        expect(run.run()).toBe(0);
+        ports.push(run.ioPort);
+        if (exits === 0 || exits === 3) {
+          expect(run.readyForInterruptInjection).toBe(true);
+          run.injectInterrupt(VECTOR);
+        }
+      }
+      expect(ports).toEqual([0xf4, 0x31, 0xf4, 0xf4, 0x31, 0xf4]);
+    });
+
+    test('an interrupt left in kvm_run does not lose an NMI queued before or after it', () => {
+      const { run, vcpu, memory } = start('e6f4 ebfc', { ifFlag: true });
+      vectorTo(memory, VECTOR);
+      memory.set([0x00, 0x38, 0, 0], 2 * 4);
+      memory.set([0xe6, 0x02, 0xcf], 0x3800); // NMI: out 2, al; iret
+      run.shareEvents();
+      for (const nmiFirst of [true, false]) {
+        expect(run.run()).toBe(0);
+        expect([run.ioPort, run.readyForInterruptInjection]).toEqual([0xf4, true]);
+        if (nmiFirst) vcpu.nmi();
+        run.injectInterrupt(VECTOR);
+        if (!nmiFirst) vcpu.nmi();
+        const ports = new Set<number>();
+        for (let exits = 0; exits < 4; exits++) {
+          expect(run.run()).toBe(0);
+          ports.add(run.ioPort);
+        }
+        expect(ports).toEqual(new Set([0x31, 0x02, 0xf4]));
+      }
+    });
+
     test('an interrupt window opens after STI and its shadow', () => {
       // out 0xf4, al; sti; jmp .
       // The software KVM looks only between batches of instructions: an exit that comes first hides the window.

@@ -30,6 +30,7 @@ const constantTables: readonly (readonly [prefix: string, table: Readonly<Record
   ['KVM_SYSTEM_EVENT_', constants.SystemEvent],
   ['KVM_NOTIFY_', constants.NotifyFlag],
   ['KVM_RUN_X86_', constants.RunFlag],
+  ['KVM_SYNC_X86_', constants.SyncRegs],
   ['KVM_MP_STATE_', constants.MpState],
   ['KVM_MEM_', constants.MemoryFlag],
   ['KVM_MSR_EXIT_REASON_', constants.MsrExitReason],
@@ -79,7 +80,7 @@ const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${l
 function structProbes(layout: AnyStruct): Probe[] {
   const [tag = '', ...path] = layout.name.split('.');
   const type = path.length === 0 ? `struct ${tag}` : `__typeof__(((struct ${tag} *)0)->${path.join('.')})`;
-  // A struct whose end is not declared here: kvm_run goes on with its union.
+  // The end of kvm_run is not declared: `s`, a union of 2048 bytes.
   const size: Probe[] =
     layout.name === 'kvm_run'
       ? []
@@ -104,7 +105,8 @@ function allProbes(): Probe[] {
     ...constantProbes(),
     ...declared.filter(isStruct).flatMap(structProbes),
     ...structProbes(memoryFault).map((probe) => ({ ...probe, ifdef: 'KVM_EXIT_MEMORY_FAULT' })),
-    { label: 'union', expected: layouts.kvmRunHeader.size, expression: '__builtin_offsetof(struct kvm_run, hw)' },
+    { label: 's.regs', expected: layouts.kvmRun.size, expression: '__builtin_offsetof(struct kvm_run, s.regs)' },
+    { label: 'union', expected: layouts.kvmRun.offsets.padding, expression: '__builtin_offsetof(struct kvm_run, hw)' },
   ];
 }
 
