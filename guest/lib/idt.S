@@ -4,7 +4,7 @@
 # Every vector goes through its stub to `handlers[vector]`, called with rdi = vector, rsi = frame (FRAME_*), the
 # caller-saved registers kept, interrupts off. A handler does its own EOI. Where each instruction counts,
 # `set_gate` puts a guest's own code behind a vector instead.
-# A fault at an address in the .fixups section continues at the address beside it, with the vector in eax.
+# A fault at an instruction of the `fixup` macro continues at its landing, with the vector in eax.
 
         .include "defs.inc"
 
