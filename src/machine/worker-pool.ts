@@ -2,7 +2,7 @@
  * The worker threads of a machine as main sees them: started early (a thread needs 25 ms), connected once the VM exists,
  * spoken to by messages, and gone for certain when `stop` resolves.
  */
-import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import type { BootState } from '../boot/index.ts';
 import type { FromWorker, MachineHandles, ToWorker, WorkerStart } from './messages.ts';
 import { Attention, MAX_WORKERS, type SharedState, WorkerWord } from './shared.ts';
@@ -133,6 +133,10 @@ export class WorkerPool {
     port1.on('message', (message: FromWorker) => this.#receive(worker, message));
     const exited = new Promise<void>((resolve) => {
       thread.once('exit', (code) => {
+        // Its last words: the port and the thread's end reach this thread by different ways, in any order.
+        for (let item = receiveMessageOnPort(port1); item; item = receiveMessageOnPort(port1)) {
+          this.#receive(worker, item.message as FromWorker);
+        }
         if (!this.#stopping) this.#connection?.failed(`worker ${worker} ended by itself with code ${code}`);
         resolve();
       });
