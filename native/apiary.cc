@@ -112,8 +112,8 @@ class Apiary : public Napi::Addon<Apiary> {
   }
 
  private:
-  // run(handle): 0 or -errno. A kick that arrives while KVM_RUN is on its way out with an exit ends the next run at once:
-  // after -EINTR, and only then, the caller looks at its clock.
+  // run(handle): 0 or -errno. A kick is used up only by an -EINTR that the caller did not ask for with immediate_exit:
+  // one that meets an exit on its way out ends the next run at once, so the caller need look at its clock only then.
   static napi_value Run(napi_env env, napi_callback_info info) {
     size_t argc = 1;
     napi_value argument, result;
@@ -125,6 +125,7 @@ class Apiary : public Napi::Addon<Apiary> {
     int status = -EBADF;
     if (handle < mappings.size() && mappings[handle]->run != nullptr) {
       kvm_run* run = mappings[handle]->run;
+      bool completing = run->immediate_exit != 0;
       current_run = run;
       std::atomic_signal_fence(std::memory_order_seq_cst);  // publish before looking at `kicked`
       if (kicked || stopping.load(std::memory_order_seq_cst)) run->immediate_exit = 1;
@@ -132,7 +133,7 @@ class Apiary : public Napi::Addon<Apiary> {
       current_run = nullptr;
       std::atomic_signal_fence(std::memory_order_seq_cst);
       run->immediate_exit = 0;
-      if (status != 0) kicked = 0;
+      if (status != 0 && !completing) kicked = 0;
     }
     napi_create_int32(env, status, &result);
     return result;

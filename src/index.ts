@@ -1,6 +1,7 @@
 /** `apiary`: virtual machines on Linux KVM whose local APICs are TypeScript. See README.md. */
 export { ImageError } from './boot/index.ts';
 export { KvmError } from './kvm/index.ts';
+export type { BootOptions } from './machine/boot-image.ts';
 export { ConfigError } from './machine/errors.ts';
 export { Machine, type RunResult } from './machine/machine.ts';
 export type { MachineConfig, MachineOptions } from './machine/options.ts';

@@ -1,5 +1,6 @@
 /** The options of `apiary run`, in one place: how they read on the command line and what they are to a Machine. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { BootOptions } from '../machine/boot-image.ts';
 import { BEHAVIOURS, type MachineOptions } from '../machine/options.ts';
 import { type CpuList, cpuList, duration, size, wholeNumber } from './parse.ts';
 
@@ -26,6 +27,10 @@ export interface RunOptions {
   readonly trace?: string;
   readonly failMapAllocation?: boolean;
   readonly vectorHashing: boolean;
+  readonly kernelArgs?: string;
+  readonly initrd?: readonly string[];
+  readonly loadAddress?: number;
+  readonly reboot?: boolean;
 }
 
 const FLAGS: Readonly<Record<string, keyof X2apicApi>> = {
@@ -82,6 +87,13 @@ export function addRunOptions(command: Command): Command {
     )
     .option('--threads <n>', 'worker threads; 1 makes every interleaving repeatable', wholeNumber)
     .option('--cpu <features>', 'CPU features, e.g. host,-cx16,-x2apic', 'host')
+    .option('--kernel-args <line>', 'command line of a Linux, multiboot or PVH image')
+    .option('--initrd <file>', 'initrd or boot module (repeatable)', (file: string, files: string[] = []) => [
+      ...files,
+      file,
+    ])
+    .option('--load-address <address>', 'raw image: guest-physical address below 1 MiB', wholeNumber)
+    .option('--reboot', 'a reset starts the image again; without it a reset ends the run')
     .option('--timeout <time>', 'end the run after this long, e.g. 30s', duration)
     .option('--trace <file>', 'write each APIC event to a file that ui.perfetto.dev opens')
     .option('--fail-map-allocation', 'the optimized APIC map can never be allocated: everything goes by scan')
@@ -104,6 +116,15 @@ export function machineOptions(options: RunOptions, actions: readonly HotplugAct
     ...(options.timeout === undefined ? {} : { timeoutMs: options.timeout }),
     trace: options.trace !== undefined,
     failMapAllocation: options.failMapAllocation ?? false,
+    reboot: options.reboot ?? false,
     vectorHashing: options.vectorHashing,
+  };
+}
+
+export function bootOptions(options: RunOptions): BootOptions {
+  return {
+    ...(options.kernelArgs === undefined ? {} : { commandLine: options.kernelArgs }),
+    ...(options.initrd === undefined ? {} : { modules: options.initrd }),
+    ...(options.loadAddress === undefined ? {} : { loadAddress: options.loadAddress }),
   };
 }

@@ -1,6 +1,6 @@
 /** `apiary run`: one guest, its serial port on this terminal, its exit status as ours. */
 import { Machine, type RunResult } from '../machine/machine.ts';
-import { type HotplugAction, hotplugActions, machineOptions, type RunOptions } from './run-options.ts';
+import { bootOptions, type HotplugAction, hotplugActions, machineOptions, type RunOptions } from './run-options.ts';
 import { connectTerminal } from './terminal.ts';
 import { TraceFile } from './trace-file.ts';
 
@@ -9,7 +9,7 @@ export async function run(image: string, options: RunOptions): Promise<number> {
   const machine = await Machine.create(machineOptions(options, hotplugActions));
   let disconnect = (): void => {};
   try {
-    await machine.load(image);
+    await machine.load(image, bootOptions(options));
     machine.on('serial', (chunk) => process.stdout.write(chunk));
     if (trace) machine.on('trace', (event) => trace.write(event));
     trace?.nameCpus(machine.cpus);

@@ -32,8 +32,8 @@ export interface CpuInterrupts {
   readonly recheckNanos: number;
   /** Hot-removal: silent from now on, reachable by nothing. */
   park(): void;
-  /** Hot-add of a CPU that was there before: power-up state, waiting for SIPI. */
-  unpark(): void;
+  /** Power-up state: a reset of the machine, or a CPU that comes back. The boot CPU runs, others wait for SIPI. */
+  powerUp(): void;
   readonly state: RunState;
 }
 

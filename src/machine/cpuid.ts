@@ -27,12 +27,16 @@ const TSC_DEADLINE = 1 << 24;
 const HYPERVISOR = 1 << 31;
 const HTT = 1 << 28;
 
+const HYPERVISOR_LEAF = 0x4000_0000;
+const TIMING_LEAF = 0x4000_0010;
+/** KVM's APIC bus runs at 1 GHz. */
+const APIC_BUS_KHZ = 1_000_000;
+
 const LEVEL_TYPE_SMT = 1;
 const LEVEL_TYPE_CORE = 2;
 
-interface CpuModel {
+export interface CpuModel {
   readonly entries: readonly CpuidEntry[];
-  readonly userApic: boolean;
 }
 
 /**
@@ -40,8 +44,13 @@ interface CpuModel {
  * @param spec 'host' followed by `,+name` or `,-name`
  * @throws ConfigError for an unknown base or feature name
  */
-export function cpuModel(supported: readonly CpuidEntry[], spec: string, userApic: boolean): CpuModel {
+export function cpuModel(
+  supported: readonly CpuidEntry[],
+  spec: string,
+  { userApic, tscKhz }: { readonly userApic: boolean; readonly tscKhz: number },
+): CpuModel {
   const entries = supported.map((entry) => ({ ...entry }));
+  addTimingLeaf(entries, tscKhz);
   const set = (leaf: number, index: number, register: Register, bit: number, on: boolean): void => {
     const entry = entries.find((each) => each.function === leaf && each.index === index);
     if (entry) entry[register] = (on ? entry[register] | bit : entry[register] & ~bit) >>> 0;
@@ -60,7 +69,15 @@ export function cpuModel(supported: readonly CpuidEntry[], spec: string, userApi
     }
     set(feature.leaf, feature.index, feature.register, 1 << feature.bit, change.startsWith('+'));
   }
-  return { entries, userApic };
+  return { entries };
+}
+
+/** Leaf 0x40000010, VMware's and QEMU's: TSC and APIC bus frequency in kHz, so that a guest need not measure them. */
+function addTimingLeaf(entries: CpuidEntry[], tscKhz: number): void {
+  const signature = entries.find((entry) => entry.function === HYPERVISOR_LEAF);
+  if (!signature) return;
+  signature.eax = Math.max(signature.eax, TIMING_LEAF);
+  entries.push({ function: TIMING_LEAF, index: 0, flags: 0, eax: tscKhz, ebx: APIC_BUS_KHZ, ecx: 0, edx: 0 });
 }
 
 /** @param maxApicId the highest APIC ID this machine can have; @returns what KVM_SET_CPUID2 takes for the vCPU `apicId`. */
@@ -111,5 +128,3 @@ export function cpuidFor(model: CpuModel, apicId: number, maxApicId: number): Cp
   }
   return out;
 }
-
-export type { CpuModel };

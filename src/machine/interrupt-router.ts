@@ -3,7 +3,7 @@
  * KVM's routing table in step, from which KVM knows which EOIs to report (KVM_EXIT_IOAPIC_EOI).
  */
 import type { ApicSystem } from '../apic/index.ts';
-import { IOAPIC_PINS, type IoApic, type IoApicInterrupt } from '../devices/ioapic.ts';
+import type { IoApic, IoApicInterrupt } from '../devices/ioapic.ts';
 import type { Vm } from '../kvm/index.ts';
 
 export interface InterruptRouter {
@@ -42,8 +42,9 @@ export function kernelRouter(vm: Vm): InterruptRouter {
       return Math.max(-1, vm.signalMsi(addressLow, addressHigh, data));
     },
     entriesChanged: (ioapic) => {
-      const pins = Array.from({ length: IOAPIC_PINS }, (_, pin) => pin).filter((pin) => !ioapic.entry(pin).masked);
-      vm.setGsiRouting(pins.map((gsi) => ({ gsi, ...msiOf(ioapic.entry(gsi)) })));
+      // A masked level entry stays: its last interrupt may still wait for the EOI that clears remote IRR.
+      const entries = ioapic.entries().filter((entry) => !entry.masked || entry.levelTriggered);
+      vm.setGsiRouting(entries.map((entry) => ({ gsi: entry.pin, ...msiOf(entry) })));
     },
   };
 }

@@ -1,15 +1,17 @@
 /**
  * A vCPU on KVM's in-kernel local APIC (split irqchip, `--apic kernel`): KVM handles the APIC page, its MSRs, HLT, INIT and
- * SIPI, and blocks inside KVM_RUN while the vCPU waits. What is left for us is to park and unpark it.
+ * SIPI, and blocks inside KVM_RUN while the vCPU waits. Left to us are the PICs (ExtINT), removal, and power-up.
  */
 import { type KvmRun, MpState, type Vcpu } from '../kvm/index.ts';
 import type { CpuInterrupts } from './cpu.ts';
 import { applyReset, completeExit, type ResetState } from './cpu-state.ts';
-import { RunState, type SharedState } from './shared.ts';
+import type { DevicePort } from './mailbox.ts';
+import { MachineWord, RunState, type SharedState } from './shared.ts';
 
 const IA32_APIC_BASE = 0x1b;
 /** Power-up value of IA32_APIC_BASE of a CPU that is not the boot CPU (SDM vol. 3A 10.4.4). */
 const APIC_BASE_ENABLED = 0xfee0_0800n;
+const APIC_BASE_BSP = 0x100n;
 const APIC_BASE_DISABLED = 0xfee0_0000n;
 
 export class KernelInterrupts implements CpuInterrupts {
@@ -22,12 +24,25 @@ export class KernelInterrupts implements CpuInterrupts {
   readonly #reset: ResetState;
   readonly #resetLapic: Uint8Array;
   readonly #run: KvmRun;
+  readonly #devices: DevicePort;
+  readonly #bootstrap: boolean;
   #state: RunState = RunState.running;
+  #canInject = false;
 
-  constructor(vcpu: Vcpu, run: KvmRun, vcpuIndex: number, shared: SharedState, reset: ResetState) {
+  constructor(
+    vcpu: Vcpu,
+    run: KvmRun,
+    vcpuIndex: number,
+    shared: SharedState,
+    devices: DevicePort,
+    reset: ResetState,
+    bootstrap: boolean,
+  ) {
     this.#vcpu = vcpu;
     this.#vcpuIndex = vcpuIndex;
     this.#shared = shared;
+    this.#devices = devices;
+    this.#bootstrap = bootstrap;
     this.#reset = reset;
     this.#run = run;
     this.#resetLapic = vcpu.getLapic();
@@ -39,10 +54,19 @@ export class KernelInterrupts implements CpuInterrupts {
   }
 
   prepare(): boolean {
-    return this.#state === RunState.running;
+    if (this.#state !== RunState.running) return false;
+    const pic = Atomics.load(this.#shared.words, MachineWord.picInterrupt) !== 0;
+    if (pic && this.#canInject) {
+      this.#vcpu.interrupt(this.#devices.acknowledgePic());
+      this.#canInject = false;
+    }
+    this.#run.requestInterruptWindow = Atomics.load(this.#shared.words, MachineWord.picInterrupt) !== 0;
+    return true;
   }
 
-  afterRun(): void {}
+  afterRun(): void {
+    this.#canInject = this.#run.readyForInterruptInjection;
+  }
 
   halt(): void {}
 
@@ -78,11 +102,15 @@ export class KernelInterrupts implements CpuInterrupts {
     this.#publish(RunState.parked);
   }
 
-  unpark(): void {
-    this.#vcpu.setMsrs([{ index: IA32_APIC_BASE, value: APIC_BASE_ENABLED }]);
+  powerUp(): void {
+    completeExit(this.#run);
+    this.#canInject = false;
+    const apicBase = this.#bootstrap ? APIC_BASE_ENABLED | APIC_BASE_BSP : APIC_BASE_ENABLED;
+    // By way of "disabled": x2APIC mode cannot become xAPIC mode in one step.
+    for (const value of [APIC_BASE_DISABLED, apicBase]) this.#vcpu.setMsrs([{ index: IA32_APIC_BASE, value }]);
     this.#vcpu.setLapic(this.#resetLapic);
-    applyReset(this.#vcpu, this.#reset, APIC_BASE_ENABLED);
-    this.#vcpu.setMpState(MpState.UNINITIALIZED);
+    applyReset(this.#vcpu, this.#reset, apicBase);
+    this.#vcpu.setMpState(this.#bootstrap ? MpState.RUNNABLE : MpState.UNINITIALIZED);
     this.#publish(RunState.running);
   }
 

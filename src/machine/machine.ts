@@ -3,10 +3,10 @@
  * control plane; guests run on worker threads (worker.ts), one for each host core.
  */
 import { EventEmitter } from 'node:events';
-import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { type ApicMapSnapshot, ApicSystem, type LocalApicSnapshot } from '../apic/index.ts';
-import { type BootState, loadImage } from '../boot/index.ts';
+import type { BootState } from '../boot/index.ts';
+import { BootImage, type BootOptions } from './boot-image.ts';
 import { CpuTable } from './cpu-table.ts';
 import { ConfigError } from './errors.ts';
 import { GuestMemory } from './memory.ts';
@@ -51,7 +51,9 @@ export class Machine extends EventEmitter<MachineEvents> {
   readonly #system: ApicSystem | null;
   readonly #cpus: CpuTable;
   readonly #pool: WorkerPool;
+  #image: BootImage | undefined;
   #boot: BootState | undefined;
+  #rebooting: Promise<void> | undefined;
   #run: Promise<RunResult> | undefined;
   #finish: (result: RunResult) => void = () => {};
   #result: RunResult | undefined;
@@ -103,14 +105,13 @@ export class Machine extends EventEmitter<MachineEvents> {
 
   /**
    * Reads an image and puts it into guest memory: ELF (PVH or by entry point), multiboot, Linux, raw.
-   * @param image a path, or the bytes themselves
+   * @param image a path, or the bytes themselves; kept, since a reset loads it again
    * @throws ConfigError when it cannot be read; ImageError when it cannot be started
    */
-  async load(image: string | Uint8Array): Promise<void> {
+  async load(image: string | Uint8Array, options: BootOptions = {}): Promise<void> {
     if (this.#run) throw new ConfigError('the machine runs already; load an image before run()');
-    const name = typeof image === 'string' ? image : 'image';
-    const bytes = typeof image === 'string' ? await readImage(image) : image;
-    this.#boot = loadImage(bytes, this.#memory.bytes, { name });
+    this.#image = await BootImage.read(image, options);
+    this.#boot = this.#image.load(this.#memory.bytes, this.config);
   }
 
   /** Guest RAM from guest-physical address 0, shared with the running guest. */
@@ -226,8 +227,25 @@ export class Machine extends EventEmitter<MachineEvents> {
         for (const event of message.events) this.emit('trace', event);
         traceBatchDone(this.#shared, worker);
         break;
+      case 'reboot':
+        this.#rebooting ??= this.#reboot().finally(() => {
+          this.#rebooting = undefined;
+        });
+        break;
       case 'reply':
         break;
+    }
+  }
+
+  /** Every vCPU stands still before the first is reset, and all are reset before the first runs. */
+  async #reboot(): Promise<void> {
+    try {
+      await this.#pool.requestAll({ type: 'hold' });
+      await this.#pool.requestAll({ type: 'power-up' });
+      const boot = this.#image?.load(this.#memory.bytes, this.config);
+      if (boot) this.#pool.start(boot);
+    } catch (error) {
+      this.#end({ reason: 'monitor-error', status: MONITOR_ERROR_STATUS, detail: `reset: ${String(error)}` });
     }
   }
 
@@ -246,22 +264,5 @@ export class Machine extends EventEmitter<MachineEvents> {
 
   #checkAlive(): void {
     if (this.#result) throw new ConfigError('the machine has ended');
-  }
-}
-
-async function readImage(path: string): Promise<Uint8Array> {
-  try {
-    return await readFile(path);
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    const why =
-      code === 'ENOENT'
-        ? 'no such file'
-        : code === 'EISDIR'
-          ? 'a directory'
-          : code === 'EACCES'
-            ? 'no permission'
-            : code;
-    throw new ConfigError(`cannot read image ${path}: ${why}`);
   }
 }

@@ -40,11 +40,14 @@ export type ToWorker =
   /** Worker 0: a CPU was put into a slot of the hotplug block, or is wanted back. */
   | { readonly type: 'plug' | 'unplug'; readonly slot: number; readonly reply: number }
   | { readonly type: 'park' | 'unpark'; readonly vcpuIndex: number; readonly reply: number }
+  /** A reset of the machine, in two steps that every worker has done before the next: stand still, power up. */
+  | { readonly type: 'hold' | 'power-up'; readonly reply: number }
   | { readonly type: 'serial-input'; readonly bytes: Uint8Array; readonly reply: number };
 
 export type EndReason = 'debug-exit' | 'shutdown' | 'triple-fault' | 'reset' | 'internal-error' | 'monitor-error';
 
 export type FromWorker =
+  | { readonly type: 'reboot' }
   | { readonly type: 'reply'; readonly reply: number; readonly error?: string }
   | { readonly type: 'serial'; readonly bytes: Uint8Array }
   | { readonly type: 'end'; readonly reason: EndReason; readonly status: number; readonly detail?: string }

@@ -33,6 +33,8 @@ export interface MachineOptions {
   cpu?: string;
   /** Ends the run after this many milliseconds; default never. */
   timeoutMs?: number;
+  /** A reset (port 0xcf9, keyboard controller, triple fault) starts the image again rather than ending the run. */
+  reboot?: boolean;
   /** Ask for the 'trace' event: every routed interrupt. Costs time on each. */
   trace?: boolean;
 }
@@ -51,6 +53,7 @@ export interface MachineConfig {
   readonly threads: number;
   readonly cpu: string;
   readonly timeoutMs: number;
+  readonly reboot: boolean;
   readonly trace: boolean;
 }
 
@@ -145,6 +148,7 @@ export function checkOptions(options: MachineOptions, limits: HostLimits): Machi
     threads: checkThreads(options, cpus.length, limits),
     cpu: options.cpu ?? 'host',
     timeoutMs,
+    reboot: options.reboot ?? false,
     trace: options.trace ?? false,
   };
 }

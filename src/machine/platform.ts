@@ -1,109 +1,138 @@
 /**
  * The PC around the CPUs: every device, how they are wired, and the bus they sit on. Lives on worker 0. Adding a device is
- * one `bus.register` line here.
+ * one class in src/devices/ and one `bus.register` line here.
  */
 import { Bus } from '../devices/bus.ts';
 import { CpuHotplug } from '../devices/cpu-hotplug.ts';
 import { DebugExit } from '../devices/debug-exit.ts';
+import { FW_CFG, FwCfg } from '../devices/fw-cfg.ts';
+import { I8042 } from '../devices/i8042.ts';
 import { IoApic } from '../devices/ioapic.ts';
+import { Pic } from '../devices/pic.ts';
+import { Pit } from '../devices/pit.ts';
+import { PowerManagement } from '../devices/pm.ts';
+import { ResetControl } from '../devices/reset.ts';
+import { Rtc } from '../devices/rtc.ts';
 import { Serial } from '../devices/serial.ts';
+import { TestDevice } from '../devices/testdev.ts';
 import { Console } from './console.ts';
 import type { EndMachine } from './exits.ts';
 import type { InterruptRouter } from './interrupt-router.ts';
 import type { DevicePort } from './mailbox.ts';
 import type { MachineConfig } from './options.ts';
-
-/** I/O APIC pins. */
-const Gsi = { serial: 4, cpuHotplug: 20 } as const;
+import { SerialInput } from './serial-input.ts';
+import { Gsi, Wiring } from './wiring.ts';
 
 export interface PlatformHooks {
   readonly router: InterruptRouter;
   nowNanos(): number;
   readonly end: EndMachine;
+  /** The guest asked for a reset of the machine. */
+  reset(): void;
+  /** The PICs' INTR line. */
+  picInterrupt(level: boolean): void;
   serialOutput(bytes: Uint8Array): void;
   ejected(slot: number): void;
   ost(slot: number, event: number, status: number): void;
 }
 
 export class Platform implements DevicePort {
-  readonly bus = new Bus();
   readonly console: Console;
   readonly hotplug: CpuHotplug;
+  readonly input: SerialInput;
+  readonly #bus = new Bus();
   readonly #ioapic: IoApic;
-  readonly #serial: Serial;
-  readonly #input: { bytes: Uint8Array; taken: () => void }[] = [];
+  readonly #pic: Pic;
 
-  constructor(_config: MachineConfig, hooks: PlatformHooks) {
-    const { router } = hooks;
-    this.console = new Console(hooks.serialOutput, hooks.nowNanos);
+  /** @param ram guest memory from guest-physical address 0 */
+  constructor(config: MachineConfig, ram: Uint8Array, hooks: PlatformHooks) {
+    const { router, nowNanos: now } = hooks;
+    this.console = new Console(hooks.serialOutput, now);
+    this.#pic = new Pic(hooks.picInterrupt);
     this.#ioapic = new IoApic({
       deliver: router.deliver,
-      now: hooks.nowNanos,
+      now,
       onEntryChange: () => router.entriesChanged(this.#ioapic),
       extendedDestination: true,
     });
-    this.#serial = new Serial({
+    const wiring = new Wiring(this.#pic, this.#ioapic);
+    const serial = new Serial({
       transmit: (byte) => this.console.put(byte),
-      interrupt: this.#ioapic.connect(Gsi.serial),
-      onInputRoom: () => this.#offerInput(),
+      interrupt: wiring.line(Gsi.serial),
+      onInputRoom: () => this.input.offer(),
     });
+    this.input = new SerialInput(serial);
     this.hotplug = new CpuHotplug({
-      interrupt: this.#ioapic.connect(Gsi.cpuHotplug),
+      interrupt: wiring.line(Gsi.cpuHotplug),
       onEject: hooks.ejected,
       onOst: hooks.ost,
     });
-    this.bus.register(this.#ioapic);
-    this.bus.register(this.#serial);
-    this.bus.register(this.hotplug);
-    this.bus.register(new DebugExit((status) => hooks.end('debug-exit', status)));
+    const bus = this.#bus;
+    bus.register(this.#ioapic);
+    bus.register(this.#pic);
+    bus.register(serial);
+    bus.register(this.hotplug);
+    bus.register(new Pit({ now, interrupt: wiring.line(Gsi.timer) }));
+    bus.register(
+      new Rtc({
+        now,
+        startSeconds: Math.floor(Date.now() / 1000),
+        interrupt: wiring.line(Gsi.rtc),
+        memory: { lowBytes: config.memoryBytes, highBytes: 0, cpus: config.cpus.length },
+      }),
+    );
+    bus.register(new PowerManagement({ now, sci: wiring.line(Gsi.sci), onPowerOff: () => hooks.end('shutdown', 0) }));
+    bus.register(
+      new I8042({
+        onReset: hooks.reset,
+        keyboardInterrupt: wiring.line(Gsi.keyboard),
+        mouseInterrupt: wiring.line(Gsi.mouse),
+      }),
+    );
+    bus.register(new ResetControl(hooks.reset));
+    bus.register(firmwareConfiguration(config, ram));
+    bus.register(new TestDevice((gsi, level) => wiring.setTestLine(gsi, level)));
+    bus.register(new DebugExit((status) => hooks.end('debug-exit', status)));
   }
 
   read(space: 'pio' | 'mmio', address: number, size: number): number {
-    if (space === 'pio') return this.bus.readPort(address, size);
-    if (size <= 4) return this.bus.readMmio(address, size);
-    return this.bus.readMmio(address, 4) + this.bus.readMmio(address + 4, 4) * 2 ** 32;
+    return space === 'pio' ? this.#bus.readPort(address, size) : this.#bus.readMmio(address, size);
   }
 
   write(space: 'pio' | 'mmio', address: number, size: number, value: number): void {
-    if (space === 'pio') this.bus.writePort(address, size, value);
-    else if (size <= 4) this.bus.writeMmio(address, size, value);
-    else {
-      this.bus.writeMmio(address, 4, value >>> 0);
-      this.bus.writeMmio(address + 4, 4, Math.floor(value / 2 ** 32) >>> 0);
-    }
+    if (space === 'pio') this.#bus.writePort(address, size, value);
+    else this.#bus.writeMmio(address, size, value);
   }
 
   endOfInterrupt(vector: number): void {
     this.#ioapic.eoi(vector);
   }
 
-  /** No PIC yet: the spurious vector that an 8259 gives when nothing is pending. */
   acknowledgePic(): number {
-    return 7;
+    return this.#pic.acknowledge();
   }
 
   /** Nanoseconds of the machine's clock; Infinity when nothing is due. */
   deadlineNanos(): number {
-    return Math.min(this.bus.nextDeadlineNanos(), this.console.deadlineNanos());
+    return Math.min(this.#bus.nextDeadlineNanos(), this.console.deadlineNanos());
   }
 
   advance(nowNanos: number): void {
-    this.bus.advance(nowNanos);
+    this.#bus.advance(nowNanos);
     this.console.advance(nowNanos);
   }
 
-  /** @param taken called once the UART's queue has all of `bytes` */
-  serialInput(bytes: Uint8Array, taken: () => void): void {
-    this.#input.push({ bytes, taken });
-    this.#offerInput();
+  /** Power-up state of every device; the hotplug slots and what was typed stay. */
+  reset(): void {
+    this.#bus.reset();
   }
+}
 
-  #offerInput(): void {
-    for (let item = this.#input[0]; item !== undefined; item = this.#input[0]) {
-      item.bytes = item.bytes.subarray(this.#serial.receive(item.bytes));
-      if (item.bytes.length > 0) return;
-      this.#input.shift();
-      item.taken();
-    }
-  }
+function firmwareConfiguration(config: MachineConfig, ram: Uint8Array): FwCfg {
+  const fwCfg = new FwCfg((gpa, length) => (gpa + length <= ram.length ? ram.subarray(gpa, gpa + length) : undefined));
+  fwCfg.setNumber(FW_CFG.RAM_SIZE, config.memoryBytes, 8);
+  fwCfg.setNumber(FW_CFG.CPU_COUNT, config.cpus.length, 2);
+  // QEMU's meaning on x86: one more than the highest APIC ID that a CPU can have.
+  fwCfg.setNumber(FW_CFG.MAX_CPUS, 1 + Math.max(...config.cpus, ...config.hotpluggable), 2);
+  return fwCfg;
 }

@@ -73,6 +73,21 @@ export class Scheduler {
     this.#started = true;
   }
 
+  /** No vCPU of this worker runs until `start`. */
+  hold(): void {
+    this.#started = false;
+  }
+
+  /** After something changed a vCPU from outside: look at it again, and at its timer. */
+  review(cpu: Cpu): void {
+    this.#setTimer(cpu);
+    this.#setReady(cpu.vcpuIndex);
+  }
+
+  get cpus(): Cpu[] {
+    return this.#cpus.filter((cpu) => cpu !== undefined);
+  }
+
   /** Until somebody sets Attention.stop. */
   loop(): void {
     while (!this.#stopping) {
@@ -91,7 +106,7 @@ export class Scheduler {
     const request = this.#shared.request(cpu.vcpuIndex);
     if (!cpu.hasRun) this.#hooks.firstRun(cpu);
     let sliceEnd = this.#othersReady(cpu.vcpuIndex) ? native.nowNanos() + SLICE_NANOS : Number.POSITIVE_INFINITY;
-    while (!this.#stopping) {
+    while (this.#started && !this.#stopping) {
       Atomics.store(words, request, 0);
       if (!interrupts.prepare()) {
         this.#setTimer(cpu);
@@ -185,8 +200,10 @@ export class Scheduler {
     }
   }
 
+  /** Also makes a vCPU that runs now share its time. */
   #setReady(vcpuIndex: number): void {
     Atomics.or(this.#words, this.#row + (vcpuIndex >>> 5), 1 << (vcpuIndex & 31));
+    Atomics.or(this.#words, this.#attention, Attention.reschedule);
   }
 
   #clearReady(vcpuIndex: number): void {

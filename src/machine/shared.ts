@@ -2,10 +2,12 @@
  * The machine's own shared memory: what a sender on one thread must know of a vCPU on another (the local APICs and their
  * map have a memory of their own, src/apic/layout.ts). Every view of it is made here.
  *
- *   word 0                                    WORKER_WORDS * maxWorkers              + VCPU_WORDS * maxVcpus
- *   +--------------------------------------+--------------------------------------+--------------------------------+
- *   | one 64-byte line per worker          | 4 words per vCPU                     | ready bits: one row per worker |
- *   +--------------------------------------+--------------------------------------+--------------------------------+
+ *   +----------------------+-----------------------------+---------------------+--------------------------------+
+ *   | the machine: 64 bytes| one 64-byte line per worker | 4 words per vCPU    | ready bits: one row per worker |
+ *   +----------------------+-----------------------------+---------------------+--------------------------------+
+ *
+ *   word of the machine written by                        read by
+ *   picInterrupt       worker 0: store                    vCPUs whose LINT0 takes ExtINT, before they enter the guest
  *
  *   word of a worker   written by                         read by
  *   attention          anyone: or; owner: exchange 0      owner before each KVM_RUN; it sleeps on this word
@@ -29,6 +31,7 @@
  */
 
 export const MAX_WORKERS = 1024;
+const MACHINE_WORDS = 16;
 const WORKER_WORDS = 16;
 const VCPU_WORDS = 4;
 
@@ -47,6 +50,9 @@ export const WorkerWord = {
   pause: 10,
   traceBacklog: 11,
 } as const;
+
+/** Offsets of the machine's words: the level of the PICs' INTR output. */
+export const MachineWord = { picInterrupt: 0 } as const;
 
 const VcpuWord = { home: 0, request: 1, runState: 2 } as const;
 
@@ -81,7 +87,7 @@ export class SharedState {
   readonly buffer: SharedArrayBuffer;
   readonly words: Int32Array<SharedArrayBuffer>;
   readonly maxVcpus: number;
-  readonly #vcpus = MAX_WORKERS * WORKER_WORDS;
+  readonly #vcpus = MACHINE_WORDS + MAX_WORKERS * WORKER_WORDS;
   readonly #ready: number;
   readonly rowWords: number;
 
@@ -96,7 +102,7 @@ export class SharedState {
 
   /** @returns index in `words` of a worker's word. */
   worker(worker: number, word: number): number {
-    return worker * WORKER_WORDS + word;
+    return MACHINE_WORDS + worker * WORKER_WORDS + word;
   }
 
   home(vcpuIndex: number): number {

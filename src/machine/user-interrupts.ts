@@ -8,7 +8,8 @@ import { ApicEvent, type LocalApic } from '../apic/index.ts';
 import type { KvmRun, Vcpu } from '../kvm/index.ts';
 import type { CpuInterrupts } from './cpu.ts';
 import { applyReset, applySipi, completeExit, type ResetState } from './cpu-state.ts';
-import { RunState, type SharedState } from './shared.ts';
+import type { DevicePort } from './mailbox.ts';
+import { MachineWord, RunState, type SharedState } from './shared.ts';
 
 /** Not every host reports KVM_EXIT_SET_TPR (DESIGN.md): how long an interrupt may wait unseen for TPR to fall. */
 const TPR_RECHECK_NANOS = 250_000;
@@ -23,16 +24,26 @@ export class UserInterrupts implements CpuInterrupts {
   readonly #shared: SharedState;
   readonly #reset: ResetState;
   readonly #bootstrap: boolean;
+  readonly #devices: DevicePort;
   #state: RunState;
   #canInject = false;
 
-  constructor(vcpu: Vcpu, run: KvmRun, apic: LocalApic, shared: SharedState, reset: ResetState, bootstrap: boolean) {
+  constructor(
+    vcpu: Vcpu,
+    run: KvmRun,
+    apic: LocalApic,
+    shared: SharedState,
+    devices: DevicePort,
+    reset: ResetState,
+    bootstrap: boolean,
+  ) {
     this.#vcpu = vcpu;
     this.#run = run;
     this.#apic = apic;
     this.#shared = shared;
     this.#reset = reset;
     this.#bootstrap = bootstrap;
+    this.#devices = devices;
     this.#state = RunState.waitForSipi;
     this.#publish(bootstrap ? RunState.running : RunState.waitForSipi);
     this.#mirrorApicBase();
@@ -60,19 +71,19 @@ export class UserInterrupts implements CpuInterrupts {
       this.#publish(RunState.running);
     }
     const run = this.#run;
-    let vector = apic.pendingVector();
+    let pending = this.#isInterruptPending();
     if (this.#state === RunState.halted) {
-      if (vector < 0 || !run.ifFlag) return false;
+      if (!pending || !run.ifFlag) return false;
       this.#publish(RunState.running);
     }
-    if (vector >= 0 && this.#canInject) {
-      this.#vcpu.interrupt(apic.acknowledge());
+    if (pending && this.#canInject) {
+      this.#vcpu.interrupt(this.#takesPic() ? this.#devices.acknowledgePic() : apic.acknowledge());
       this.#canInject = false; // until KVM_RUN says that it can take the next: one vector at a time
-      vector = apic.pendingVector();
+      pending = this.#isInterruptPending();
     }
-    run.requestInterruptWindow = vector >= 0;
+    run.requestInterruptWindow = pending;
     run.cr8 = apic.cr8;
-    this.recheckNanos = vector < 0 && apic.isBlockedByTpr() ? TPR_RECHECK_NANOS : Number.POSITIVE_INFINITY;
+    this.recheckNanos = !pending && apic.isBlockedByTpr() ? TPR_RECHECK_NANOS : Number.POSITIVE_INFINITY;
     return true;
   }
 
@@ -127,11 +138,23 @@ export class UserInterrupts implements CpuInterrupts {
     this.#publish(RunState.parked);
   }
 
-  unpark(): void {
-    this.#apic.reset(false);
+  powerUp(): void {
+    completeExit(this.#run);
     this.#canInject = false;
+    this.#apic.reset(false);
+    this.#apic.takeNmis();
+    this.#apic.takeEvents();
     applyReset(this.#vcpu, this.#reset, this.#apic.apicBase());
-    this.#publish(RunState.waitForSipi);
+    this.#publish(this.#bootstrap ? RunState.running : RunState.waitForSipi);
+  }
+
+  /** The PICs' interrupt comes before the local APIC's own, if LINT0 takes it (kvm_cpu_has_extint). */
+  #takesPic(): boolean {
+    return Atomics.load(this.#shared.words, MachineWord.picInterrupt) !== 0 && this.#apic.acceptsPic();
+  }
+
+  #isInterruptPending(): boolean {
+    return this.#takesPic() || this.#apic.pendingVector() >= 0;
   }
 
   #takeEvents(): void {

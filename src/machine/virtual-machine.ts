@@ -43,10 +43,10 @@ export class VirtualMachine {
   }
 
   create(config: MachineConfig): void {
-    this.#model = cpuModel(this.#supported, config.cpu, config.apic === 'user');
     this.#topologyId = Math.max(MIN_TOPOLOGY_ID, ...config.cpus, ...config.hotpluggable);
     const vm = this.#system.createVm();
     this.#vm = vm;
+    this.#model = cpuModel(this.#supported, config.cpu, { userApic: config.apic === 'user', tscKhz: vm.getTscKhz() });
     vm.setTssAddr(TSS_ADDRESS);
     vm.setIdentityMapAddr(IDENTITY_MAP_ADDRESS);
     if (config.apic === 'kernel') {

@@ -88,6 +88,11 @@ export class WorkerPool {
     });
   }
 
+  /** The same of every worker; resolves when all have done it. */
+  async requestAll(request: Request): Promise<void> {
+    await Promise.all(this.#members.map((_, worker) => this.request(worker, request)));
+  }
+
   /** Keeps a worker out of KVM_RUN while `action` uses a descriptor of its vCPU. */
   whilePaused<T>(worker: number, action: () => T): T {
     const shared = this.#connection?.shared;

@@ -14,15 +14,18 @@ import { applyBootState, captureResetState, type ResetState } from './cpu-state.
 import { kernelRouter, userRouter } from './interrupt-router.ts';
 import { KernelInterrupts } from './kernel-interrupts.ts';
 import { type DevicePort, RemoteDevices, serveMailboxes } from './mailbox.ts';
+import { GuestMemory } from './memory.ts';
 import type { CpuHandle, EndReason, FromWorker, MachineHandles, ToWorker, WorkerStart } from './messages.ts';
 import { Platform } from './platform.ts';
 import { Scheduler } from './scheduler.ts';
-import { Attention, MAX_WORKERS, SharedState, WorkerWord } from './shared.ts';
+import { Attention, MAX_WORKERS, MachineWord, RunState, SharedState, WorkerWord } from './shared.ts';
 import { wakeVcpu } from './signals.ts';
 import { TraceRecorder } from './trace.ts';
 import { UserInterrupts } from './user-interrupts.ts';
 
 const IA32_TSC = 0x10;
+/** Ends that a PC answers by starting again. */
+const REBOOTS: ReadonlySet<EndReason> = new Set(['reset', 'triple-fault']);
 
 class MachineWorker {
   readonly #worker: number;
@@ -83,15 +86,29 @@ class MachineWorker {
     const router = this.#system
       ? userRouter(this.#system)
       : kernelRouter(Vm.fromFd(this.#handles.vmFd, this.#handles.runSize));
-    const platform = new Platform(this.#handles.config, {
+    const ram = new GuestMemory(this.#handles.memoryBytes, this.#handles.memory).bytes;
+    const platform = new Platform(this.#handles.config, ram, {
       router,
       nowNanos: native.nowNanos,
       end: this.#end,
+      reset: () => this.#end('reset', 0),
+      picInterrupt: (level) => this.#picInterrupt(level),
       serialOutput: (bytes) => this.#send({ type: 'serial', bytes }),
       ejected: (slot) => this.#send({ type: 'ejected', slot }),
       ost: (slot, event, status) => this.#send({ type: 'ost', slot, event, status }),
     });
     return platform;
+  }
+
+  /** Wakes the CPUs whose LINT0 takes it: with KVM's own APICs, the boot CPU. */
+  #picInterrupt(level: boolean): void {
+    Atomics.store(this.#shared.words, MachineWord.picInterrupt, level ? 1 : 0);
+    if (!level) return;
+    const system = this.#system;
+    if (!system) wakeVcpu(this.#shared, 0, this.#worker);
+    for (let index = 0; system && index < system.count; index++) {
+      if (system.apic(index).acceptsPic()) wakeVcpu(this.#shared, index, this.#worker);
+    }
   }
 
   #makeScheduler(): Scheduler {
@@ -113,6 +130,11 @@ class MachineWorker {
 
   readonly #end = (reason: EndReason, status: number, detail?: string): void => {
     this.#flush();
+    if (this.#handles.config.reboot && REBOOTS.has(reason)) {
+      this.#scheduler.hold();
+      this.#send({ type: 'reboot' });
+      return;
+    }
     this.#send({ type: 'end', reason, status, ...(detail === undefined ? {} : { detail }) });
     Atomics.or(this.#shared.words, this.#shared.worker(this.#worker, WorkerWord.attention), Attention.stop);
   };
@@ -157,28 +179,50 @@ class MachineWorker {
         this.#platform?.hotplug.requestUnplug(message.slot);
         break;
       case 'park':
-        this.#scheduler.cpu(message.vcpuIndex)?.interrupts.park();
-        break;
       case 'unpark':
-        this.#scheduler.cpu(message.vcpuIndex)?.interrupts.unpark();
-        wakeVcpu(this.#shared, message.vcpuIndex, this.#worker);
+        this.#park(message.vcpuIndex, message.type === 'park');
+        break;
+      case 'hold':
+        this.#scheduler.hold();
+        break;
+      case 'power-up':
+        this.#powerUp();
         break;
       case 'serial-input':
-        this.#platform?.serialInput(message.bytes, () => this.#send({ type: 'reply', reply: message.reply }));
+        this.#platform?.input.type(message.bytes, () => this.#send({ type: 'reply', reply: message.reply }));
         break;
     }
   }
 
   #addCpu(handle: CpuHandle): void {
     const { vcpuIndex, apicId, fd, bootstrap } = handle;
+    const shared = this.#shared;
+    const devices = this.#devices;
     const vcpu = Vcpu.fromFd(fd, this.#handles.runSize);
     const run = vcpu.mapRun();
     this.#runs.push(run);
     this.#reset ??= captureResetState(vcpu);
     const interrupts = this.#system
-      ? new UserInterrupts(vcpu, run, this.#system.apic(vcpuIndex), this.#shared, this.#reset, bootstrap)
-      : new KernelInterrupts(vcpu, run, vcpuIndex, this.#shared, this.#reset);
+      ? new UserInterrupts(vcpu, run, this.#system.apic(vcpuIndex), shared, devices, this.#reset, bootstrap)
+      : new KernelInterrupts(vcpu, run, vcpuIndex, shared, devices, this.#reset, bootstrap);
     this.#scheduler.addCpu(new Cpu(vcpuIndex, apicId, vcpu, run, interrupts));
+  }
+
+  #park(vcpuIndex: number, park: boolean): void {
+    const cpu = this.#scheduler.cpu(vcpuIndex);
+    if (!cpu) return;
+    if (park) cpu.interrupts.park();
+    else cpu.interrupts.powerUp();
+    this.#scheduler.review(cpu);
+  }
+
+  #powerUp(): void {
+    this.#platform?.reset();
+    for (const cpu of this.#scheduler.cpus) {
+      if (cpu.interrupts.state === RunState.parked) continue;
+      cpu.interrupts.powerUp();
+      this.#scheduler.review(cpu);
+    }
   }
 
   /** The guest may run from now on. @param boot the boot CPU's entry state, for the worker that is its home */
