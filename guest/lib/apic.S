@@ -87,13 +87,16 @@ function apic_has_x2apic
         pop %rbx
         ret
 
-# xAPIC -> x2APIC: one legal step.
+# xAPIC -> x2APIC: one legal step. A handler that came between mode and flag would write its EOI to a dead page.
 function apic_mode_x2apic
+        pushfq
+        cli
         mov $MSR_APIC_BASE, %ecx
         rdmsr
         or $APIC_BASE_EXTD | APIC_BASE_ENABLE, %eax
         wrmsr
         movl $1, %gs:CPU_X2APIC
+        popfq
         ret
 
 # x2APIC -> disabled -> xAPIC: there is no direct way back, and disabling resets the APIC.
