@@ -427,9 +427,9 @@ deadline_past:
 deadline_moved:
         mov $DEADLINE, %edi
         call set_lvt
-        mov $MS, %edi
+        mov $20 * MS, %edi              # far enough that a busy host does not let it pass before it moves
         call arm_deadline
-        mov $3 * MS, %edi
+        mov $23 * MS, %edi
         call arm_deadline
         mov $1, %edi
         call wait_fired
