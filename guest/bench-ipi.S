@@ -100,6 +100,7 @@ function main
 
 # The second CPU: halts or spins as it is told, and changes its mode once.
 second:
+        call apic_init
         mov $APIC_DEFAULT_BASE, %r15d
 1:      cli
         cmpl $0, go_x2apic

@@ -575,6 +575,7 @@ handshake_came:
 
 # Where the other CPUs go after start.
 station:
+        call smp_arrived
         call identify
         movl $1, %gs:CPU_ALIVE
 1:      sti

@@ -157,6 +157,7 @@ interrupted:
 
 # The other CPUs: after each restart, on with it.
 work:
+        call apic_init
         call work_until_end
         cli
         movl $1, %gs:CPU_DONE

@@ -1,11 +1,11 @@
 # The local APIC of the running CPU, in the mode that it is in: registers over MMIO (xAPIC) or MSRs (x2APIC).
-# CPU_X2APIC of the CPU's record says which; apic_init and apic_mode_* keep it true.
+# CPU_X2APIC of the CPU's record says which; apic_note, apic_init and apic_mode_* keep it true.
 # SDM vol. 3A 11.4 (registers), 11.6.1 (ICR), 11.12 (x2APIC and its transitions).
 
         .include "defs.inc"
 
-# Software-enables this CPU's APIC in whichever mode it is in, and notes that mode and the CPU's ID.
-function apic_init
+# Notes this CPU's ID and the mode that its APIC is in; changes nothing.
+function apic_note
         push %rbx
         read_cpu_id
         pop %rbx
@@ -15,6 +15,11 @@ function apic_init
         shr $10, %eax
         and $1, %eax
         mov %eax, %gs:CPU_X2APIC
+        ret
+
+# Software-enables this CPU's APIC in whichever mode it is in, and notes that mode and the CPU's ID.
+function apic_init
+        call apic_note
         mov $APIC_SVR, %edi
         mov $SVR_ENABLE | VECTOR_SPURIOUS, %esi
         jmp apic_write

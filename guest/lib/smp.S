@@ -224,6 +224,7 @@ function smp_call
 
 # What the other CPUs do: sleep, until there is something to call. The last one to finish wakes the boot CPU.
 function smp_serve
+        call smp_arrived
 1:      cli
         mov call_number, %eax
         cmp %gs:CPU_CALLS, %eax
@@ -243,6 +244,13 @@ function smp_serve
         mov $ICR_FIXED | ICR_ASSERT | VECTOR_CALL, %esi
         call apic_send
         jmp 1b
+
+# Software-enables the APIC and reports the CPU to smp_start. Not done before cpu_entry, for guests that want to see an
+# APIC as INIT leaves it.
+function smp_arrived
+        call apic_init
+        lock incl online
+        ret
 
 # Runs at TRAMPOLINE: real mode, CS = TRAMPOLINE / 16, IP = 0, everything else as INIT leaves it. Straight to long mode.
         .code16
@@ -279,11 +287,10 @@ arrive:
         lea CPU_STACK_TOP(%rbx), %rsp
         mov %rbx, %rdi
         call cpu_setup
-        call apic_init
+        call apic_note
         mov call_number, %eax
         mov %eax, CPU_CALLS(%rbx)
         incl CPU_STARTS(%rbx)
-        lock incl online
         jmp *cpu_entry
 9:      hlt                             # nobody that we know; interrupts are off
         jmp 9b
@@ -291,7 +298,7 @@ arrive:
         .data
         .balign 8
         .global cpu_entry
-cpu_entry: .quad smp_serve              # where a CPU goes after start; a guest may set its own
+cpu_entry: .quad smp_serve              # where a CPU goes after start, interrupts off; a guest may set its own
 
         .bss
         .balign 8
@@ -301,6 +308,6 @@ call_function: .skip 8
 cpu_by_id: .skip 2 * IDS_MAX            # index + 1, by x2APIC ID; 0 = none
 cpu_count: .skip 4
 cpus_possible: .skip 4                  # slots of the register block, 0 = there is no block
-online: .skip 4                         # starts of CPUs other than the boot CPU, ever
+online: .skip 4                         # how often smp_arrived was called
 call_number: .skip 4
 call_done: .skip 4
