@@ -27,8 +27,9 @@ const DESCRIPTORS_OF_NODE = 64;
 const VENDOR_MODULES = ['kvm_intel', 'kvm_amd', 'kvm_pvm'] as const;
 export type VendorModule = (typeof VENDOR_MODULES)[number];
 
-/** Each capability, from which value on it is enough, the kernel that brought it, and what it is for. */
-const capabilities: readonly (readonly [capability: Cap, least: number, since: string, use: string])[] = [
+/** From which value on it is enough, the kernel that brought it, and what it is for. */
+type Needed = readonly [capability: Cap, least: number, since: string, use: string];
+const capabilities: readonly Needed[] = [
   [Cap.USER_MEMORY, 1, '2.6.24', 'guest memory'],
   [Cap.SET_TSS_ADDR, 1, '2.6.24', 'real mode on VMX'],
   [Cap.EXT_CPUID, 1, '2.6.26', 'CPUID'],
@@ -86,7 +87,7 @@ function moduleFact(): Fact {
 function deviceFact(): Fact {
   try {
     const isDevice = statSync(DEVICE).isCharacterDevice();
-    if (!isDevice) return fact(DEVICE, false, 'not a device', `remove it and load KVM again`);
+    if (!isDevice) return fact(DEVICE, false, 'not a device', 'remove it and load KVM again');
     accessSync(DEVICE, constants.R_OK | constants.W_OK);
     return fact(DEVICE, true, 'readable and writable', '');
   } catch (error) {
@@ -97,27 +98,34 @@ function deviceFact(): Fact {
 }
 
 async function kvmFacts(): Promise<Fact[]> {
-  let system: System;
+  let kvm: typeof import('./system.ts');
   try {
-    system = (await import('./system.ts')).System.open(DEVICE); // loads the addon, which may not have been built
+    kvm = await import('./system.ts'); // loads the addon, which may not have been built
   } catch (error) {
-    if (error instanceof KvmError) return [fact(`open ${DEVICE}`, false, error.code, error.remedy)];
-    return [fact('addon', false, firstLine(error), "build it: 'npm rebuild apiary' (needs a C++ compiler and make)")];
-  }
-  try {
     return [
-      fact('addon', true, 'loads', ''),
-      versionFact(system),
-      ...capabilities.map(([capability, least, since, use]) => {
-        const value = system.checkExtension(capability);
-        const ok = value >= least;
-        return fact(capName(capability), ok, ok ? `${value}` : `${value}, for ${use}`, `${OLD_KERNEL}: Linux ${since}`);
-      }),
-      machineFact(system),
+      fact(
+        'addon',
+        false,
+        firstLine(error),
+        "build it: 'npm run install' in apiary's directory (needs a C++ compiler, make and python3)",
+      ),
     ];
-  } finally {
-    system.close();
   }
+  const facts = [fact('addon', true, 'loads', '')];
+  try {
+    const system = kvm.System.open(DEVICE);
+    try {
+      facts.push(versionFact(system), ...capabilities.map((needed) => capabilityFact(system, needed)));
+      system.createVm().close(); // that KVM is there does not mean that no other hypervisor holds the hardware
+      facts.push(fact('create a VM', true, 'works', ''));
+    } finally {
+      system.close();
+    }
+  } catch (error) {
+    if (!(error instanceof KvmError)) throw error;
+    facts.push(fact(error.ioctl, false, `${error.code} from ${DEVICE}`, error.remedy || 'look at the end of `dmesg`'));
+  }
+  return facts;
 }
 
 function versionFact(system: System): Fact {
@@ -125,15 +133,10 @@ function versionFact(system: System): Fact {
   return fact('KVM API', version === API_VERSION, `version ${version}`, `${OLD_KERNEL}, with version ${API_VERSION}`);
 }
 
-/** That KVM is there does not mean it gives us a VM: another hypervisor may hold the hardware. */
-function machineFact(system: System): Fact {
-  try {
-    system.createVm().close();
-    return fact('create a VM', true, 'works', '');
-  } catch (error) {
-    if (!(error instanceof KvmError)) throw error;
-    return fact('create a VM', false, error.code, error.remedy);
-  }
+function capabilityFact(system: System, [capability, least, since, use]: Needed): Fact {
+  const value = system.checkExtension(capability);
+  const ok = value >= least;
+  return fact(capName(capability), ok, ok ? `${value}` : `${value}, for ${use}`, `${OLD_KERNEL}: Linux ${since}`);
 }
 
 function descriptorsFact(): Fact {

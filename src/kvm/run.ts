@@ -5,7 +5,8 @@
  * halves. The members of the union (`io*`, `mmio*`, `msr*` ...) mean something only for the exit reason named in their
  * comment. One view belongs to one thread's mapping; it must not be used while the vCPU runs on another thread.
  */
-import { EmulationFlag, ExitReason, exitName, InternalError, IoDirection, SyncRegs } from './constants.ts';
+import { EmulationFlag, InternalError, IoDirection, SyncRegs } from './constants.ts';
+import { describeExit } from './describe.ts';
 import { kvmRun, kvmRunUnion, kvmSyncRegs, kvmVcpuEvents } from './layouts.ts';
 import { native, type RunMapping } from './native.ts';
 
@@ -384,66 +385,10 @@ export class KvmRun {
 
   /** One line about the exit, for errors and logs. Not for the exit path: it allocates. */
   describe(): string {
-    const name = exitName(this.exitReason);
-    const detail = this.describeDetail();
-    return detail === '' ? name : `${name}: ${detail}`;
-  }
-
-  private describeDetail(): string {
-    switch (this.exitReason) {
-      case ExitReason.UNKNOWN:
-        return `hardware exit reason ${hex(this.hardwareExitReason)}`;
-      case ExitReason.EXCEPTION:
-        return `vector ${this.exception}, error code ${hex(this.exceptionErrorCode)}`;
-      case ExitReason.IO:
-        return `${this.ioIsOut ? 'out' : 'in'} port ${hex(this.ioPort)}, ${this.ioCount} x ${this.ioSize} bytes`;
-      case ExitReason.HYPERCALL:
-        return `number ${this.hypercallNumber}`;
-      case ExitReason.DEBUG:
-        return `exception ${this.debugException} at ${hex(this.debugPc)}, DR6 ${hex(this.debugDr6)}`;
-      case ExitReason.MMIO:
-        return `${this.mmioIsWrite ? 'write' : 'read'} of ${this.mmioLength} bytes at ${hex(this.mmioAddress)}`;
-      case ExitReason.FAIL_ENTRY:
-        return `hardware entry failure ${hex(this.failEntryReason)} on host CPU ${this.failEntryCpu}`;
-      case ExitReason.TPR_ACCESS:
-        return `${this.tprAccessIsWrite ? 'write' : 'read'} at ${hex(this.tprAccessRipLow)}`;
-      case ExitReason.INTERNAL_ERROR:
-        return this.describeInternalError();
-      case ExitReason.SYSTEM_EVENT:
-        return `type ${this.systemEventType}, data [${this.systemEventData().map(hex).join(' ')}]`;
-      case ExitReason.IOAPIC_EOI:
-        return `vector ${hex(this.eoiVector)}`;
-      case ExitReason.X86_RDMSR:
-      case ExitReason.X86_WRMSR:
-        return `MSR ${hex(this.msrIndex)}, reason ${this.msrReason}`;
-      case ExitReason.NOTIFY:
-        return `flags ${hex(this.notifyFlags)}`;
-      case ExitReason.MEMORY_FAULT:
-        return `${this.memoryFaultBytes} bytes at ${hex(this.memoryFaultAddress)}`;
-      default:
-        return '';
-    }
-  }
-
-  private describeInternalError(): string {
-    const suberror = internalErrors[this.internalSuberror] ?? `suberror ${this.internalSuberror}`;
-    const instruction = this.internalInstructionBytes();
-    if (instruction.length > 0) return `${suberror}, instruction bytes ${Buffer.from(instruction).toString('hex')}`;
-    return `${suberror}, data [${this.internalData().map(hex).join(' ')}]`;
+    return describeExit(this);
   }
 
   private readData(offset: number, count: number): bigint[] {
     return Array.from({ length: Math.min(count, MAX_DATA) }, (_, i) => this.view.getBigUint64(offset + i * 8, true));
   }
-}
-
-const internalErrors: Readonly<Record<number, string>> = {
-  [InternalError.EMULATION]: 'KVM cannot emulate an instruction',
-  [InternalError.SIMUL_EX]: 'simultaneous exceptions',
-  [InternalError.DELIVERY_EV]: 'unexpected exit while an event was delivered',
-  [InternalError.UNEXPECTED_EXIT_REASON]: 'unexpected exit reason',
-};
-
-function hex(value: number | bigint): string {
-  return `0x${value.toString(16)}`;
 }

@@ -78,7 +78,8 @@ export class Vm {
 
   /**
    * Maps host memory into the guest; size 0 takes the slot away. Everything in bytes, in multiples of 4096.
-   * The memory must stay alive as long as the slot.
+   * KVM knows only the address: a buffer that is collected while it is in a slot is the guest's to overwrite all the same,
+   * so keep a reference where it lives as long as the VM (a `const` of a function that has ended does not).
    * @param hostAddress see native.addressOf
    * @param flags KVM_MEM_*
    */

@@ -5,6 +5,7 @@ import { native, System } from 'apiary/kvm';
 const system = System.open();
 const vm = system.createVm();
 const buffer = new SharedArrayBuffer(3 * 4096);
+globalThis.guestMemory = buffer; // KVM knows only its address: it must not be collected
 const padding = 4096 - (native.addressOf(buffer) % 4096);
 new Uint8Array(buffer, padding).set([0xeb, 0xfe]); // jmp .
 vm.setUserMemoryRegion(0, 0, 4096, native.addressOf(buffer, padding));

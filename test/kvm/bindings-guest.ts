@@ -10,7 +10,9 @@ const PAGE = 4096;
 /** Why tests that need a guest cannot run here, or undefined. */
 export function kvmProblem(): string | undefined {
   try {
-    System.open().close();
+    const system = System.open();
+    system.createVm().close();
+    system.close();
     return undefined;
   } catch (error) {
     if (error instanceof KvmError) return error.message;

@@ -94,6 +94,15 @@ describe.skipIf(problem !== undefined)(
       expect(guest.run.run()).toBe(0);
     });
 
+    test('a kick is not used up by a run() that only completes an exit', () => {
+      guest = makeGuest('e6f4 ebfe');
+      native.kick(native.threadId());
+      guest.run.immediateExit = true;
+      expect(guest.run.run()).toBe(-EINTR);
+      expect(guest.run.run()).toBe(-EINTR);
+      expect(guest.run.run()).toBe(0);
+    });
+
     test('500 kicks from another thread after random delays: none is lost', async () => {
       guest = makeGuest(FOREVER);
       worker = await startWorker(guest);
@@ -137,7 +146,7 @@ describe.skipIf(problem !== undefined)(
           expect(guest.run.run()).toBe(-EINTR);
           const late = native.nowNanos() - deadline;
           expect(late).toBeGreaterThanOrEqual(0);
-          expect(late).toBeLessThan(500_000_000);
+          expect(late).toBeLessThan(2_000_000_000);
         }
       });
 
