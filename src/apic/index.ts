@@ -7,6 +7,7 @@
  *     system.signalMsi(0xfee00000, 0, 0x31); // 1: taken
  *     cpu0.acknowledge(); // 0x31
  */
+export { MAP_DIFFERENCES, type MapDifference, type MapDifferenceName } from './differences.ts';
 export type { ApicMessage, Explanation, Match, RouteEvent } from './explain.ts';
 export {
   type ApicMode,

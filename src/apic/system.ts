@@ -3,6 +3,7 @@
  * memory; made once with `new`, then by `attach` on the other threads.
  */
 import { makeBehaviour } from './behaviour.ts';
+import { findDifferences, type MapDifference } from './differences.ts';
 import { type ApicMessage, completeMessage, type Explanation, explain } from './explain.ts';
 import {
   DELIVERY,
@@ -91,7 +92,8 @@ export class ApicSystem {
     lock(words, HEADER.ADD_LOCK);
     try {
       const index = this.count;
-      if (this.apicById(apicId) !== undefined) throw new RangeError(`there is an APIC with ID ${apicId} already`);
+      if (this.apicById(apicId) !== undefined)
+        throw new RangeError(`there is an APIC with ID 0x${apicId.toString(16)} already`);
       if (index >= maxApics) throw new RangeError(`all ${maxApics} APICs are in use`);
       const a = this.#memory.block(index);
       words[this.#memory.identity(index) + IDENTITY.APIC_ID] = apicId;
@@ -165,6 +167,11 @@ export class ApicSystem {
   /** What the map and a scan say about a message, without sending it. */
   explain(message: ApicMessage): Explanation {
     return explain(this.#memory, this.#router, message);
+  }
+
+  /** Whom the map and a scan disagree about for this message, and the name of the reason (differences.ts). */
+  differences(message: ApicMessage): MapDifference[] {
+    return findDifferences(this.#memory, this.#router, message);
   }
 
   /** What the map looks like now. */

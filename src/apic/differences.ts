@@ -1,0 +1,90 @@
+/**
+ * Where the map's answer and a scan's differ, and whether they may. KVM's map is an optimization that is not exact: each
+ * way in which it departs from the scan has a name and a reason here, and a test in test/unit/apic/map.test.ts. A
+ * difference without a name is a bug, in the map or in this list. Behaviour `hardware` has none: its map is exact.
+ *
+ * Compared are the sets of addressed APICs, before lowest priority picks one.
+ */
+import { LOGICAL } from './behaviour.ts';
+import { type ApicMessage, completeMessage, explain } from './explain.ts';
+import { BROADCAST, DELIVERY, DFR } from './fields.ts';
+import { destinationFormat, isSoftwareEnabled, isX2apicMode } from './identity.ts';
+import { type ApicMemory, HEADER, MAP } from './layout.ts';
+import { REASON, REASON_TEXT } from './reasons.ts';
+import type { Router } from './router.ts';
+
+export const MAP_DIFFERENCES = {
+  'hotplug-alias': 'the hack: of several APICs with one 8-bit ID the map has one, a scan finds them all',
+  'wide-id-without-gate':
+    'gate off: the map knows an APIC in xAPIC mode by its 8-bit ID alone, a scan by its wide ID too',
+  'broadcast-of-the-other-mode':
+    'the map takes the broadcast ID of the other mode for an address, in a scan every APIC compares with its own',
+  'software-disabled': 'the logical map has only software-enabled APICs, a scan does not ask',
+  'odd-dfr': 'the map takes every DFR that is not flat for cluster, a scan matches neither',
+  'physical-id-in-cluster': 'an x2APIC cluster is read from the physical map, whatever mode its members are in',
+  'cluster-truncated': 'the map looks at four bits of an xAPIC cluster address, a scan at all',
+  'legacy-logical-alias':
+    'before Linux 6.3: of several APICs on one logical bit, or with several bits, the map has one entry',
+} as const;
+
+export type MapDifferenceName = keyof typeof MAP_DIFFERENCES;
+
+export interface MapDifference {
+  readonly vcpuIndex: number;
+  /** Who alone addresses this vCPU. */
+  readonly only: 'map' | 'scan';
+  /** Null: nobody intended this. */
+  readonly name: MapDifferenceName | null;
+}
+
+/** Every vCPU that the map and a scan disagree about. Empty also when the map has no answer, as then only a scan is made. */
+export function findDifferences(memory: ApicMemory, router: Router, message: ApicMessage): MapDifference[] {
+  const m = completeMessage({ ...message, deliveryMode: DELIVERY.FIXED, redirectionHint: false });
+  const { map, scan } = explain(memory, router, m);
+  if (map === null) return [];
+  const scanned = scan.map((match) => match.vcpuIndex);
+  return [
+    ...map
+      .filter((i) => !scanned.includes(i))
+      .map((i) => ({ vcpuIndex: i, only: 'map' as const, name: whyMapOnly(memory, i, m) })),
+    ...scan
+      .filter((match) => !map.includes(match.vcpuIndex))
+      .map(({ vcpuIndex, why }) => ({
+        vcpuIndex,
+        only: 'scan' as const,
+        name: whyScanOnly(memory, vcpuIndex, why, m),
+      })),
+  ];
+}
+
+function whyMapOnly(memory: ApicMemory, vcpuIndex: number, m: Required<ApicMessage>): MapDifferenceName | null {
+  const { words } = memory;
+  const r = memory.identity(vcpuIndex);
+  if (!m.logical || isX2apicMode(words, r)) return null;
+  const map = memory.mapBuffer(Atomics.load(words, HEADER.MAP_PUBLISHED));
+  if (words[map + MAP.LOGICAL_MODE] === LOGICAL.X2APIC) return 'physical-id-in-cluster';
+  const format = destinationFormat(words, r);
+  if (format !== DFR.FLAT && format !== DFR.CLUSTER) return 'odd-dfr';
+  return format === DFR.CLUSTER && m.destination > BROADCAST.XAPIC ? 'cluster-truncated' : null;
+}
+
+function whyScanOnly(
+  memory: ApicMemory,
+  vcpuIndex: number,
+  why: string,
+  m: Required<ApicMessage>,
+): MapDifferenceName | null {
+  const { words, options } = memory;
+  const r = memory.identity(vcpuIndex);
+  if (why === REASON_TEXT[REASON.BROADCAST]) return isBroadcast(m.destination) ? 'broadcast-of-the-other-mode' : null;
+  if (!m.logical) {
+    const hack = options.x2apicFormat || options.behaviour === 'kvm-legacy';
+    if (m.destination > BROADCAST.XAPIC) return hack ? null : 'wide-id-without-gate';
+    return hack && !isX2apicMode(words, r) ? 'hotplug-alias' : null;
+  }
+  if (!isSoftwareEnabled(words, r)) return 'software-disabled';
+  return options.behaviour === 'kvm-legacy' && !isX2apicMode(words, r) ? 'legacy-logical-alias' : null;
+}
+
+const isBroadcast = (destination: number): boolean =>
+  destination === BROADCAST.XAPIC || destination === BROADCAST.X2APIC;
