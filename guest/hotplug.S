@@ -375,8 +375,9 @@ remove:
         mov %eax, %ebx
         mov event_id, %edi
         say_hex "hotplug: cpu id=", %rdi
-        test $FLAG_ENABLED, %ebx
-        jnz 2f
+        and $(FLAG_ENABLED | FLAG_INSERT), %ebx
+        cmp $FLAG_ENABLED, %ebx         # with an insert event it is back already: somebody was quick
+        je 2f
         say " ejected\n"
         mov $OST_EJECTION, %edi
         mov $OST_DONE, %esi
