@@ -100,7 +100,7 @@ function main
 
 # The second CPU: halts or spins as it is told, and changes its mode once.
 second:
-        call apic_init
+        call smp_arrived
         mov $APIC_DEFAULT_BASE, %r15d
 1:      cli
         cmpl $0, go_x2apic
