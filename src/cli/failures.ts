@@ -6,6 +6,7 @@ export const USAGE_STATUS = 2;
 const HOST_STATUS = 1;
 const SOFTWARE_STATUS = 70; // EX_SOFTWARE of sysexits.h: our own bug
 
+const HOSTS_FAULT = new Set(['KvmError', 'HostError']);
 const CALLERS_FAULT = new Set(['ConfigError', 'ImageError', 'RangeError']);
 
 /** Wraps a command's action: its result is the exit status, its errors become one line. */
@@ -25,7 +26,7 @@ function report(error: unknown): number {
   if (!(error instanceof Error)) throw error;
   process.stderr.write(`apiary: ${error.message.split('\n')[0]}\n`);
   if (CALLERS_FAULT.has(error.name)) return USAGE_STATUS;
-  if (error.name === 'KvmError') return HOST_STATUS;
+  if (HOSTS_FAULT.has(error.name)) return HOST_STATUS;
   process.stderr.write('  this is a bug in apiary; APIARY_DEBUG=1 shows where\n');
   if (process.env['APIARY_DEBUG']) process.stderr.write(`${error.stack}\n`);
   return SOFTWARE_STATUS;

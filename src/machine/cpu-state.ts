@@ -10,6 +10,8 @@ import type { KvmRun, Regs, Segment, Sregs, Vcpu, VcpuEvents } from '../kvm/inde
 
 const CR0_CACHE_BITS = 0x6000_0000n; // CD and NW: INIT leaves them alone (SDM vol. 3A, table 10-1)
 const RFLAGS_FIXED = 2n;
+/** More exits than one instruction can make: KVM looks up from a string instruction after 1,024 elements. */
+const MAX_PIECES = 4096;
 
 /** What KVM gives a vCPU that has never run. */
 export interface ResetState {
@@ -24,11 +26,13 @@ export function captureResetState(vcpu: Vcpu): ResetState {
 
 /**
  * Finishes the instruction of the last exit and comes back without running the guest, so that KVM does not write its
- * result over registers that are set next.
+ * result over registers that are set next. An access across a page, or a string instruction, exits in several pieces.
  */
 export function completeExit(run: KvmRun): void {
-  run.immediateExit = true;
-  run.run();
+  for (let piece = 0; piece < MAX_PIECES; piece++) {
+    run.immediateExit = true;
+    if (run.run() !== 0) return;
+  }
 }
 
 /**

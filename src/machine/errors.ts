@@ -2,3 +2,8 @@
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }
+
+/** The host cannot: no thread, no descriptor, no memory. The command exits with status 1 on it, as on a KvmError. */
+export class HostError extends Error {
+  override readonly name = 'HostError';
+}

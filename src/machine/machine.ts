@@ -8,12 +8,12 @@ import { type ApicMapSnapshot, ApicSystem, type LocalApicSnapshot } from '../api
 import type { BootState } from '../boot/index.ts';
 import { BootImage, type BootOptions } from './boot-image.ts';
 import { CpuTable } from './cpu-table.ts';
-import { ConfigError } from './errors.ts';
+import { ConfigError, HostError } from './errors.ts';
 import { GuestMemory } from './memory.ts';
 import type { EndReason, FromWorker } from './messages.ts';
 import { checkApicId, checkOptions, type MachineConfig, type MachineOptions } from './options.ts';
 import { SharedState } from './shared.ts';
-import { type TraceEvent, traceBatchDone } from './trace.ts';
+import type { TraceEvent } from './trace.ts';
 import { VirtualMachine } from './virtual-machine.ts';
 import { WorkerPool } from './worker-pool.ts';
 
@@ -89,17 +89,19 @@ export class Machine extends EventEmitter<MachineEvents> {
   static async create(options: MachineOptions = {}): Promise<Machine> {
     const vm = VirtualMachine.open();
     let pool: WorkerPool | undefined;
+    let machine: Machine | undefined;
     try {
       const config = checkOptions(options, { ...vm.limits, cores: availableParallelism() });
       pool = new WorkerPool(config.apic === 'kernel' ? 1 : config.threads);
       vm.create(config);
-      const machine = new Machine(config, vm, pool);
+      machine = new Machine(config, vm, pool);
       await machine.#start();
       return machine;
     } catch (error) {
       await pool?.stop();
       vm.close();
-      throw error;
+      const cause = machine && machine.#result?.detail; // a worker that failed
+      throw cause === undefined ? error : new HostError(cause);
     }
   }
 
@@ -194,13 +196,13 @@ export class Machine extends EventEmitter<MachineEvents> {
         shared: this.#shared.buffer,
         maxVcpus: this.#shared.maxVcpus,
       },
-      (worker, message) => this.#receive(worker, message),
+      (message) => this.#receive(message),
       (detail) => this.#end({ reason: 'monitor-error', status: MONITOR_ERROR_STATUS, detail }),
     );
     await this.#cpus.addBootCpus(this.config);
   }
 
-  #receive(worker: number, message: FromWorker): void {
+  #receive(message: FromWorker): void {
     switch (message.type) {
       case 'serial':
         this.emit('serial', Buffer.from(message.bytes.buffer, message.bytes.byteOffset, message.bytes.length));
@@ -225,7 +227,6 @@ export class Machine extends EventEmitter<MachineEvents> {
         break;
       case 'trace':
         for (const event of message.events) this.emit('trace', event);
-        traceBatchDone(this.#shared, worker);
         break;
       case 'reboot':
         this.#rebooting ??= this.#reboot().finally(() => {

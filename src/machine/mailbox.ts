@@ -3,7 +3,7 @@
  * time. The requester fills the box, rings worker 0 and sleeps until the answer is there; worker 0 never waits for
  * anybody, so this cannot deadlock. Worker 0 itself uses the bus directly.
  */
-import { Attention, type SharedState, WorkerWord } from './shared.ts';
+import { Attention, MachineWord, type SharedState, WorkerWord } from './shared.ts';
 import { signalWorker } from './signals.ts';
 
 /** What a vCPU's thread may ask of the devices. Addresses are I/O ports or guest-physical, sizes 1, 2, 4 or 8 bytes. */
@@ -64,17 +64,19 @@ export class RemoteDevices implements DevicePort {
     const state = box + WorkerWord.boxState;
     Atomics.store(words, state, BoxState.request);
     signalWorker(this.#shared, 0, Attention.mailbox);
-    while (Atomics.wait(words, state, BoxState.request, STOP_CHECK_MS) === 'timed-out') {
+    while (Atomics.load(words, state) === BoxState.request) {
       if (Atomics.load(words, box + WorkerWord.attention) & Attention.stop) return 0xffff_ffff;
+      Atomics.wait(words, state, BoxState.request, STOP_CHECK_MS);
     }
     Atomics.store(words, state, BoxState.empty);
     return join(words[box + WorkerWord.valueLow], words[box + WorkerWord.valueHigh]);
   }
 }
 
-/** Worker 0's side: answers every request that is there. @param workers how many workers there are */
-export function serveMailboxes(shared: SharedState, workers: number, devices: DevicePort): void {
+/** Worker 0's side: answers every request that is there. */
+export function serveMailboxes(shared: SharedState, devices: DevicePort): void {
   const { words } = shared;
+  const workers = Atomics.load(words, MachineWord.workers);
   for (let worker = 1; worker < workers; worker++) {
     const box = shared.worker(worker, 0);
     const state = box + WorkerWord.boxState;

@@ -46,9 +46,15 @@ export type ToWorker =
 
 export type EndReason = 'debug-exit' | 'shutdown' | 'triple-fault' | 'reset' | 'internal-error' | 'monitor-error';
 
+/** Why a worker could not do what it was asked. `host`: the host said no (KvmError); otherwise the fault is ours. */
+export interface ReplyError {
+  readonly message: string;
+  readonly host: boolean;
+}
+
 export type FromWorker =
   | { readonly type: 'reboot' }
-  | { readonly type: 'reply'; readonly reply: number; readonly error?: string }
+  | { readonly type: 'reply'; readonly reply: number; readonly error?: ReplyError }
   | { readonly type: 'serial'; readonly bytes: Uint8Array }
   | { readonly type: 'end'; readonly reason: EndReason; readonly status: number; readonly detail?: string }
   | { readonly type: 'ejected'; readonly slot: number }

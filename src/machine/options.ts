@@ -9,6 +9,7 @@ export const BEHAVIOURS: readonly Behaviour[] = ['kvm', 'kvm-legacy', 'hardware'
 /** Where RAM ends at the latest: the I/O APIC, the local APICs and KVM's own pages are above. */
 const MAX_MEMORY = 0xc000_0000;
 const MIN_MEMORY = 0x20_0000;
+const MAX_TIMEOUT_MS = 2 ** 31 - 1; // setTimeout's
 
 export interface MachineOptions {
   /** Guest RAM from guest-physical address 0: bytes, or a string such as '64M'. 2 MiB to 3 GiB; default 64 MiB. */
@@ -134,7 +135,9 @@ export function checkOptions(options: MachineOptions, limits: HostLimits): Machi
     throw new ConfigError(`${seen.size} vCPUs are too many: this host's KVM runs up to ${limits.maxVcpus} in one VM`);
   }
   const timeoutMs = options.timeoutMs ?? Number.POSITIVE_INFINITY;
-  if (!(timeoutMs > 0)) throw new ConfigError(`timeout ${timeoutMs} ms is out of range: give more than 0`);
+  if (!(timeoutMs > 0) || (timeoutMs > MAX_TIMEOUT_MS && timeoutMs !== Number.POSITIVE_INFINITY)) {
+    throw new ConfigError(`timeout ${timeoutMs} ms is out of range: give more than 0 and less than 24 days`);
+  }
   return {
     memoryBytes: checkMemory(options.memory ?? '64M'),
     cpus,

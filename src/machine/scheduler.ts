@@ -151,7 +151,10 @@ export class Scheduler {
   /** @returns whether another vCPU may have become ready. */
   #attend(): boolean {
     const bits = Atomics.exchange(this.#words, this.#attention, 0);
-    if (bits & Attention.stop) this.#stopping = true;
+    if (bits & Attention.stop) {
+      this.#stopping = true;
+      Atomics.or(this.#words, this.#attention, Attention.stop); // stays: whoever waits for another thread looks at it
+    }
     if (bits & Attention.pause) this.#pause();
     if (bits & Attention.control) this.#hooks.control();
     if (bits & Attention.mailbox) this.#hooks.serveMailboxes();

@@ -8,6 +8,7 @@
  *
  *   word of the machine written by                        read by
  *   picInterrupt       worker 0: store                    vCPUs whose LINT0 takes ExtINT, before they enter the guest
+ *   workers            main: store, before they start     worker 0: whose mailboxes to look at
  *
  *   word of a worker   written by                         read by
  *   attention          anyone: or; owner: exchange 0      owner before each KVM_RUN; it sleeps on this word
@@ -15,7 +16,7 @@
  *   threadId           owner, once                        senders (tgkill)
  *   boxState..valueHigh  a device request of this worker to worker 0 (mailbox.ts): owner fills, worker 0 answers
  *   pause              main: store; owner sleeps on it    owner
- *   traceBacklog       owner: add; main: sub              owner sleeps on it while main is behind (trace.ts)
+ *   backlog            owner: add; main: sub              owner sleeps on it while main is behind (outbox.ts)
  *
  *   word of a vCPU     written by                         read by
  *   home               main, before the vCPU exists       senders
@@ -48,11 +49,11 @@ export const WorkerWord = {
   valueLow: 8,
   valueHigh: 9,
   pause: 10,
-  traceBacklog: 11,
+  backlog: 11,
 } as const;
 
-/** Offsets of the machine's words: the level of the PICs' INTR output. */
-export const MachineWord = { picInterrupt: 0 } as const;
+/** Offsets of the machine's words: the level of the PICs' INTR output, the number of workers. */
+export const MachineWord = { picInterrupt: 0, workers: 1 } as const;
 
 const VcpuWord = { home: 0, request: 1, runState: 2 } as const;
 
@@ -64,7 +65,7 @@ export const Attention = {
   control: 2,
   /** Worker 0 only: a mailbox holds a request. */
   mailbox: 4,
-  /** Leave the run loop for good. */
+  /** Leave the run loop for good; stays set. */
   stop: 8,
   /** Stay out of KVM_RUN while `pause` is set. */
   pause: 16,

@@ -19,6 +19,13 @@ export function signalWorker(shared: SharedState, worker: number, bits: number):
   else if (guest > 0) native.kick(Atomics.load(words, shared.worker(worker, WorkerWord.threadId)));
 }
 
+/** Tells a worker to end, and wakes it from whatever it sleeps on. */
+export function stopWorker(shared: SharedState, worker: number): void {
+  signalWorker(shared, worker, Attention.stop);
+  Atomics.notify(shared.words, shared.worker(worker, WorkerWord.boxState));
+  Atomics.notify(shared.words, shared.worker(worker, WorkerWord.backlog));
+}
+
 /**
  * Tells the home worker of `vcpuIndex` that its APIC, or anything else that decides whether it runs, has changed.
  * @param self the calling worker's number, or NOT_A_WORKER

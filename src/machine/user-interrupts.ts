@@ -14,6 +14,8 @@ import { MachineWord, RunState, type SharedState } from './shared.ts';
 /** Not every host reports KVM_EXIT_SET_TPR (DESIGN.md): how long an interrupt may wait unseen for TPR to fall. */
 const TPR_RECHECK_NANOS = 250_000;
 const APIC_PAGE = 0x1000;
+/** One in service, one pending: a CPU keeps no more (SDM vol. 3A 6.7.1). */
+const MAX_NMIS = 2;
 const IA32_APIC_BASE = 0x1b;
 
 export class UserInterrupts implements CpuInterrupts {
@@ -66,7 +68,7 @@ export class UserInterrupts implements CpuInterrupts {
     const apic = this.#apic;
     if (apic.hasEvents()) this.#takeEvents();
     if (this.#state === RunState.waitForSipi) return false;
-    for (let nmis = apic.takeNmis(); nmis > 0; nmis--) {
+    for (let nmis = Math.min(apic.takeNmis(), MAX_NMIS); nmis > 0; nmis--) {
       this.#vcpu.nmi();
       this.#publish(RunState.running);
     }
@@ -97,11 +99,11 @@ export class UserInterrupts implements CpuInterrupts {
   }
 
   readMsr(msr: number): boolean {
-    return this.#apic.readMsr(msr);
+    return this.#apic.readMsr(msr) || this.#fault();
   }
 
   writeMsr(msr: number, low: number, high: number): boolean {
-    if (!this.#apic.writeMsr(msr, low, high)) return false;
+    if (!this.#apic.writeMsr(msr, low, high)) return this.#fault();
     if (msr === IA32_APIC_BASE) this.#mirrorApicBase();
     return true;
   }
@@ -170,6 +172,12 @@ export class UserInterrupts implements CpuInterrupts {
       applySipi(this.#vcpu, this.#apic.sipiVector);
       this.#publish(RunState.running);
     }
+  }
+
+  /** #GP comes with the next entry, and KVM injects one thing at a time: an interrupt beside it would be lost. */
+  #fault(): false {
+    this.#canInject = false;
+    return false;
   }
 
   /** KVM derives CPUID's APIC bit from sregs.apic_base, so it must follow ours. */

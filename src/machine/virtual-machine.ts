@@ -25,6 +25,7 @@ export class VirtualMachine {
   readonly #vcpus: Vcpu[] = [];
   #vm: Vm | undefined;
   #model: CpuModel | undefined;
+  #closed = false;
   #topologyId = MIN_TOPOLOGY_ID;
 
   /** @throws KvmError when /dev/kvm cannot be opened */
@@ -82,8 +83,10 @@ export class VirtualMachine {
     return vcpu;
   }
 
-  /** Closes every descriptor; the VM goes with the last one. Workers have ended before. */
+  /** Closes every descriptor; the VM goes with the last one. Workers have ended before. Twice is harmless. */
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     for (const vcpu of this.#vcpus) vcpu.close();
     this.#vm?.close();
     this.#system.close();

@@ -4,9 +4,11 @@
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import type { BootState } from '../boot/index.ts';
+import { ConfigError, HostError } from './errors.ts';
 import type { FromWorker, MachineHandles, ToWorker, WorkerStart } from './messages.ts';
-import { Attention, MAX_WORKERS, type SharedState, WorkerWord } from './shared.ts';
-import { signalWorker } from './signals.ts';
+import { messageTaken } from './outbox.ts';
+import { Attention, MAX_WORKERS, MachineWord, type SharedState, WorkerWord } from './shared.ts';
+import { signalWorker, stopWorker } from './signals.ts';
 
 /** A message that wants an answer, before it is numbered. */
 export type Request = ToWorker extends infer M ? (M extends { reply: number } ? Omit<M, 'reply'> : never) : never;
@@ -20,7 +22,7 @@ interface Member {
 interface Connection {
   readonly shared: SharedState;
   readonly handles: MachineHandles;
-  readonly receive: (worker: number, message: FromWorker) => void;
+  readonly receive: (message: FromWorker) => void;
   readonly failed: (detail: string) => void;
 }
 
@@ -34,6 +36,8 @@ export class WorkerPool {
   #boot: BootState | null | undefined;
   #nextReply = 1;
   #stopping = false;
+  /** Why a thread ended before the pool was connected. */
+  #failure: string | undefined;
 
   constructor(workers: number) {
     for (let worker = 0; worker < workers; worker++) this.#spawn();
@@ -50,6 +54,8 @@ export class WorkerPool {
     failed: Connection['failed'],
   ): void {
     this.#connection = { shared, handles, receive, failed };
+    this.#publishSize();
+    if (this.#failure !== undefined) failed(this.#failure);
     for (let worker = 0; worker < this.#members.length; worker++) this.post(worker, { type: 'machine', handles });
   }
 
@@ -57,6 +63,7 @@ export class WorkerPool {
   grow(): number {
     if (this.#members.length >= MAX_WORKERS) throw new RangeError(`more than ${MAX_WORKERS} worker threads`);
     const worker = this.#spawn();
+    this.#publishSize();
     if (this.#connection) this.post(worker, { type: 'machine', handles: this.#connection.handles });
     if (this.#boot !== undefined) this.post(worker, { type: 'start', boot: null });
     return worker;
@@ -75,12 +82,12 @@ export class WorkerPool {
     if (this.#connection) signalWorker(this.#connection.shared, worker, Attention.control);
   }
 
-  /** @throws Error with the worker's words when it could not do it, or when the machine ended first */
+  /** @throws HostError or Error with the worker's words when it could not do it; ConfigError when the machine ended first */
   request(worker: number, request: Request): Promise<void> {
     const reply = this.#nextReply++;
     return new Promise((resolve, reject) => {
       if (this.#stopping) {
-        reject(new Error('the machine has ended'));
+        reject(new ConfigError('the machine has ended'));
         return;
       }
       this.#waiting.set(reply, { resolve, reject });
@@ -111,11 +118,11 @@ export class WorkerPool {
   /** Every thread is gone when this resolves. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    for (const { reject } of this.#waiting.values()) reject(new Error('the machine has ended'));
+    for (const { reject } of this.#waiting.values()) reject(new ConfigError('the machine has ended'));
     this.#waiting.clear();
     await Promise.all(
       this.#members.map(async ({ thread, port, exited }, worker) => {
-        if (this.#connection) signalWorker(this.#connection.shared, worker, Attention.stop);
+        if (this.#connection) stopWorker(this.#connection.shared, worker);
         else void thread.terminate();
         const timer = setTimeout(() => void thread.terminate(), STOP_GRACE_MS);
         await exited;
@@ -134,7 +141,7 @@ export class WorkerPool {
       transferList: [port2],
       name: `apiary ${worker}`,
     });
-    thread.on('error', (error: Error) => this.#connection?.failed(`worker ${worker}: ${error.message}`));
+    thread.on('error', (error: Error) => this.#failed(`worker ${worker}: ${error.message}`));
     port1.on('message', (message: FromWorker) => this.#receive(worker, message));
     const exited = new Promise<void>((resolve) => {
       thread.once('exit', (code) => {
@@ -142,7 +149,7 @@ export class WorkerPool {
         for (let item = receiveMessageOnPort(port1); item; item = receiveMessageOnPort(port1)) {
           this.#receive(worker, item.message as FromWorker);
         }
-        if (!this.#stopping) this.#connection?.failed(`worker ${worker} ended by itself with code ${code}`);
+        this.#failed(`worker ${worker} ended by itself with code ${code}`);
         resolve();
       });
     });
@@ -150,14 +157,29 @@ export class WorkerPool {
     return worker;
   }
 
+  #publishSize(): void {
+    if (this.#connection) Atomics.store(this.#connection.shared.words, MachineWord.workers, this.#members.length);
+  }
+
+  #failed(detail: string): void {
+    if (this.#stopping) return;
+    this.#failure ??= detail;
+    this.#connection?.failed(detail);
+  }
+
   #receive(worker: number, message: FromWorker): void {
-    if (message.type !== 'reply') {
-      this.#connection?.receive(worker, message);
-      return;
+    try {
+      if (message.type === 'reply') this.#settle(message);
+      else this.#connection?.receive(message);
+    } finally {
+      if (this.#connection) messageTaken(this.#connection.shared, worker);
     }
+  }
+
+  #settle(message: Extract<FromWorker, { type: 'reply' }>): void {
     const waiting = this.#waiting.get(message.reply);
     this.#waiting.delete(message.reply);
     if (message.error === undefined) waiting?.resolve();
-    else waiting?.reject(new Error(message.error));
+    else waiting?.reject(new (message.error.host ? HostError : Error)(message.error.message));
   }
 }

@@ -8,7 +8,7 @@
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { ApicSystem } from '../apic/index.ts';
 import type { BootState } from '../boot/index.ts';
-import { type KvmRun, native, Vcpu, Vm } from '../kvm/index.ts';
+import { KvmError, type KvmRun, native, Vcpu, Vm } from '../kvm/index.ts';
 import { Cpu } from './cpu.ts';
 import { applyBootState, captureResetState, type ResetState } from './cpu-state.ts';
 import { kernelRouter, userRouter } from './interrupt-router.ts';
@@ -16,9 +16,10 @@ import { KernelInterrupts } from './kernel-interrupts.ts';
 import { type DevicePort, RemoteDevices, serveMailboxes } from './mailbox.ts';
 import { GuestMemory } from './memory.ts';
 import type { CpuHandle, EndReason, FromWorker, MachineHandles, ToWorker, WorkerStart } from './messages.ts';
+import { Outbox } from './outbox.ts';
 import { Platform } from './platform.ts';
 import { Scheduler } from './scheduler.ts';
-import { Attention, MAX_WORKERS, MachineWord, RunState, SharedState, WorkerWord } from './shared.ts';
+import { Attention, MachineWord, RunState, SharedState, WorkerWord } from './shared.ts';
 import { wakeVcpu } from './signals.ts';
 import { TraceRecorder } from './trace.ts';
 import { UserInterrupts } from './user-interrupts.ts';
@@ -30,6 +31,7 @@ const REBOOTS: ReadonlySet<EndReason> = new Set(['reset', 'triple-fault']);
 class MachineWorker {
   readonly #worker: number;
   readonly #port: MessagePort;
+  readonly #outbox: Outbox;
   readonly #handles: MachineHandles;
   readonly #shared: SharedState;
   readonly #system: ApicSystem | null;
@@ -45,10 +47,9 @@ class MachineWorker {
     this.#port = start.port;
     this.#handles = handles;
     this.#shared = new SharedState(handles.maxVcpus, handles.shared);
+    this.#outbox = new Outbox(this.#shared, start.worker, start.port);
     this.#trace = handles.config.trace
-      ? new TraceRecorder(this.#shared, start.worker, native.nowNanos, (events) =>
-          this.#send({ type: 'trace', events }),
-        )
+      ? new TraceRecorder(native.nowNanos, (events) => this.#send({ type: 'trace', events }))
       : null;
     this.#system = handles.apicMemory ? ApicSystem.attach(handles.apicMemory, this.#apicHost()) : null;
     this.#platform = start.worker === 0 ? this.#makePlatform() : null;
@@ -69,7 +70,7 @@ class MachineWorker {
   }
 
   #send(message: FromWorker): void {
-    this.#port.postMessage(message);
+    this.#outbox.send(message);
   }
 
   #apicHost(): ConstructorParameters<typeof ApicSystem>[1] {
@@ -117,7 +118,7 @@ class MachineWorker {
       devices: this.#devices,
       end: this.#end,
       control: () => this.#control(),
-      serveMailboxes: () => platform && serveMailboxes(this.#shared, MAX_WORKERS, platform),
+      serveMailboxes: () => platform && serveMailboxes(this.#shared, platform),
       deviceDeadlineNanos: platform ? () => platform.deadlineNanos() : () => Number.POSITIVE_INFINITY,
       advanceDevices: (nowNanos) => platform?.advance(nowNanos),
       idle: () => this.#flush(),
@@ -155,7 +156,10 @@ class MachineWorker {
         this.#send({
           type: 'reply',
           reply: message.reply,
-          error: error instanceof Error ? error.message : String(error),
+          error: {
+            message: error instanceof Error ? error.message : String(error),
+            host: error instanceof KvmError,
+          },
         });
       }
     }
