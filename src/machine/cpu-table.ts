@@ -5,6 +5,7 @@
 import type { ApicSystem, LocalApicSnapshot } from '../apic/index.ts';
 import type { Vcpu } from '../kvm/index.ts';
 import { ConfigError } from './errors.ts';
+import { kernelLapicSnapshot } from './kernel-lapic.ts';
 import type { MachineConfig } from './options.ts';
 import type { SharedState } from './shared.ts';
 import type { VirtualMachine } from './virtual-machine.ts';
@@ -27,21 +28,29 @@ export class CpuTable {
   readonly #system: ApicSystem | null;
   readonly #shared: SharedState;
   readonly #pool: WorkerPool;
+  readonly #config: MachineConfig;
   /** In slot order. */
   readonly #entries: CpuEntry[] = [];
   #made = 0;
 
-  constructor(vm: VirtualMachine, system: ApicSystem | null, shared: SharedState, pool: WorkerPool) {
+  constructor(
+    vm: VirtualMachine,
+    system: ApicSystem | null,
+    shared: SharedState,
+    pool: WorkerPool,
+    config: MachineConfig,
+  ) {
     this.#vm = vm;
     this.#system = system;
     this.#shared = shared;
     this.#pool = pool;
+    this.#config = config;
   }
 
   /** Makes the boot-time vCPUs and tells the workers of them and of every slot. */
-  async addBootCpus(config: MachineConfig): Promise<void> {
-    for (const apicId of config.cpus) this.#addEntry(apicId, true);
-    for (const apicId of config.hotpluggable) this.#addEntry(apicId, false);
+  async addBootCpus(): Promise<void> {
+    for (const apicId of this.#config.cpus) this.#addEntry(apicId, true);
+    for (const apicId of this.#config.hotpluggable) this.#addEntry(apicId, false);
     this.#postSlots(this.#entries);
     const perWorker = new Map<number, CpuEntry[]>();
     for (const entry of this.#entries.filter(({ present }) => present)) {
@@ -98,16 +107,25 @@ export class CpuTable {
     return this.#entries[slot].apicId;
   }
 
+  /** In the order of their vCPU indexes. */
   present(): number[] {
-    return this.#entries.filter(({ present }) => present).map(({ apicId }) => apicId);
+    const index = (entry: CpuEntry): number => entry.made?.vcpuIndex ?? this.#made;
+    const present = this.#entries.filter((entry) => entry.present).sort((a, b) => index(a) - index(b));
+    return present.map(({ apicId }) => apicId);
+  }
+
+  /** @returns undefined when no vCPU has this index. */
+  apicIdOfVcpu(vcpuIndex: number): number | undefined {
+    return this.#entries.find(({ made }) => made?.vcpuIndex === vcpuIndex)?.apicId;
   }
 
   lapic(apicId: number): LocalApicSnapshot {
-    const made = this.#find(apicId)?.made;
-    if (!made) throw new ConfigError(`there is no vCPU with APIC ID ${hex(apicId)}`);
-    if (this.#system) return this.#system.apic(made.vcpuIndex).snapshot();
-    const page = this.#pool.whilePaused(made.worker, () => made.vcpu.getLapic());
-    throw new ConfigError(`not yet: ${page.length}`);
+    const entry = this.#find(apicId);
+    if (!entry?.present || !entry.made) throw new ConfigError(`there is no CPU with APIC ID ${hex(apicId)}`);
+    const { vcpu, vcpuIndex, worker } = entry.made;
+    if (this.#system) return this.#system.apic(vcpuIndex).snapshot();
+    const { use32bitIds } = this.#config;
+    return this.#pool.whilePaused(worker, () => kernelLapicSnapshot(vcpu, { vcpuIndex, apicId, use32bitIds }));
   }
 
   #find(apicId: number): CpuEntry | undefined {

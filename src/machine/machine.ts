@@ -6,6 +6,7 @@ import { EventEmitter } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { type ApicMapSnapshot, ApicSystem, type LocalApicSnapshot } from '../apic/index.ts';
 import type { BootState } from '../boot/index.ts';
+import { native } from '../kvm/index.ts';
 import { BootImage, type BootOptions } from './boot-image.ts';
 import { CpuTable } from './cpu-table.ts';
 import { ConfigError, HostError } from './errors.ts';
@@ -69,18 +70,21 @@ export class Machine extends EventEmitter<MachineEvents> {
     this.#shared = new SharedState(limits.maxVcpus);
     this.#system =
       config.apic === 'user'
-        ? new ApicSystem({
-            x2apicFormat: config.use32bitIds,
-            broadcastQuirkDisabled: config.disableBroadcastQuirk,
-            behaviour: config.behaviour,
-            failMapAllocation: config.failMapAllocation,
-            vectorHashing: config.vectorHashing,
-            maxApics: limits.maxVcpus,
-            maxApicId: limits.maxVcpuId - 1,
-            tscKhz: vm.tscKhz(),
-          })
+        ? new ApicSystem(
+            {
+              x2apicFormat: config.use32bitIds,
+              broadcastQuirkDisabled: config.disableBroadcastQuirk,
+              behaviour: config.behaviour,
+              failMapAllocation: config.failMapAllocation,
+              vectorHashing: config.vectorHashing,
+              maxApics: limits.maxVcpus,
+              maxApicId: limits.maxVcpuId - 1,
+              tscKhz: vm.tscKhz(),
+            },
+            { nowNanos: native.nowNanos }, // for the current count in snapshots
+          )
         : null;
-    this.#cpus = new CpuTable(vm, this.#system, this.#shared, pool);
+    this.#cpus = new CpuTable(vm, this.#system, this.#shared, pool, config);
   }
 
   /**
@@ -162,12 +166,17 @@ export class Machine extends EventEmitter<MachineEvents> {
 
   /** Types into the guest's serial port. Resolves when its input queue has taken everything. */
   async sendSerial(data: string | Uint8Array): Promise<void> {
+    this.#checkAlive();
     const bytes = typeof data === 'string' ? new TextEncoder().encode(data) : data;
     await this.#pool.request(0, { type: 'serial-input', bytes });
   }
 
-  /** The local APIC of a vCPU as it is now. @throws ConfigError for an APIC ID that is not there */
+  /**
+   * The local APIC of a CPU as it is now, or as it was at the end.
+   * @throws ConfigError for an APIC ID that is not there, and after the end under `apic: 'kernel'`: it went with its VM
+   */
   lapic(apicId: number): LocalApicSnapshot {
+    if (!this.#system) this.#checkAlive();
     return this.#cpus.lapic(apicId);
   }
 
@@ -180,6 +189,11 @@ export class Machine extends EventEmitter<MachineEvents> {
   /** APIC IDs of the CPUs that are plugged in, in the order in which they were created. */
   get cpus(): number[] {
     return this.#cpus.present();
+  }
+
+  /** The APIC ID of a vCPU as 'trace' events name it, plugged in or not; undefined when there is none. */
+  apicIdOf(vcpuIndex: number): number | undefined {
+    return this.#cpus.apicIdOfVcpu(vcpuIndex);
   }
 
   async #start(): Promise<void> {
@@ -199,7 +213,7 @@ export class Machine extends EventEmitter<MachineEvents> {
       (message) => this.#receive(message),
       (detail) => this.#end({ reason: 'monitor-error', status: MONITOR_ERROR_STATUS, detail }),
     );
-    await this.#cpus.addBootCpus(this.config);
+    await this.#cpus.addBootCpus();
   }
 
   #receive(message: FromWorker): void {

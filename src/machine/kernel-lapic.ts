@@ -1,0 +1,30 @@
+/**
+ * KVM's own local APIC made readable: its page and APIC base are loaded into an APIC of ours that nobody runs, whose
+ * snapshot is then taken, so that both kinds of machine answer in the same words.
+ */
+import { ApicSystem, type LocalApicSnapshot } from '../apic/index.ts';
+import { native, type Vcpu } from '../kvm/index.ts';
+
+const IA32_APIC_BASE = 0x1b;
+
+/** The vCPU as its machine knows it, and the gate of its VM, which decides how the page writes the ID. */
+export interface KernelApicIdentity {
+  readonly vcpuIndex: number;
+  readonly apicId: number;
+  readonly use32bitIds: boolean;
+}
+
+/** Two ioctls; the vCPU must not be inside KVM_RUN. @throws KvmError without an in-kernel APIC */
+export function kernelLapicSnapshot(vcpu: Vcpu, identity: KernelApicIdentity): LocalApicSnapshot {
+  const { vcpuIndex, apicId, use32bitIds } = identity;
+  const page = vcpu.getLapic();
+  const base = vcpu.getMsrs([IA32_APIC_BASE])[0].value;
+  const system = new ApicSystem(
+    { x2apicFormat: use32bitIds, maxApics: 1, maxApicId: apicId, shared: false },
+    { nowNanos: native.nowNanos },
+  );
+  const apic = system.addApic(apicId, { bootstrap: vcpuIndex === 0 });
+  apic.setApicBaseFromHost(Number(base & 0xffff_ffffn), Number(base >> 32n));
+  apic.setState(page);
+  return { ...apic.snapshot(), vcpuIndex };
+}
