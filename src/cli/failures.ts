@@ -9,6 +9,14 @@ const SOFTWARE_STATUS = 70; // EX_SOFTWARE of sysexits.h: our own bug
 const HOSTS_FAULT = new Set(['KvmError', 'HostError']);
 const CALLERS_FAULT = new Set(['ConfigError', 'ImageError', 'RangeError']);
 
+/** commander's error message in the form of all others. */
+export function oneLine(text: string): string {
+  return text
+    .trim()
+    .replace(/^error: /, 'apiary: ')
+    .replaceAll(/\s*\n\s*/g, ' ');
+}
+
 /** Wraps a command's action: its result is the exit status, its errors become one line. */
 export function guarded<Arguments extends unknown[]>(
   action: (...args: Arguments) => Promise<number>,

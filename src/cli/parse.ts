@@ -5,7 +5,9 @@ import { parseSize } from '../machine/options.ts';
 
 /** '291' or '0x123'. */
 export function wholeNumber(text: string): number {
-  if (!/^(0x[\da-f]+|\d+)$/i.test(text.trim())) throw new InvalidArgumentError(`'${text}' is not a whole number.`);
+  if (!/^(0x[\da-f]+|\d+)$/i.test(text.trim())) {
+    throw new InvalidArgumentError(`'${text}' is not a whole number; write for example 4 or 0x23.`);
+  }
   const value = Number(text);
   if (!Number.isSafeInteger(value)) throw new InvalidArgumentError(`'${text}' is too large.`);
   return value;
@@ -69,7 +71,9 @@ export function cpuList(text: string): CpuList {
 
 function countOf(text: string): number {
   const count = wholeNumber(text);
-  if (count < 1 || count > MAX_LISTED_CPUS) throw new InvalidArgumentError(`${count} CPUs are out of range.`);
+  if (count < 1 || count > MAX_LISTED_CPUS) {
+    throw new InvalidArgumentError(`${count} CPUs are out of range: give 1 or more, as many as the host's KVM runs.`);
+  }
   return count;
 }
 

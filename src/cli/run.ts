@@ -1,28 +1,57 @@
 /** `apiary run`: one guest, its serial port on this terminal, its exit status as ours. */
+import { ConfigError, HostError } from '../machine/errors.ts';
 import { Machine, type RunResult } from '../machine/machine.ts';
 import { bootOptions, type HotplugAction, hotplugActions, machineOptions, type RunOptions } from './run-options.ts';
 import { connectTerminal } from './terminal.ts';
 import { TraceFile } from './trace-file.ts';
 
+/** 128 + SIGPIPE: whoever read our output has gone, which is no error of anybody's. */
+const BROKEN_PIPE_STATUS = 141;
+
 export async function run(image: string, options: RunOptions): Promise<number> {
-  const trace = options.trace === undefined ? undefined : new TraceFile(options.trace);
+  checkActions(options.cpus.cpus, hotplugActions);
   const machine = await Machine.create(machineOptions(options, hotplugActions));
-  let disconnect = (): void => {};
+  const undo: (() => void)[] = [];
+  let result: RunResult;
+  let failure: Error | undefined;
+  const fail = (error: Error): void => {
+    failure ??= error;
+    void machine.stop();
+  };
   try {
     await machine.load(image, bootOptions(options));
-    machine.on('serial', (chunk) => process.stdout.write(chunk));
-    if (trace) machine.on('trace', (event) => trace.write(event));
-    trace?.nameCpus(machine.cpus);
-    disconnect = connectTerminal(machine);
+    if (options.trace !== undefined) undo.push(traceTo(options.trace, machine, fail));
+    undo.push(connectOutput(machine, fail));
+    undo.push(connectTerminal(machine));
     const running = machine.run();
-    const acting = carryOut(machine, hotplugActions);
-    const result = await Promise.race([running, acting.then(() => running)]);
-    return reportEnd(result);
+    // The guest may end before everything is carried out: what is left of it then fails, and does not matter.
+    const acting = carryOut(machine, hotplugActions).catch((error: unknown) => {
+      if (!machine.ended) throw error;
+    });
+    result = await Promise.race([running, acting.then(() => running)]);
   } finally {
-    disconnect();
     await machine.stop();
-    await trace?.close();
+    for (const each of undo.reverse()) each();
   }
+  if (failure) throw failure;
+  return reportEnd(result);
+}
+
+function traceTo(path: string, machine: Machine, fail: (error: Error) => void): () => void {
+  const trace = new TraceFile(path, (vcpuIndex) => machine.apicIdOf(vcpuIndex), fail);
+  machine.on('trace', (event) => trace.write(event));
+  return () => trace.close();
+}
+
+function connectOutput(machine: Machine, fail: (error: Error) => void): () => void {
+  const { stdout } = process;
+  const failed = ({ code }: NodeJS.ErrnoException): void => {
+    if (code === 'EPIPE') void machine.stop(BROKEN_PIPE_STATUS);
+    else fail(new HostError(`cannot write to standard output: ${code}`));
+  };
+  stdout.on('error', failed);
+  machine.on('serial', (chunk) => stdout.write(chunk));
+  return () => setImmediate(() => stdout.off('error', failed)); // an error of the last write comes in this turn
 }
 
 /** Why it ended, on stderr, unless the guest ended it. */
@@ -31,6 +60,24 @@ function reportEnd(result: RunResult): number {
   if (detail !== undefined) process.stderr.write(`apiary: ${detail}\n`);
   else if (reason === 'timeout') process.stderr.write('apiary: the guest ran longer than --timeout allows\n');
   return status;
+}
+
+const hex = (value: number): string => `0x${value.toString(16)}`;
+
+/** @throws ConfigError for a CPU that will be there already, or will not be there, when its turn comes */
+function checkActions(cpus: readonly number[], actions: readonly HotplugAction[]): void {
+  const present = new Set(cpus);
+  for (const { kind, apicId } of actions) {
+    if (kind === 'hotplug') {
+      if (present.has(apicId)) throw new ConfigError(`--hotplug ${hex(apicId)}: that CPU is there; --unplug it first`);
+      present.add(apicId);
+    } else {
+      if (!present.has(apicId))
+        throw new ConfigError(`--unplug ${hex(apicId)}: that CPU is not there; --hotplug it first`);
+      if (apicId === cpus[0]) throw new ConfigError(`--unplug ${hex(apicId)}: the boot CPU cannot be unplugged`);
+      present.delete(apicId);
+    }
+  }
 }
 
 /**

@@ -12,34 +12,43 @@ const PID = 1;
 const DEVICES = 1_000_000; // the devices' track, after every vCPU
 const SLICE_MICROS = 1;
 const SHORTHANDS = ['none', 'self', 'all including self', 'all excluding self'];
+/** Written out at this size: a system call for each event would take longer than the event. */
+const BUFFER_CHARACTERS = 65_536;
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
 
 export class TraceFile {
+  readonly #path: string;
   readonly #fd: number;
-  #first = true;
+  readonly #apicIdOf: (vcpuIndex: number) => number | undefined;
+  readonly #failed: (error: ConfigError) => void;
+  readonly #tracks = new Set<number>();
+  #text = '[\n';
+  #separator = '';
+  #broken = false;
   #flows = 0;
   #start: number | undefined;
-  readonly #apicIds: number[] = [];
 
-  /** @throws ConfigError when the file cannot be written */
-  constructor(path: string) {
+  /**
+   * @param apicIdOf names the vCPUs' tracks
+   * @param failed told once when the file cannot be written later on; events after that are dropped
+   * @throws ConfigError when the file cannot be opened
+   */
+  constructor(
+    path: string,
+    apicIdOf: (vcpuIndex: number) => number | undefined,
+    failed: (error: ConfigError) => void = () => {},
+  ) {
+    this.#path = path;
+    this.#apicIdOf = apicIdOf;
+    this.#failed = failed;
     try {
       this.#fd = openSync(path, 'w');
     } catch (error) {
-      throw new ConfigError(`cannot write trace ${path}: ${(error as NodeJS.ErrnoException).code}`);
+      throw this.#error(error);
     }
-    writeSync(this.#fd, '[\n');
     this.#put({ name: 'process_name', ph: 'M', pid: PID, args: { name: 'apiary: local APICs' } });
     this.#nameTrack(DEVICES, 'devices and MSIs');
-  }
-
-  /** @param apicIds in the order of creation: an APIC ID for each vCPU index */
-  nameCpus(apicIds: readonly number[]): void {
-    for (const apicId of apicIds) {
-      const vcpuIndex = this.#apicIds.push(apicId) - 1;
-      this.#nameTrack(vcpuIndex, `vCPU ${vcpuIndex} (APIC ID ${hex(apicId)})`);
-    }
   }
 
   write(event: TraceEvent): void {
@@ -49,6 +58,7 @@ export class TraceFile {
     const targets = (path === 'map' ? event.map : event.scanTargets) ?? [];
     const mode = DELIVERY_NAMES[message.deliveryMode] ?? `mode ${message.deliveryMode}`;
     const source = message.source < 0 ? DEVICES : message.source;
+    for (const track of [source, ...targets]) this.#nameTrack(track, this.#name(track));
     this.#put({
       name: `${mode} ${hex(message.vector)} to ${hex(message.destination)}`,
       ph: 'X',
@@ -83,23 +93,44 @@ export class TraceFile {
     }
   }
 
-  async close(): Promise<void> {
-    writeSync(this.#fd, '\n]\n');
+  close(): void {
+    this.#text += '\n]\n';
+    this.#writeOut();
     closeSync(this.#fd);
   }
 
   #name(vcpuIndex: number): string {
-    const apicId = this.#apicIds[vcpuIndex];
+    const apicId = this.#apicIdOf(vcpuIndex);
     return apicId === undefined ? `vCPU ${vcpuIndex}` : `vCPU ${vcpuIndex} (APIC ID ${hex(apicId)})`;
   }
 
+  /** Once for each track. */
   #nameTrack(track: number, name: string): void {
+    if (this.#tracks.has(track)) return;
+    this.#tracks.add(track);
     this.#put({ name: 'thread_name', ph: 'M', pid: PID, tid: track, args: { name } });
     this.#put({ name: 'thread_sort_index', ph: 'M', pid: PID, tid: track, args: { sort_index: track } });
   }
 
   #put(event: object): void {
-    writeSync(this.#fd, `${this.#first ? '' : ',\n'}${JSON.stringify(event)}`);
-    this.#first = false;
+    this.#text += `${this.#separator}${JSON.stringify(event)}`;
+    this.#separator = ',\n';
+    if (this.#text.length >= BUFFER_CHARACTERS) this.#writeOut();
+  }
+
+  #writeOut(): void {
+    const bytes = Buffer.from(this.#text);
+    this.#text = '';
+    try {
+      for (let done = 0; done < bytes.length && !this.#broken; ) done += writeSync(this.#fd, bytes, done);
+    } catch (error) {
+      this.#broken = true;
+      this.#failed(this.#error(error));
+    }
+  }
+
+  #error(error: unknown): ConfigError {
+    const { code } = error as NodeJS.ErrnoException;
+    return new ConfigError(`cannot write trace ${this.#path}: ${code}; give a file that can be written`);
   }
 }

@@ -32,8 +32,10 @@ export class BootImage {
   /** @throws ConfigError when a file cannot be read */
   static async read(image: string | Uint8Array, options: BootOptions): Promise<BootImage> {
     const modules = (options.modules ?? []).map(async (path) => ({ name: path, bytes: await read('initrd', path) }));
-    if (typeof image !== 'string') return new BootImage('image', image, await Promise.all(modules), options);
-    return new BootImage(image, await read('image', image), await Promise.all(modules), options);
+    const name = typeof image === 'string' ? image : 'image';
+    const bytes = typeof image === 'string' ? read('image', image) : image;
+    const [contents, ...rest] = await Promise.all([bytes, ...modules]);
+    return new BootImage(name, contents, rest, options);
   }
 
   /** @throws ImageError when it cannot be started */

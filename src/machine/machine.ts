@@ -115,6 +115,7 @@ export class Machine extends EventEmitter<MachineEvents> {
    * @throws ConfigError when it cannot be read; ImageError when it cannot be started
    */
   async load(image: string | Uint8Array, options: BootOptions = {}): Promise<void> {
+    this.#checkAlive();
     if (this.#run) throw new ConfigError('the machine runs already; load an image before run()');
     this.#image = await BootImage.read(image, options);
     this.#boot = this.#image.load(this.#memory.bytes, this.config);
@@ -129,8 +130,11 @@ export class Machine extends EventEmitter<MachineEvents> {
   run(): Promise<RunResult> {
     if (this.#run) return this.#run;
     const boot = this.#boot;
+    if (this.#result) {
+      const why = this.#result.detail === undefined ? '' : ` (${this.#result.detail})`;
+      return Promise.reject(new ConfigError(`the machine has ended${why}; create a new one`));
+    }
     if (!boot) return Promise.reject(new ConfigError('nothing to run: load an image first'));
-    if (this.#result || this.#closed) return Promise.reject(new ConfigError('the machine has ended; create a new one'));
     this.#run = new Promise((resolve) => {
       this.#finish = resolve;
     });
@@ -189,6 +193,11 @@ export class Machine extends EventEmitter<MachineEvents> {
   /** APIC IDs of the CPUs that are plugged in, in the order in which they were created. */
   get cpus(): number[] {
     return this.#cpus.present();
+  }
+
+  /** The run is over, or is being ended: nothing can be asked of the guest any more. */
+  get ended(): boolean {
+    return this.#result !== undefined;
   }
 
   /** The APIC ID of a vCPU as 'trace' events name it, plugged in or not; undefined when there is none. */
@@ -278,6 +287,6 @@ export class Machine extends EventEmitter<MachineEvents> {
   }
 
   #checkAlive(): void {
-    if (this.#result) throw new ConfigError('the machine has ended');
+    if (this.#result) throw new ConfigError('the machine has ended; create a new one');
   }
 }
