@@ -4,16 +4,15 @@
  * who changes a rule and runs again waits for.
  */
 import { Command } from 'commander';
-import { guarded } from './failures.ts';
+import { guarded, oneLine } from './failures.ts';
 import { addRunOptions } from './run-options.ts';
 
 const program = new Command('apiary')
   .description(
     'Virtual machines on Linux KVM whose local APICs are TypeScript: run a guest, change a rule, see what happens.',
   )
-  .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'apiary: ')) })
+  .configureOutput({ outputError: (text, write) => write(`${oneLine(text)} (apiary --help shows how)\n`) })
   .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
-  .showHelpAfterError('(apiary --help lists commands and options)')
   .enablePositionalOptions();
 
 addRunOptions(
