@@ -41,7 +41,7 @@ export class ApicPort {
     const a = this.#memory.block(vcpuIndex);
     switch (mode) {
       case DELIVERY.LOWEST:
-        if (this.#memory.rules.arbitrationCounter) Atomics.add(words, a + INBOX.ARB_PRIORITY, 1);
+        Atomics.add(words, a + INBOX.ARB_PRIORITY, 1);
         return this.#fixed(vcpuIndex, a, vector, assert, levelTriggered);
       case DELIVERY.FIXED:
         return this.#fixed(vcpuIndex, a, vector, assert, levelTriggered);

@@ -25,7 +25,6 @@ export class Rules {
   redirectionHint = true;
   lowestSkipsDisabled = true;
   broadcastLowestToFixed = true;
-  arbitrationCounter = true;
   tmrFollowsTrigger = true;
   disabledRefusesFixed = true;
   levelDeassert = true;
@@ -36,7 +35,7 @@ export class Rules {
   idMismatch = true;
   x2apicLdr = true;
   versionReadOnly = true;
-  currentCountNotStored = true;
+  currentCountResumes = true;
   isrCache = true;
   xapicIdOnEnable = true;
   baseTransitions = true;
@@ -94,10 +93,6 @@ export const RULES: { readonly [Name in RuleName]: { readonly rule: string; read
   redirectionHint: { shows: 'routing', rule: "an MSI's redirection hint asks for lowest priority" },
   lowestSkipsDisabled: { shows: 'routing', rule: 'scan: lowest priority considers only software-enabled APICs' },
   broadcastLowestToFixed: { shows: 'routing', rule: 'scan: lowest priority to physical 0xff becomes fixed' },
-  arbitrationCounter: {
-    shows: 'routing',
-    rule: 'no hashing: the APIC that took the fewest lowest-priority interrupts',
-  },
   tmrFollowsTrigger: { shows: 'routing', rule: 'TMR takes the trigger mode of each accepted interrupt' },
   disabledRefusesFixed: { shows: 'routing', rule: 'a software-disabled APIC takes NMI and INIT, not fixed or lowest' },
   levelDeassert: { shows: 'registers', rule: 'a level-triggered INIT or fixed IPI without assert is dropped' },
@@ -108,7 +103,7 @@ export const RULES: { readonly [Name in RuleName]: { readonly rule: string; read
   idMismatch: { shows: 'routing', rule: 'gate on: in x2APIC mode a state with another ID is -EINVAL' },
   x2apicLdr: { shows: 'routing', rule: 'in x2APIC mode the LDR is the ID, whatever a state says' },
   versionReadOnly: { shows: 'routing', rule: 'a state cannot change the version register' },
-  currentCountNotStored: { shows: 'routing', rule: "a state's TMCCT starts the timer and is not kept" },
+  currentCountResumes: { shows: 'time', rule: "a state's TMCCT is what the timer goes on from" },
   isrCache: { shows: 'routing', rule: 'PPR after setState still comes from the ISR cache of before' },
   xapicIdOnEnable: { shows: 'routing', rule: 'enabling the APIC, or leaving x2APIC mode, resets the xAPIC ID' },
   baseTransitions: { shows: 'registers', rule: 'x2APIC to xAPIC and disabled to x2APIC are #GP for a guest' },

@@ -118,8 +118,8 @@ export class ApicTimer {
 
   /** After setState: start from the current count in the page, if there is one. */
   startFromCurrentCount(): void {
-    this.start(TMCCT);
-    if (this.#memory.rules.currentCountNotStored) this.#words[this.#a + TMCCT] = 0;
+    this.start(this.#memory.rules.currentCountResumes ? TMCCT : TMICT);
+    this.#words[this.#a + TMCCT] = 0;
   }
 
   /** The current count register, unsigned. */
