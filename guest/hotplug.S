@@ -279,6 +279,7 @@ insert:
 1:      mov %rax, %rbx
         mov %rax, event_record
         movl $0, CPU_ALIVE(%rbx)
+        movl $0, CPU_ORDER(%rbx)        # it may never have come to carry out the last one
         call note_starts
         mov $FLAG_INSERT, %edi
         call cpus_acknowledge
