@@ -3,8 +3,9 @@
  * be its mirror.
  */
 import { type ApicSystemOptions, REG } from '../apic/index.ts';
-import { Cap, type CpuidEntry, kvmParameter, System, type Vm } from '../kvm/index.ts';
+import { Cap, type CpuidEntry, kvmParameter, System, type Vm, X2apicFlag } from '../kvm/index.ts';
 import { applyRegisters } from './page.ts';
+import type { Gates } from './spec.ts';
 
 /** The CPU that conformance machines have: nothing but what the APIC looks at. */
 export const CPUID: readonly CpuidEntry[] = [
@@ -28,6 +29,11 @@ export function makeVm(system: System, x2apicApi: number): Vm {
   if (x2apicApi !== 0) vm.enableCap(Cap.X2APIC_API, x2apicApi);
   return vm;
 }
+
+/** KVM_CAP_X2APIC_API's argument. */
+export const x2apicFlags = ({ x2apicFormat, broadcastQuirkDisabled }: Gates): number =>
+  (x2apicFormat ? X2apicFlag.API_USE_32BIT_IDS : 0) |
+  (broadcastQuirkDisabled ? X2apicFlag.API_DISABLE_BROADCAST_QUIRK : 0);
 
 const X2APIC_BASE = 0xfee00c00n;
 const SMI_TO_0 = 0x0200;

@@ -6,8 +6,8 @@
  * then passes over them. What no register page shows is put back by hand after each case (`#restore`).
  */
 import { MSR, REG, STATE_BYTES } from '../apic/index.ts';
-import { KvmError, MpState, System, type Vcpu, VcpuEventValid, type Vm, X2apicFlag } from '../kvm/index.ts';
-import { CPUID, makeVm } from './host.ts';
+import { KvmError, MpState, System, type Vcpu, VcpuEventValid, type Vm } from '../kvm/index.ts';
+import { CPUID, makeVm, x2apicFlags } from './host.ts';
 import { applyRegisters, fillPage } from './page.ts';
 import { EINVAL_OUTCOME, type Judge, type MachineSpec, type Operation } from './spec.ts';
 
@@ -124,10 +124,7 @@ export class KernelJudge implements Judge {
       const oldest = this.#rigs.shift();
       if (oldest !== undefined) closeRig(oldest);
     }
-    const flags =
-      (machine.x2apicFormat ? X2apicFlag.API_USE_32BIT_IDS : 0) |
-      (machine.broadcastQuirkDisabled ? X2apicFlag.API_DISABLE_BROADCAST_QUIRK : 0);
-    const vm = makeVm(this.#system, flags);
+    const vm = makeVm(this.#system, x2apicFlags(machine));
     const cpus = new Map<number, Vcpu>();
     for (const apicId of machine.rig) {
       const cpu = vm.createVcpu(apicId);

@@ -1,0 +1,44 @@
+/** The options of `apiary conform`. */
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { BEHAVIOURS } from '../machine/options.ts';
+import { duration, wholeNumber } from './parse.ts';
+
+const EXAMPLES = `
+Layer 1 routes random messages on random machines, layer 2 carries out register accesses in a guest, layer 3 races.
+Exit status: 0 if all was equal, 1 if not, 2 for wrong options.
+
+Examples:
+  apiary conform --seconds 10
+  apiary conform --layer 1 --break gate     # switch off one rule and see it caught
+  apiary conform --break list
+  apiary conform --table                    # who takes an interrupt to 0xff, 0x00, 0x1ff, 0x23, 0x123`;
+
+const SEED_LIMIT = 2 ** 31;
+
+function seed(text: string): number {
+  const value = wholeNumber(text);
+  if (value >= SEED_LIMIT) throw new InvalidArgumentError(`a seed is below ${SEED_LIMIT}.`);
+  return value;
+}
+
+export function addConformOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option('--layer <n>', 'only this layer').choices(['1', '2', '3']).argParser((text) => {
+        if (!['1', '2', '3'].includes(text)) throw new InvalidArgumentError('layers are 1, 2 and 3.');
+        return Number(text);
+      }),
+    )
+    .option('--seconds <n>', 'how long each layer looks', (text) => duration(text) / 1000, 60)
+    .option('--seed <n>', 'where randomness starts; default: a fresh one, which is printed', seed)
+    .option('--path <path>', "one case of that seed, as a failure's last line says")
+    .addOption(
+      new Option('--behaviour <rules>', 'which rules our APICs follow').choices([...BEHAVIOURS]).default('kvm'),
+    )
+    .option('--break <rule>', "switch off one of our rules, to see that it would be noticed; 'list' shows them")
+    .option(
+      '--table',
+      'who takes an interrupt to 0xff, 0x00, 0x1ff, 0x23, 0x123, by gate, quirk, sender, mode and order',
+    )
+    .addHelpText('after', EXAMPLES);
+}

@@ -1,0 +1,123 @@
+/**
+ * `apiary conform`: the local APICs against the kernel's. Progress and failures go to stderr, the summary to stdout. Exit
+ * status 0 only if everything was equal and every rule that has to be seen was seen.
+ */
+import Table from 'cli-table3';
+import logUpdate from 'log-update';
+import pc from 'picocolors';
+import type { Behaviour } from '../apic/index.ts';
+import { LAYERS, type Layer, layerOf, parseRule, ruleList } from '../conform/breaking.ts';
+import type { Progress, Result } from '../conform/campaign.ts';
+import { freshSeed } from '../conform/random.ts';
+import { runLayer } from '../conform/run.ts';
+
+export interface ConformOptions {
+  readonly layer?: Layer;
+  readonly seconds: number;
+  readonly seed?: number;
+  readonly path?: string;
+  readonly behaviour: Behaviour;
+  readonly break?: string;
+  readonly table?: boolean;
+}
+
+const PLAIN_PROGRESS_MILLIS = 10_000;
+/** Shorter runs need not have seen everything. */
+const COVERAGE_MILLIS = 5_000;
+
+export async function conform(options: ConformOptions): Promise<number> {
+  if (options.break === 'list') {
+    print(table(['rule to break', 'shows in', 'what it says'], ruleList()));
+    return 0;
+  }
+  const rule = options.break === undefined ? undefined : parseRule(options.break);
+  const seed = options.seed ?? freshSeed();
+  const layers = options.layer === undefined ? (rule === undefined ? LAYERS : [layerOf(rule)]) : [options.layer];
+  process.stderr.write(`seed ${seed}\n`);
+  const results: [Layer, Result][] = [];
+  for (const layer of layers) {
+    const show = progressLine(layer);
+    const result = await runLayer({
+      layer,
+      seed,
+      millis: options.seconds * 1000,
+      path: options.path,
+      behaviour: options.behaviour,
+      breakRules: rule === undefined ? [] : [rule],
+      onProgress: show,
+    });
+    if (process.stderr.isTTY) logUpdate.clear();
+    results.push([layer, result]);
+    if (result.failure !== undefined) process.stderr.write(`${describe(layer, result, options)}\n`);
+  }
+  print(summary(results));
+  return results.every(([, result]) => isGood(result, options)) ? 0 : 1;
+}
+
+const isGood = ({ failure, coverage, millis }: Result, { path }: ConformOptions): boolean =>
+  failure === undefined && (path !== undefined || millis < COVERAGE_MILLIS || coverage.missing.length === 0);
+
+function describe(layer: Layer, { failure }: Result, options: ConformOptions): string {
+  if (failure === undefined) return '';
+  const replay = [`apiary conform --layer ${layer} --seed ${failure.seed}`];
+  if (failure.path !== '') replay.push(`--path ${failure.path}`);
+  if (options.behaviour !== 'kvm') replay.push(`--behaviour ${options.behaviour}`);
+  if (options.break !== undefined) replay.push(`--break ${options.break}`);
+  return [
+    pc.red(`layer ${layer}: different after ${(failure.foundAfterMillis / 1000).toFixed(1)} s (seed ${failure.seed})`),
+    ...failure.lines,
+    `again: ${replay.join(' ')}`,
+    ...(process.env['APIARY_DEBUG'] ? [`as a case: ${failure.json}`] : []),
+  ].join('\n');
+}
+
+/** What a layer calls as it goes: a line that is rewritten on a terminal, one every ten seconds otherwise. */
+function progressLine(layer: Layer): (progress: Progress) => void {
+  let next = PLAIN_PROGRESS_MILLIS;
+  return (progress) => {
+    if (process.stderr.isTTY) {
+      logUpdate(line(layer, progress));
+    } else if (progress.millis >= next) {
+      next += PLAIN_PROGRESS_MILLIS;
+      process.stderr.write(`${line(layer, progress)}\n`);
+    }
+  };
+}
+
+function line(layer: Layer, { cases, machines, millis, coverage }: Progress): string {
+  const { entries, missing } = coverage;
+  const rate = Math.round((cases / Math.max(millis, 1)) * 1000);
+  const waiting =
+    missing.length === 0 ? '' : `; not yet: ${missing.slice(0, 3).join(', ')}${missing.length > 3 ? ', …' : ''}`;
+  const seen = `${entries.length - missing.length}/${entries.length}`;
+  return `layer ${layer}: ${(millis / 1000).toFixed(1)} s, ${cases} cases (${rate}/s) on ${machines} machines, ${seen} rules seen${waiting}`;
+}
+
+function summary(results: readonly (readonly [Layer, Result])[]): string {
+  const rows = results.map(([layer, { cases, machines, millis, coverage, failure }]) => [
+    String(layer),
+    String(cases),
+    String(Math.round((cases / Math.max(millis, 1)) * 1000)),
+    String(machines),
+    `${(millis / 1000).toFixed(1)} s`,
+    failure === undefined ? pc.green('equal') : pc.red('different'),
+    coverage.missing.length === 0 ? 'all' : pc.yellow(`without ${coverage.missing.join(', ')}`),
+  ]);
+  const coverage = results.flatMap(([layer, result]) =>
+    result.coverage.entries.map(([name, count]) => [String(layer), name, String(count)]),
+  );
+  return [
+    table(['layer', 'rule or path', 'seen'], coverage),
+    table(['layer', 'cases', 'a second', 'machines', 'time', 'result', 'rules seen'], rows),
+  ].join('\n');
+}
+
+function table(head: string[], rows: readonly (readonly string[])[]): string {
+  const made = new Table({ head, style: { head: [], border: [], compact: true } });
+  for (const row of rows) made.push([...row]);
+  return made.toString();
+}
+
+const print = (text: string): void => {
+  process.stdout.write(`${text}\n`);
+};

@@ -1,0 +1,153 @@
+/**
+ * A campaign: fast-check in batches until the time is up or something fails; then shrinking, first fast-check's of the
+ * recipe, then the suite's own of the case. Progress is reported from inside.
+ */
+import fc from 'fast-check';
+import type { Coverage } from './coverage.ts';
+import { minimise } from './minimise.ts';
+import { batchSeed } from './random.ts';
+
+/** What a layer brings. `Recipe` is what fast-check makes and shrinks, `Case` what it means. */
+export interface Suite<Recipe, Case> {
+  readonly coverage: Coverage;
+  /** Operations compared so far; what is counted as speed. */
+  readonly cases: number;
+  /** Machines (lists of operations) per batch: a batch shares what is costly to make. */
+  readonly batch: number;
+  prepare(seed: number): Prepared<Recipe, Case> | Promise<Prepared<Recipe, Case>>;
+  /** @returns what is wrong, in lines for people, or undefined */
+  judge(candidate: Case): string[] | undefined | Promise<string[] | undefined>;
+  /** Shorter cases that may fail as well. */
+  shorter(candidate: Case): Iterable<Case>;
+  describe(candidate: Case): string[];
+}
+
+export interface Prepared<Recipe, Case> {
+  readonly arbitrary: fc.Arbitrary<Recipe>;
+  resolve(recipe: Recipe): Case;
+}
+
+export interface Progress {
+  /** Operations compared. */
+  readonly cases: number;
+  readonly machines: number;
+  readonly millis: number;
+  readonly coverage: Coverage;
+}
+
+export interface CampaignOptions {
+  readonly seed: number;
+  /** How long to look. Shrinking what is found takes up to 3 s more. */
+  readonly millis: number;
+  /** fast-check's path of a failure of this seed: run that one alone. */
+  readonly path?: string | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+}
+
+export interface Failure {
+  /** Seed of the failing batch, and fast-check's path in it. */
+  readonly seed: number;
+  readonly path: string;
+  /** The shortest case, and what is wrong with it. */
+  readonly lines: readonly string[];
+  /** The same as JSON, for test/conformance/cases/. */
+  readonly json: string;
+  /** From the start until the first failing machine. */
+  readonly foundAfterMillis: number;
+}
+
+export interface Result extends Progress {
+  readonly failure: Failure | undefined;
+}
+
+const SHRINK_MILLIS = 1500;
+const PROGRESS_MILLIS = 100;
+
+class Failed extends Error {}
+
+export async function runCampaign<Recipe, Case>(suite: Suite<Recipe, Case>, options: CampaignOptions): Promise<Result> {
+  const campaign = new Campaign(suite, options);
+  let failure: Failure | undefined;
+  for (let n = 0; failure === undefined && campaign.millis < options.millis; n++) {
+    failure = await campaign.batch(batchSeed(options.seed, n));
+    if (options.path !== undefined) break;
+  }
+  return { ...campaign.progress(), failure };
+}
+
+class Campaign<Recipe, Case> {
+  readonly #suite: Suite<Recipe, Case>;
+  readonly #options: CampaignOptions;
+  readonly #start = Date.now();
+  #machines = 0;
+  #nextProgress = 0;
+  #foundAt = 0;
+
+  constructor(suite: Suite<Recipe, Case>, options: CampaignOptions) {
+    this.#suite = suite;
+    this.#options = options;
+  }
+
+  get millis(): number {
+    return Date.now() - this.#start;
+  }
+
+  progress(): Progress {
+    const { cases, coverage } = this.#suite;
+    return { cases, machines: this.#machines, millis: this.millis, coverage };
+  }
+
+  async batch(seed: number): Promise<Failure | undefined> {
+    const suite = this.#suite;
+    const { path } = this.#options;
+    const { arbitrary, resolve } = await suite.prepare(seed);
+    const property = fc.asyncProperty(arbitrary, (recipe) => this.#tryOut(resolve(recipe)));
+    const details = await fc.check(property, {
+      seed,
+      numRuns: suite.batch,
+      unbiased: true,
+      ...(path === undefined ? {} : { path }),
+    });
+    const recipe = details.counterexample?.[0];
+    if (!details.failed || recipe === undefined) {
+      this.#report(0);
+      return undefined;
+    }
+    if (!(details.errorInstance instanceof Failed)) throw details.errorInstance;
+    const until = Date.now() + SHRINK_MILLIS;
+    const fails = async (candidate: Case): Promise<boolean> => (await suite.judge(candidate)) !== undefined;
+    const shortest = await minimise(resolve(recipe), suite.shorter.bind(suite), fails, until);
+    const wrong = (await suite.judge(shortest)) ?? ['it passed when it was tried once more'];
+    return {
+      seed,
+      path: (details.counterexamplePath ?? '').split(':')[0] ?? '', // the run; the rest is shrinking, done again
+      lines: [...suite.describe(shortest), ...wrong],
+      json: JSON.stringify(shortest),
+      foundAfterMillis: this.#foundAt - this.#start,
+    };
+  }
+
+  /** Time is up: what is left of the batch passes unseen. So does what is left of a shrinking that takes too long. */
+  get #over(): boolean {
+    if (this.#foundAt !== 0) return Date.now() - this.#foundAt > SHRINK_MILLIS;
+    return this.#options.path === undefined && this.millis > this.#options.millis;
+  }
+
+  async #tryOut(candidate: Case): Promise<void> {
+    if (this.#over) return;
+    this.#machines++;
+    if ((await this.#suite.judge(candidate)) === undefined) {
+      this.#report(PROGRESS_MILLIS);
+      return;
+    }
+    if (this.#foundAt === 0) this.#foundAt = Date.now();
+    throw new Failed();
+  }
+
+  #report(pause: number): void {
+    const now = Date.now();
+    if (now < this.#nextProgress) return;
+    this.#nextProgress = now + pause;
+    this.#options.onProgress?.(this.progress());
+  }
+}

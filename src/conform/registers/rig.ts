@@ -1,0 +1,306 @@
+/**
+ * A machine that carries out lists of register operations, on the main thread and one vCPU at a time, so that a list has
+ * one outcome: what `apiary run` does on its workers is done here by hand, with the same parts (VirtualMachine, handleExit,
+ * and UserInterrupts or KernelInterrupts). Whose APICs they are is left to the two judges built on it.
+ *
+ * The guest boots once for each rig. CPUs are started by copying the boot CPU's system registers, and again after an INIT or
+ * a SIPI: what these did is looked at, then the CPU goes back to its loop. INIT of the boot CPU sets it off at the reset
+ * vector, where a page of ROM tells us.
+ */
+import { applyBootState, completeExit } from '../../machine/cpu-state.ts';
+import { BootImage } from '../../machine/boot-image.ts';
+import type { Cpu } from '../../machine/cpu.ts';
+import { handleExit } from '../../machine/exits.ts';
+import { describeFailure } from '../../machine/failure.ts';
+import { GuestMemory } from '../../machine/memory.ts';
+import { checkOptions, type MachineConfig } from '../../machine/options.ts';
+import { VirtualMachine } from '../../machine/virtual-machine.ts';
+import { ExitReason, native, type Sregs, VcpuEventValid } from '../../kvm/index.ts';
+import type { DevicePort } from '../../machine/mailbox.ts';
+import { DOORBELL, OPLIST_MEMORY_BYTES, OplistMemory, recordEnd, TURN } from './oplist.ts';
+import { mayStartCpus, type Outcome, type RegisterCase, type RegisterOperation, SKIPPED } from './operations.ts';
+import type { RigSpec } from '../rigs.ts';
+import type { ApicSpec } from '../spec.ts';
+
+const OPLIST_IMAGE = new URL('../../../guest/build/oplist.elf', import.meta.url).pathname;
+const RESET_PORT = 0xf2;
+const RESET_PAGE = 0xfffff000;
+const RESET_VECTOR = 0xfff0;
+/** out %al, $RESET_PORT; and once more if it is run on. */
+const RESET_CODE = [0xe6, RESET_PORT, 0xeb, 0xfc];
+const SMM_ENTRY = 0x38000;
+const RSM = [0x0f, 0xaa];
+/** A list takes milliseconds; a guest that is silent for so long is lost. */
+const LOST_NANOS = 5e9;
+/** How soon to look whether a vCPU sits in KVM_RUN waiting for a SIPI, after an operation that may be its own INIT. */
+const INIT_CHECK_NANOS = 3e6;
+const EINTR = 4;
+const EAGAIN = 11;
+const RFLAGS_FIXED = 2n;
+
+export const Stop = { turn: 0, reset: 1, waiting: 2, boot: 3 } as const;
+export type Stop = (typeof Stop)[keyof typeof Stop];
+
+/** One image for all rigs of a process. */
+let image: Promise<BootImage> | undefined;
+const loadImage = (): Promise<BootImage> => {
+  image ??= BootImage.read(OPLIST_IMAGE, {});
+  return image;
+};
+
+export interface RigCpu {
+  readonly cpu: Cpu;
+  readonly apicId: number;
+  /** Carries out operations; false: it waits for a SIPI. */
+  runs: boolean;
+}
+
+export abstract class GuestRig {
+  readonly spec: RigSpec;
+  protected readonly config: MachineConfig;
+  protected readonly vm: VirtualMachine;
+  protected readonly memory: GuestMemory;
+  readonly #reset: GuestMemory;
+  readonly #oplist: OplistMemory;
+  #template: Sregs | undefined;
+  #cpus: RigCpu[] = [];
+  #byId = new Map<number, RigCpu>();
+  #events: string[] = [];
+  #ended: string | undefined;
+  #eventful = true;
+  protected abstract readonly devices: DevicePort;
+
+  protected constructor(spec: RigSpec, apic: 'user' | 'kernel') {
+    this.spec = spec;
+    this.vm = VirtualMachine.open();
+    this.config = checkOptions(
+      {
+        apic,
+        cpus: spec.rig,
+        memory: OPLIST_MEMORY_BYTES,
+        cpu: 'host,+tsc_deadline_timer',
+        x2apicApi: { use32bitIds: spec.x2apicFormat, disableBroadcastQuirk: spec.broadcastQuirkDisabled },
+      },
+      { ...this.vm.limits, cores: 1 },
+    );
+    this.vm.create(this.config);
+    this.memory = new GuestMemory(this.config.memoryBytes);
+    this.vm.setMemory(this.memory);
+    this.#reset = new GuestMemory(0x1000);
+    this.#reset.bytes.set(RESET_CODE, RESET_VECTOR & 0xfff);
+    this.vm.setRom(RESET_PAGE, this.#reset);
+    this.#oplist = new OplistMemory(this.memory.bytes);
+    native.threadId();
+  }
+
+  /** Runs the guest up to its first doorbell. `makeCpu` for each ID, in order. */
+  protected async boot(): Promise<void> {
+    const loaded = (await loadImage()).load(this.memory.bytes, this.config);
+    this.memory.bytes.set(RSM, SMM_ENTRY);
+    for (const [index, apicId] of this.config.cpus.entries()) {
+      const made = { cpu: this.makeCpu(index, apicId), apicId, runs: true };
+      this.#byId.set(apicId, made);
+      this.#cpus.push(made);
+    }
+    const first = this.#cpu(0);
+    applyBootState(first.cpu.vcpu, loaded);
+    if (this.#step(first, LOST_NANOS) !== Stop.boot) throw new Error('the guest did not get to its doorbell');
+    this.#template = first.cpu.vcpu.getSregs();
+    for (const each of this.#byId.values()) this.#start(each);
+  }
+
+  // What differs between the two kinds of APIC
+
+  protected abstract makeCpu(index: number, apicId: number): Cpu;
+  /** Power-up, then the given state; nothing pending, and out of wait-for-SIPI. */
+  protected abstract putState(each: RigCpu, spec: ApicSpec | undefined): void;
+  protected abstract page(each: RigCpu): Uint8Array;
+  protected abstract base(each: RigCpu): bigint;
+  /** Takes INIT and SIPI that are pending. @returns whether it may run */
+  protected abstract settle(each: RigCpu): boolean;
+  /** May INIT or SIPI be pending for it? */
+  protected abstract hasEvents(each: RigCpu): boolean;
+
+  // Lists
+
+  carryOut({ machine, operations }: RegisterCase): Outcome {
+    this.#build(machine.apics);
+    this.#events = [];
+    const oplist = this.#oplist;
+    oplist.putList(operations, this.#cpus.length);
+    for (let from = 0; from < operations.length; ) {
+      const starter = operations.findIndex((operation, i) => i >= from && mayStartCpus(operation));
+      const to = starter < 0 ? operations.length : starter + 1;
+      oplist.live = to;
+      this.#carryOutUpTo(to, operations);
+      if (starter >= 0) this.#settleAll(starter);
+      from = to;
+    }
+    oplist.live = 0;
+    this.#eventful = operations.some(isEventful);
+    return {
+      results: operations.map((_, i) => oplist.result(i)),
+      events: this.#events,
+      cpus: this.#cpus.map((each, i) => {
+        const base = this.base(each);
+        const baseLow = Number(base & 0xffffffffn);
+        return { taken: oplist.taken(i), page: this.page(each), baseLow, baseHigh: Number(base >> 32n) };
+      }),
+    };
+  }
+
+  close(): void {
+    for (const each of this.#byId.values()) each.cpu.run.unmap();
+    this.vm.close();
+  }
+
+  #carryOutUpTo(end: number, operations: readonly RegisterOperation[]): void {
+    const oplist = this.#oplist;
+    for (let position = oplist.position; position < end; position = oplist.position) {
+      const operation = operations[position];
+      const each = this.#cpu(operation.cpu);
+      if (!each.runs) {
+        oplist.putResult(position, SKIPPED);
+        oplist.position = position + 1;
+        continue;
+      }
+      const patience = operations.slice(position, end).some(mayStartCpus) ? INIT_CHECK_NANOS : LOST_NANOS;
+      const stop = this.#step(each, patience);
+      if (stop === Stop.turn) {
+        if (oplist.position === position) throw new Error('the guest passes its turn on');
+        continue;
+      }
+      // Its own INIT ended the operation half-way.
+      oplist.putResult(oplist.position, 0);
+      if (stop === Stop.waiting) each.runs = false;
+      else this.#start(each);
+      this.#events.push(`cpu ${operation.cpu}: INIT in operation ${oplist.position + 1}`);
+      oplist.position++;
+    }
+  }
+
+  #settleAll(position: number): void {
+    for (const [i, each] of this.#cpus.entries()) {
+      if (!this.hasEvents(each)) continue;
+      completeExit(each.cpu.run);
+      const ran = each.runs;
+      each.runs = this.settle(each);
+      const { vcpu } = each.cpu;
+      if (ran && !each.runs) {
+        this.#events.push(`cpu ${i}: INIT after operation ${position + 1}`);
+      } else if (!ran && each.runs) {
+        this.#events.push(`cpu ${i}: SIPI ${vcpu.getSregs().cs.selector >> 8} after operation ${position + 1}`);
+        this.#start(each);
+      } else if (each.runs && vcpu.getRegs().rip === BigInt(RESET_VECTOR)) {
+        this.#events.push(`cpu ${i}: INIT after operation ${position + 1}`);
+        this.#start(each);
+      }
+    }
+  }
+
+  #build(apics: readonly ApicSpec[]): void {
+    const before = this.#cpus;
+    this.#cpus = apics.map(({ apicId }) => {
+      const each = this.#byId.get(apicId);
+      if (each === undefined) throw new Error(`the rig has no vCPU with APIC ID ${apicId}`);
+      return each;
+    });
+    for (const each of before) {
+      if (this.#eventful) this.#dropEvents(each);
+      if (!this.#cpus.includes(each)) this.putState(each, undefined);
+    }
+    for (const [i, each] of this.#cpus.entries()) {
+      this.putState(each, apics[i]);
+      if (!each.runs || before[i] !== each) this.#start(each);
+      each.runs = true;
+    }
+  }
+
+  #dropEvents({ cpu: { vcpu, run } }: RigCpu): void {
+    completeExit(run);
+    const events = vcpu.getVcpuEvents();
+    vcpu.setVcpuEvents({
+      ...events,
+      nmi: { ...events.nmi, pending: 0, injected: 0, masked: 0 },
+      smi: { smm: 0, pending: 0, smmInsideNmi: 0, latchedInit: 0 },
+      flags: VcpuEventValid.NMI_PENDING | VcpuEventValid.SMM,
+    });
+  }
+
+  /** Sends a CPU to its loop, as whichever CPU of the machine it is now. */
+  #start(each: RigCpu): void {
+    const template = this.#template;
+    if (template === undefined) throw new Error('no guest was booted');
+    const { vcpu, run } = each.cpu;
+    completeExit(run);
+    const record = this.#oplist.putRecord(Math.max(0, this.#cpus.indexOf(each)), each.apicId);
+    const { apicBase, cr8 } = vcpu.getSregs();
+    vcpu.setSregs({ ...template, gs: { ...template.gs, base: BigInt(record) }, apicBase, cr8 });
+    vcpu.setRegs({
+      rip: BigInt(this.#oplist.entry),
+      rdi: BigInt(record),
+      rsp: BigInt(recordEnd(record)),
+      rflags: RFLAGS_FIXED,
+    });
+  }
+
+  /** Runs a CPU until it has nothing to do. */
+  #step({ cpu }: RigCpu, patienceNanos: number): Stop {
+    const { run, interrupts } = cpu;
+    const giveUp = native.nowNanos() + LOST_NANOS;
+    let look = native.nowNanos() + patienceNanos;
+    native.armTimer(look);
+    for (;;) {
+      const deadline = interrupts.timerDeadlineNanos();
+      if (deadline !== Number.POSITIVE_INFINITY) {
+        const now = native.nowNanos();
+        if (deadline <= now) interrupts.expireTimer(now);
+        else if (deadline < look) native.armTimer(deadline);
+      }
+      if (!interrupts.prepare()) return Stop.waiting;
+      const result = run.run();
+      interrupts.afterRun();
+      if (result === 0) {
+        if (run.exitReason === ExitReason.IO && run.ioIsOut) {
+          switch (run.ioPort) {
+            case TURN:
+              return Stop.turn;
+            case DOORBELL:
+              return Stop.boot;
+            case RESET_PORT:
+              return Stop.reset;
+            default:
+          }
+        }
+        handleExit(cpu, this.devices, this.#end);
+        if (this.#ended !== undefined) throw new Error(this.#ended);
+        continue;
+      }
+      if (result !== -EINTR && result !== -EAGAIN) throw new Error(describeFailure(cpu, `KVM_RUN: ${-result}`));
+      const now = native.nowNanos();
+      if (now < look) continue;
+      if (this.waitsForSipi(cpu)) return Stop.waiting;
+      if (now > giveUp) throw new Error(describeFailure(cpu, 'the guest is lost'));
+      look = now + patienceNanos;
+      native.armTimer(look);
+    }
+  }
+
+  /** After KVM_RUN was interrupted: does the vCPU wait inside it? */
+  protected abstract waitsForSipi(cpu: Cpu): boolean;
+
+  #cpu(index: number): RigCpu {
+    const each = this.#cpus[index];
+    if (each === undefined) throw new Error(`the machine has no CPU ${index}`);
+    return each;
+  }
+
+  readonly #end = (reason: string, status: number, detail?: string): void => {
+    this.#ended = `the guest ended: ${reason}, status ${status}. ${detail ?? ''}`;
+  };
+}
+
+/** Does it leave NMIs or SMIs behind that no register page shows? */
+function isEventful({ kind, low }: RegisterOperation): boolean {
+  return (kind === 'mmio-write' || kind === 'wrmsr') && (low & 0x600) !== 0;
+}
