@@ -4,8 +4,12 @@
  * who changes a rule and runs again waits for.
  */
 import { Command } from 'commander';
+import type { ConformOptions } from './conform.ts';
+import { addConformOptions } from './conform-options.ts';
 import { guarded, oneLine } from './failures.ts';
 import { addRunOptions } from './run-options.ts';
+import type { SuiteCommandOptions } from './suite-options.ts';
+import { addSuiteOptions } from './suite-options.ts';
 
 const program = new Command('apiary')
   .description(
@@ -25,6 +29,16 @@ program
   .option('--verbose', 'show what each guest prints')
   .addHelpText('after', '\nExample:\n  apiary demo')
   .action(guarded(async (options: { verbose?: boolean }) => (await import('./demo.ts')).demo(options)));
+
+addConformOptions(
+  program.command('conform').description('compare our local APICs with the ones in KVM, case by random case'),
+).action(guarded(async (options: ConformOptions) => (await import('./conform.ts')).conform(options)));
+
+addSuiteOptions(program.command('suite').description('run the kvm-unit-tests images that you have built')).action(
+  guarded(async (directory: string, options: SuiteCommandOptions) =>
+    (await import('./suite.ts')).suite(directory, options),
+  ),
+);
 
 program
   .command('doctor')
