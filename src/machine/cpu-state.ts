@@ -3,25 +3,116 @@
  * by SIPI, and the boot CPU's entry into an image.
  *
  * Without an in-kernel APIC, KVM leaves INIT and SIPI to userspace: both are register writes here. The power-up state is
- * what KVM gives a fresh vCPU (SDM vol. 3A, table 10-1), read back once rather than written down again.
+ * what KVM gives a fresh vCPU (SDM vol. 3A, table 10-1), read back once rather than written down again, and what firmware
+ * would have done to it, since there is none. Left out: MXCSR, which KVM_SET_FPU does not take; the TSC, which runs on.
  */
 import type { Segment as BootSegment, BootState, RegisterName } from '../boot/index.ts';
-import type { KvmRun, Regs, Segment, Sregs, Vcpu, VcpuEvents } from '../kvm/index.ts';
+import {
+  type Debugregs,
+  type Fpu,
+  KvmError,
+  type KvmRun,
+  type Msr,
+  type Regs,
+  type Segment,
+  type Sregs,
+  type Vcpu,
+  type VcpuEvents,
+  type Xcr,
+} from '../kvm/index.ts';
 
 const CR0_CACHE_BITS = 0x6000_0000n; // CD and NW: INIT leaves them alone (SDM vol. 3A, table 10-1)
 const RFLAGS_FIXED = 2n;
 /** More exits than one instruction can make: KVM looks up from a string instruction after 1,024 elements. */
 const MAX_PIECES = 4096;
 
-/** What KVM gives a vCPU that has never run. */
+/** KVM's paravirtual MSRs, which INIT clears (kvm_vcpu_reset): KVM must not write to memory that has a new owner. */
+const PARAVIRT_MSRS: readonly number[] = [
+  0x11, // wall clock and system time, at their first numbers
+  0x12,
+  0x4b56_4d00, // the same
+  0x4b56_4d01,
+  0x4b56_4d02, // asynchronous page faults
+  0x4b56_4d03, // steal time
+  0x4b56_4d04, // PV EOI
+  0x4b56_4d06, // the vector of asynchronous page faults
+];
+/** MSRs that power-up sets and INIT leaves alone (SDM vol. 3A, table 10-1), the TSC and the APIC's own excepted. */
+const POWER_UP_MSRS: readonly number[] = [
+  0x3b, // IA32_TSC_ADJUST
+  0x48, // IA32_SPEC_CTRL
+  0x140, // MISC_FEATURES_ENABLES
+  0x174, // IA32_SYSENTER_CS, ESP, EIP
+  0x175,
+  0x176,
+  0x1a0, // IA32_MISC_ENABLE
+  0x1d9, // IA32_DEBUGCTL
+  0x277, // IA32_PAT
+  0x2ff, // IA32_MTRR_DEF_TYPE
+  0xda0, // IA32_XSS
+  0xc000_0081, // STAR, LSTAR, CSTAR, FMASK
+  0xc000_0082,
+  0xc000_0083,
+  0xc000_0084,
+  0xc000_0102, // KERNEL_GS_BASE
+  0xc000_0103, // TSC_AUX
+  0x4b56_4d05, // KVM's halt polling
+];
+/**
+ * What firmware sets before a kernel starts. Without MTRRs on, memory is uncacheable (SDM vol. 3A 12.11.2.1) and Linux
+ * leaves PAT alone; without fast strings, Linux copies without them.
+ */
+const FIRMWARE_MSRS = { miscEnable: 0x1a0, fastStrings: 1n, mtrrDefType: 0x2ff, enabledWriteBack: 0x806n } as const;
+
+/** What a vCPU has that has never run. */
 export interface ResetState {
   readonly regs: Regs;
   readonly sregs: Sregs;
   readonly events: VcpuEvents;
+  readonly debugregs: Debugregs;
+  readonly fpu: Fpu;
+  /** Empty on a host without XSAVE. */
+  readonly xcrs: readonly Xcr[];
+  /** Those of the lists above that this KVM has. */
+  readonly paravirtMsrs: readonly Msr[];
+  readonly powerUpMsrs: readonly Msr[];
 }
 
+/** Of a vCPU that has its CPUID, its firmware state and has not run. */
 export function captureResetState(vcpu: Vcpu): ResetState {
-  return { regs: vcpu.getRegs(), sregs: vcpu.getSregs(), events: vcpu.getVcpuEvents() };
+  return {
+    regs: vcpu.getRegs(),
+    sregs: vcpu.getSregs(),
+    events: vcpu.getVcpuEvents(),
+    debugregs: vcpu.getDebugregs(),
+    fpu: vcpu.getFpu(),
+    xcrs: vcpu.getXcrs(),
+    paravirtMsrs: PARAVIRT_MSRS.flatMap((index) => settableMsr(vcpu, index)),
+    powerUpMsrs: POWER_UP_MSRS.flatMap((index) => settableMsr(vcpu, index)),
+  };
+}
+
+/** The MSR if this KVM can read it and takes back what it read. */
+function settableMsr(vcpu: Vcpu, index: number): Msr[] {
+  try {
+    const msrs = vcpu.getMsrs([index]);
+    vcpu.setMsrs(msrs);
+    return msrs;
+  } catch (error) {
+    if (error instanceof KvmError) return [];
+    throw error;
+  }
+}
+
+/** For a vCPU that is new. A host that has no such MSR does without. */
+export function applyFirmwareState(vcpu: Vcpu): void {
+  const { miscEnable, fastStrings, mtrrDefType, enabledWriteBack } = FIRMWARE_MSRS;
+  for (const [index, bits] of [
+    [miscEnable, fastStrings],
+    [mtrrDefType, enabledWriteBack],
+  ] as const) {
+    for (const { value } of settableMsr(vcpu, index)) vcpu.setMsrs([{ index, value: value | bits }]);
+  }
 }
 
 /**
@@ -36,14 +127,25 @@ export function completeExit(run: KvmRun): void {
 }
 
 /**
- * INIT, or power-up of a CPU that comes back; after `completeExit`.
+ * INIT (SDM vol. 3A, table 10-1); after `completeExit`. FPU, XCR0 and most MSRs stay.
  * @param apicBase the value of IA32_APIC_BASE to keep in step with (INIT does not change it)
  */
-export function applyReset(vcpu: Vcpu, reset: ResetState, apicBase: bigint): void {
+export function applyInit(vcpu: Vcpu, reset: ResetState, apicBase: bigint): void {
   const cr0 = vcpu.getSregs().cr0;
   vcpu.setSregs({ ...reset.sregs, cr0: (reset.sregs.cr0 & ~CR0_CACHE_BITS) | (cr0 & CR0_CACHE_BITS), apicBase });
   vcpu.setRegs(reset.regs);
   vcpu.setVcpuEvents(reset.events);
+  vcpu.setDebugregs(reset.debugregs);
+  vcpu.setMsrs(reset.paravirtMsrs);
+}
+
+/** Power-up, or reset of the machine; after `completeExit`. @param apicBase as for `applyInit` */
+export function applyPowerUp(vcpu: Vcpu, reset: ResetState, apicBase: bigint): void {
+  applyInit(vcpu, reset, apicBase);
+  vcpu.setSregs({ ...reset.sregs, apicBase });
+  vcpu.setFpu(reset.fpu);
+  if (reset.xcrs.length > 0) vcpu.setXcrs(reset.xcrs);
+  vcpu.setMsrs(reset.powerUpMsrs);
 }
 
 /** Start-up IPI: real mode at `vector << 12` (SDM vol. 3A 10.4.4.1). @param vector 0-255 */

@@ -4,7 +4,7 @@
  */
 import { type KvmRun, MpState, type Vcpu } from '../kvm/index.ts';
 import type { CpuInterrupts } from './cpu.ts';
-import { applyReset, completeExit, type ResetState } from './cpu-state.ts';
+import { applyPowerUp, completeExit, type ResetState } from './cpu-state.ts';
 import type { DevicePort } from './mailbox.ts';
 import { MachineWord, RunState, type SharedState } from './shared.ts';
 
@@ -109,7 +109,7 @@ export class KernelInterrupts implements CpuInterrupts {
     // By way of "disabled": x2APIC mode cannot become xAPIC mode in one step.
     for (const value of [APIC_BASE_DISABLED, apicBase]) this.#vcpu.setMsrs([{ index: IA32_APIC_BASE, value }]);
     this.#vcpu.setLapic(this.#resetLapic);
-    applyReset(this.#vcpu, this.#reset, apicBase);
+    applyPowerUp(this.#vcpu, this.#reset, apicBase);
     this.#vcpu.setMpState(this.#bootstrap ? MpState.RUNNABLE : MpState.UNINITIALIZED);
     this.#publish(RunState.running);
   }

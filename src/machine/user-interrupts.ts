@@ -7,7 +7,7 @@
 import { ApicEvent, type LocalApic } from '../apic/index.ts';
 import type { KvmRun, Vcpu } from '../kvm/index.ts';
 import type { CpuInterrupts } from './cpu.ts';
-import { applyReset, applySipi, completeExit, type ResetState } from './cpu-state.ts';
+import { applyInit, applyPowerUp, applySipi, completeExit, type ResetState } from './cpu-state.ts';
 import type { DevicePort } from './mailbox.ts';
 import { MachineWord, RunState, type SharedState } from './shared.ts';
 
@@ -146,7 +146,7 @@ export class UserInterrupts implements CpuInterrupts {
     this.#apic.reset(false);
     this.#apic.takeNmis();
     this.#apic.takeEvents();
-    applyReset(this.#vcpu, this.#reset, this.#apic.apicBase());
+    applyPowerUp(this.#vcpu, this.#reset, this.#apic.apicBase());
     this.#publish(this.#bootstrap ? RunState.running : RunState.waitForSipi);
   }
 
@@ -165,7 +165,7 @@ export class UserInterrupts implements CpuInterrupts {
       completeExit(this.#run);
       this.#canInject = false;
       this.#apic.reset(true);
-      applyReset(this.#vcpu, this.#reset, this.#apic.apicBase());
+      applyInit(this.#vcpu, this.#reset, this.#apic.apicBase());
       this.#publish(this.#bootstrap ? RunState.running : RunState.waitForSipi);
     }
     if (events & ApicEvent.sipi && this.#state === RunState.waitForSipi) {

@@ -10,7 +10,7 @@ import { ApicSystem } from '../apic/index.ts';
 import type { BootState } from '../boot/index.ts';
 import { KvmError, type KvmRun, native, Vcpu, Vm } from '../kvm/index.ts';
 import { Cpu } from './cpu.ts';
-import { applyBootState, captureResetState, type ResetState } from './cpu-state.ts';
+import { applyBootState, applyFirmwareState, captureResetState, type ResetState } from './cpu-state.ts';
 import { kernelRouter, userRouter } from './interrupt-router.ts';
 import { KernelInterrupts } from './kernel-interrupts.ts';
 import { type DevicePort, RemoteDevices, serveMailboxes } from './mailbox.ts';
@@ -205,6 +205,7 @@ class MachineWorker {
     const vcpu = Vcpu.fromFd(fd, this.#handles.runSize);
     const run = vcpu.mapRun();
     this.#runs.push(run);
+    applyFirmwareState(vcpu);
     this.#reset ??= captureResetState(vcpu);
     const interrupts = this.#system
       ? new UserInterrupts(vcpu, run, this.#system.apic(vcpuIndex), shared, devices, this.#reset, bootstrap)
