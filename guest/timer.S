@@ -8,6 +8,7 @@
 #           timer apic=xapic tsc-deadline skipped: CPUID does not offer it
 # Each name stands before its result, so a guest that hangs has said where. All waits but those of the cases called
 # "halted" spin on the TSC, since a timer that fails must not stop the guest; a halted one comes after the same spun.
+# A case that takes an armed timer back begins again if the vCPU was away until it was due.
 # Exit value: 0; 1 if a case failed.
 
         .include "defs.inc"
@@ -442,10 +443,14 @@ deadline_moved:
 deadline_cancelled:
         mov $DEADLINE, %edi
         call set_lvt
+1:      movl $0, fired
         mov $20 * MS, %edi
         call arm_deadline
         xor %edi, %edi
         call set_deadline
+        read_tsc
+        cmp due, %rax
+        jae 1b
         mov $30000, %edi
         call delay_us
         cmpl $0, fired
@@ -464,11 +469,15 @@ halted_deadline:
 
 # Entering or leaving TSC-deadline mode disarms the timer (SDM vol. 3A 11.5.4.1).
 switch_to_deadline:
+1:      movl $0, fired
         mov $ONE_SHOT, %edi
         mov $20 * MS, %esi
         call arm
         mov $DEADLINE, %edi
         call set_lvt
+        read_tsc
+        cmp due, %rax
+        jae 1b
         call count_left
         test %eax, %eax
         fail_if nz, "the current count is not 0 in TSC-deadline mode"
@@ -479,12 +488,16 @@ switch_to_deadline:
         ret
 
 switch_from_deadline:
+1:      movl $0, fired
         mov $DEADLINE, %edi
         call set_lvt
         mov $20 * MS, %edi
         call arm_deadline
         mov $ONE_SHOT, %edi
         call set_lvt
+        read_tsc
+        cmp due, %rax
+        jae 1b
         call get_deadline
         test %rax, %rax
         fail_if nz, "the deadline still reads back"
