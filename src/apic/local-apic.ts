@@ -5,22 +5,18 @@
  * It turns the decisions of core.ts into effects: IPIs are routed, EOIs reported, the map rebuilt, all before the call
  * returns. Nothing here throws for what a guest does: a refused access answers false, which is #GP.
  */
+import { resetRegisters, setBase } from './base.ts';
 import { ACTION, ApicCore } from './core.ts';
 import {
   type ApicMode,
   baseAddressLow,
   baseMode,
-  DELIVERY,
   icrAssert,
   icrDeliveryMode,
   icrLevel,
   icrLogical,
   icrShorthand,
   icrVector,
-  isLvtLevel,
-  isLvtMasked,
-  lvtDeliveryMode,
-  lvtVector,
   modeName,
   SPIV,
   tprToCr8,
@@ -32,6 +28,7 @@ import type { ApicMap } from './map.ts';
 import { ApicEvent, type ApicPort } from './port.ts';
 import { MSR, msrOffset, PAGE_BYTES, REG, STATE_BYTES } from './registers.ts';
 import { COUNTER, type LocalApicSnapshot, takeSnapshot } from './snapshot.ts';
+import { LocalSources } from './sources.ts';
 import { readState, writeState } from './state.ts';
 import { ApicTimer } from './timer.ts';
 
@@ -67,6 +64,7 @@ export class LocalApic {
   readonly #system: ApicServices;
   readonly #core: ApicCore;
   readonly #timer: ApicTimer;
+  readonly #sources: LocalSources;
   readonly #words: Int32Array;
   readonly #a: number;
   #handledVectors: Int32Array | null = null;
@@ -76,6 +74,7 @@ export class LocalApic {
     this.vcpuIndex = vcpuIndex;
     this.#timer = new ApicTimer(system.memory, system.host, vcpuIndex);
     this.#core = new ApicCore(system.memory, system.map, this.#timer, vcpuIndex);
+    this.#sources = new LocalSources(this.#core, system.port, vcpuIndex);
     this.#words = system.memory.words;
     this.#a = this.#core.a;
     this.apicId = this.#core.apicId;
@@ -83,12 +82,12 @@ export class LocalApic {
 
   /** As `reset(false)` with the map left dirty: for an APIC that is not yet in it. */
   powerUp(): void {
-    this.#core.reset(false);
+    resetRegisters(this.#core, false);
   }
 
   /** Power-up (false), or INIT (true), which keeps APIC base, mode and ID. */
   reset(initEvent: boolean): void {
-    this.#core.reset(initEvent);
+    resetRegisters(this.#core, initEvent);
     this.#system.map.recalculate();
   }
 
@@ -130,7 +129,7 @@ export class LocalApic {
   }
 
   #setBase(low: number, high: number, fromHost: boolean): boolean {
-    if (!this.#core.setBase(low, high, fromHost)) return this.#fault();
+    if (!setBase(this.#core, low, high, fromHost)) return this.#fault();
     this.#system.map.recalculate();
     return true;
   }
@@ -239,25 +238,25 @@ export class LocalApic {
 
   /** The vector that the vCPU may take now, or -1. Updates PPR. */
   pendingVector(): number {
-    if (this.#timer.pending) this.#deliverTimer();
-    return this.#core.pendingVector();
+    if (this.#timer.pending) this.#sources.deliverTimer();
+    return this.#core.present ? this.#core.priority.pending() : -1;
   }
 
   /** The highest vector in IRR, whether or not its priority lets it through, or -1. */
   highestRequested(): number {
-    return this.#core.highestRequested();
+    return this.#core.priority.highestRequested();
   }
 
   /** True if something waits in IRR that only the priority holds back: the run loop then has to notice when TPR falls. */
   isBlockedByTpr(): boolean {
-    return this.#core.present && this.#core.highestRequested() >= 0 && this.#core.pendingVector() < 0;
+    return this.#core.present && this.highestRequested() >= 0 && this.#core.priority.pending() < 0;
   }
 
   /** Takes the pending vector: from IRR to ISR. -1 if there is none. */
   acknowledge(): number {
     const vector = this.pendingVector();
     if (vector < 0) return -1;
-    this.#core.beginService(vector);
+    this.#core.priority.begin(vector);
     this.#count(COUNTER.ACKNOWLEDGED);
     return vector;
   }
@@ -319,49 +318,28 @@ export class LocalApic {
   expireTimer(nowNanos: number): void {
     if (!this.#timer.expire(nowNanos)) return;
     this.#count(COUNTER.TIMER_EXPIRIES);
-    this.#deliverTimer();
-  }
-
-  /** kvm_inject_apic_timer_irqs: an expiry becomes an interrupt once the APIC is enabled and the LVT entry is not masked. */
-  #deliverTimer(): void {
-    const core = this.#core;
-    if (!core.rules.pendingTimerKept) {
-      this.deliverLocal(REG.LVT_TIMER);
-      this.#timer.delivered();
-      return;
-    }
-    if (!core.present || !core.softwareEnabled || core.isMasked(REG.LVT_TIMER)) return;
-    this.deliverLocal(REG.LVT_TIMER);
-    this.#timer.delivered();
+    this.#sources.deliverTimer();
   }
 
   // Local interrupt sources
 
-  /** An event of an LVT entry, by its register offset (REG.LVT_...). Returns 1 if it was delivered (kvm_apic_local_deliver). */
+  /** An event of an LVT entry, by its register offset (REG.LVT_...). Returns 1 if it was delivered, else 0. */
   deliverLocal(lvtOffset: number): number {
-    const core = this.#core;
-    const lvt = core.register(lvtOffset);
-    if (!core.present || isLvtMasked(lvt)) return 0;
-    const taken = this.#system.port.accept(this.vcpuIndex, lvtDeliveryMode(lvt), lvtVector(lvt), true, isLvtLevel(lvt));
-    if (taken === 1 && lvtOffset === REG.LVT_PERFORMANCE && this.#system.memory.options.intelCompatible) {
-      core.maskLvt(lvtOffset);
-    }
-    return taken;
+    return this.#sources.deliver(lvtOffset);
   }
 
   /** Does a PIC's INTR reach this CPU: LINT0 unmasked as ExtINT, or the APIC off (kvm_apic_accept_pic_intr). */
   acceptsPic(): boolean {
-    const lint0 = this.#core.register(REG.LVT_LINT0);
-    return !this.#core.present || (!isLvtMasked(lint0) && lvtDeliveryMode(lint0) === DELIVERY.EXTINT);
+    return this.#sources.acceptsPic();
   }
 
   /** LINT0 as the NMI watchdog's input (kvm_apic_nmi_wd_deliver). */
   deliverLint0(): number {
-    return this.deliverLocal(REG.LVT_LINT0);
+    return this.#sources.deliver(REG.LVT_LINT0);
   }
 
   deliverLint1(): number {
-    return this.deliverLocal(REG.LVT_LINT1);
+    return this.#sources.deliver(REG.LVT_LINT1);
   }
 
   /**
@@ -415,7 +393,7 @@ export class LocalApic {
         break;
     }
     this.#system.map.recalculate();
-    if (this.#timer.pending) this.#deliverTimer();
+    if (this.#timer.pending) this.#sources.deliverTimer();
     return true;
   }
 

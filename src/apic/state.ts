@@ -8,6 +8,7 @@
  * - LDR is made from the ID. ICR is split into ICR and ICR2.
  * Bytes that belong to no register are kept and given back, as KVM does.
  */
+import { setVersion } from './base.ts';
 import type { ApicCore } from './core.ts';
 import { x2apicLogicalId } from './fields.ts';
 import { INBOX } from './layout.ts';
@@ -42,13 +43,13 @@ export function writeState(core: ApicCore, bytes: Uint8Array): boolean {
     if (!memory.options.x2apicIcrSplit) words[core.icrHighWord] = view.getInt32(REG.ICR2, true);
   }
   core.identityChanged();
-  if (rules.versionReadOnly) core.setVersion();
-  core.updatePpr(); // from the ISR cache of before: it is counted anew only below
+  if (rules.versionReadOnly) setVersion(core);
+  core.priority.update(); // from the ISR cache of before: it is counted anew only below
   core.timer.cancel();
   core.timer.updateMode();
   core.timer.updateDivisor();
   core.timer.startFromCurrentCount();
-  core.recountInService();
+  core.priority.recount();
   Atomics.store(words, a + INBOX.ARB_PRIORITY, 0);
   return true;
 }
