@@ -82,6 +82,7 @@ all_cases:
         movq $-1, late
         movq $0, note
         mov %rsp, case_stack
+        mov %rbx, case_running
         call *8(%rbx)
         say "ok"
         cmpq $-1, late
@@ -105,6 +106,7 @@ all_cases:
         ret
 failure:                                # rax = text
         mov case_stack, %rsp
+        mov case_running, %rbx
         mov %rax, %rbp
         say "FAILED "
         mov %rbp, %rdi
@@ -303,11 +305,16 @@ periodic:
         fail_if c, "the fifth time was early"
 1:      xor %edi, %edi
         call count_down
-        mov $500, %edi
-        call delay_us                   # one may have been on its way
-        mov fired, %ebp
+        push %r12
+        mov $10, %r12d                  # one may have been on its way: it has to be silent one time in ten
+2:      mov fired, %ebp
         mov $6000, %edi
         call delay_us
+        cmp fired, %ebp
+        je 3f
+        dec %r12d
+        jnz 2b
+3:      pop %r12
         cmp fired, %ebp
         fail_if ne, "it fired after it was stopped"
         ret
@@ -560,6 +567,7 @@ cases_end:
         .balign 8
 mode: .skip 8
 case_stack: .skip 8
+case_running: .skip 8
 due: .skip 8                            # TSC before which it must not fire
 fired_at: .skip 8                       # TSC when it last did
 late: .skip 8                           # TSC ticks; -1 = not measured

@@ -39,25 +39,26 @@ function time_init
         mov $APIC_TMICT, %edi
         mov $-1, %esi
         call apic_write
-        read_tsc
-        mov %rax, %r8
-        mov $APIC_TMCCT, %edi
-        call apic_read
-        mov %eax, %r9d
-        mov $10000000, %r10d            # reads, not time: the timer may stand still
-2:      dec %r10d
+        call sample
+        jz 3f
+        mov %rax, %r9
+        mov %ebx, %r10d
+        mov $10000000, %r11d            # reads, not time: the timer may stand still
+2:      dec %r11d
         jz 3f
         mov $APIC_TMCCT, %edi
         call apic_read
-        mov %r9d, %r11d
-        sub %eax, %r11d
-        cmp $10000000, %r11d            # 10 ms
+        mov %r10d, %edx
+        sub %eax, %edx
+        cmp $10000000, %edx             # 10 ms
         jb 2b
-        read_tsc
-        sub %r8, %rax
+        call sample
+        jz 3f
+        sub %r9, %rax
+        sub %ebx, %r10d
         mov $1000000, %ecx
         mul %rcx
-        div %r11
+        div %r10
         mov %eax, tsc_khz
         mov $APIC_TMICT, %edi
         xor %esi, %esi
@@ -66,6 +67,33 @@ function time_init
         ret
 3:      say "the APIC timer does not count\n"
         exit_with EXIT_FAILED
+
+# rax = TSC, ebx = the APIC timer's current count at that time: the closest pair of sixteen. ZF = 1 if the count is 0.
+sample:
+        push %r12
+        push %r13
+        mov $-1, %r8                    # shortest time that a reading took
+        mov $16, %r12d
+1:      read_tsc
+        mov %rax, %rsi
+        mov $APIC_TMCCT, %edi
+        call apic_read                  # keeps rsi
+        mov %eax, %ecx
+        read_tsc
+        mov %rax, %rdx
+        sub %rsi, %rdx
+        cmp %r8, %rdx
+        jae 2f
+        mov %rdx, %r8
+        mov %rsi, %r13
+        mov %ecx, %ebx
+2:      dec %r12d
+        jnz 1b
+        mov %r13, %rax
+        pop %r13
+        pop %r12
+        test %ebx, %ebx
+        ret
 
 # ns_to_tsc(rdi = nanoseconds) -> rax = TSC ticks
 function ns_to_tsc
