@@ -9,6 +9,7 @@ import { resetRegisters, setBase } from './base.ts';
 import { ACTION, ApicCore } from './core.ts';
 import {
   type ApicMode,
+  BASE,
   baseAddressLow,
   baseMode,
   icrAssert,
@@ -104,6 +105,11 @@ export class LocalApic {
   /** IA32_APIC_BASE, all 64 bits. */
   apicBase(): bigint {
     return (BigInt(this.apicBaseHigh) << 32n) | BigInt(this.apicBaseLow);
+  }
+
+  /** The BSP flag, which a guest may write: what decides whether an INIT restarts this CPU or parks it (kvm_vcpu_is_bsp). */
+  get isBootProcessor(): boolean {
+    return (this.apicBaseLow & BASE.BSP) !== 0;
   }
 
   get mode(): ApicMode {

@@ -203,6 +203,7 @@ describe('IA32_APIC_BASE', () => {
     const { apics } = make({}, [[0], [1]]);
     expect(apics.map((apic) => rdmsr(apic, APIC_BASE))).toEqual([0xfee00900, 0xfee00800]);
     expect(wrmsr(apics[1], APIC_BASE, 0xfee00900)).toBe('ok');
+    expect(apics[1].isBootProcessor).toBe(true);
   });
 
   it('disabling and enabling gives the xAPIC ID back', () => {
