@@ -1,6 +1,7 @@
 /**
  * CPU features by the names that Linux shows in /proc/cpuinfo and QEMU takes, with the CPUID bit behind each
- * (SDM vol. 2A "CPUID"; AMD APM vol. 3 appendix E). A bit is also reachable as `leaf.index.register.bit`, e.g. 7.0.ebx.18.
+ * (SDM vol. 2A "CPUID"; AMD APM vol. 3 appendix E; Linux Documentation/virt/kvm/x86/cpuid.rst for KVM's own, under QEMU's
+ * names), and which features need which. A bit is also reachable as `leaf.index.register.bit`, e.g. 7.0.ebx.18.
  */
 
 export interface FeatureBit {
@@ -42,6 +43,12 @@ const WORDS: readonly [leaf: number, index: number, register: FeatureBit['regist
     'edx',
     '. . . . fsrm . . . . . md_clear . . . serialize . . . pconfig . ibt . amx_bf16 . amx_tile amx_int8 . . flush_l1d arch_capabilities . .',
   ],
+  [
+    7,
+    1,
+    'eax',
+    '. . . . avx_vnni avx512_bf16 . cmpccxadd . . fzrm fsrs fsrc . . . . fred lkgs wrmsrns . amx_fp16 . avx_ifma . . lam',
+  ],
   [0xd, 1, 'eax', 'xsaveopt xsavec xgetbv1 xsaves'],
   [
     0x8000_0001,
@@ -56,16 +63,99 @@ const WORDS: readonly [leaf: number, index: number, register: FeatureBit['regist
     '. . . . . . . . . . . syscall . . . . . . . . nx . mmxext . . fxsr_opt pdpe1gb rdtscp . lm 3dnowext 3dnow',
   ],
   [0x8000_0007, 0, 'edx', '. . . . . . . . constant_tsc'],
+  [
+    0x4000_0001,
+    0,
+    'eax',
+    'kvmclock_old kvm_nopiodelay . kvmclock kvm_asyncpf kvm_steal_time kvm_pv_eoi kvm_pv_unhalt . kvm_pv_tlb_flush kvm_asyncpf_vmexit kvm_pv_ipi kvm_poll_control kvm_pv_sched_yield kvm_asyncpf_int kvm_msi_ext_dest_id kvm_hc_map_gpa_range kvm_migration_control . . . . . . kvmclock_stable_bit',
+  ],
 ];
 
 const ALIASES: Readonly<Record<string, string>> = {
   sse3: 'pni',
   'tsc-deadline': 'tsc_deadline_timer',
-  'sse4.1': 'sse4_1',
-  'sse4.2': 'sse4_2',
   sha: 'sha_ni',
   invtsc: 'constant_tsc',
 };
+
+/** What a feature needs, as `feature: needs`: without the one, the other must not be offered. Order does not matter. */
+const NEEDS: Readonly<Record<string, string>> = {
+  sse: 'fxsr',
+  sse2: 'sse',
+  pni: 'sse2',
+  ssse3: 'pni',
+  sse4_1: 'ssse3',
+  sse4_2: 'sse4_1',
+  sse4a: 'pni',
+  misalignsse: 'sse',
+  aes: 'sse2',
+  pclmulqdq: 'sse2',
+  gfni: 'sse2',
+  sha_ni: 'sse2',
+  xsaveopt: 'xsave',
+  xsavec: 'xsave',
+  xgetbv1: 'xsave',
+  xsaves: 'xsavec',
+  pku: 'xsave',
+  mpx: 'xsave',
+  lwp: 'xsave',
+  avx: 'xsave',
+  f16c: 'avx',
+  fma: 'avx',
+  fma4: 'avx',
+  xop: 'avx',
+  vaes: 'avx',
+  vpclmulqdq: 'avx',
+  avx2: 'avx',
+  avx_vnni: 'avx2',
+  avx_ifma: 'avx2',
+  avx512f: 'avx2',
+  avx512dq: 'avx512f',
+  avx512ifma: 'avx512f',
+  avx512pf: 'avx512f',
+  avx512er: 'avx512f',
+  avx512cd: 'avx512f',
+  avx512bw: 'avx512f',
+  avx512vl: 'avx512f',
+  avx512vbmi: 'avx512bw',
+  avx512_vbmi2: 'avx512bw',
+  avx512_vnni: 'avx512f',
+  avx512_bitalg: 'avx512bw',
+  avx512_vpopcntdq: 'avx512f',
+  avx512_bf16: 'avx512bw',
+  amx_tile: 'xsave',
+  amx_bf16: 'amx_tile',
+  amx_int8: 'amx_tile',
+  amx_fp16: 'amx_tile',
+  x2apic: 'apic',
+  tsc_deadline_timer: 'apic',
+  extapic: 'apic',
+  invpcid: 'pcid',
+  kvm_pv_tlb_flush: 'kvm_steal_time',
+  kvm_asyncpf_int: 'kvm_asyncpf',
+  kvm_asyncpf_vmexit: 'kvm_asyncpf',
+};
+
+/** XSAVE's state components (SDM vol. 1, 13.1) that belong to one feature each; 0 and 1, x87 and SSE, always are. */
+const STATE_COMPONENTS: Readonly<Record<number, string>> = {
+  2: 'avx',
+  3: 'mpx',
+  4: 'mpx',
+  5: 'avx512f',
+  6: 'avx512f',
+  7: 'avx512f',
+  9: 'pku',
+  17: 'amx_tile',
+  18: 'amx_tile',
+};
+
+/** The name of the feature without which XSAVE's state component `index` has no use; undefined when nothing is known. */
+export function featureOfComponent(index: number): string | undefined {
+  return STATE_COMPONENTS[index];
+}
+
+/** Each pair of a feature and one that it needs. */
+export const FEATURE_NEEDS: readonly (readonly [feature: string, needs: string])[] = Object.entries(NEEDS);
 
 /** @returns the bit behind a feature's name, or undefined when nothing is known by it. */
 export function featureBit(name: string): FeatureBit | undefined {
@@ -78,7 +168,7 @@ export function featureBit(name: string): FeatureBit | undefined {
       bit: Number(raw[4]),
     };
   }
-  const wanted = ALIASES[name] ?? name.replaceAll('-', '_');
+  const wanted = ALIASES[name] ?? name.replaceAll(/[-.]/g, '_');
   for (const [leaf, index, register, names] of WORDS) {
     const bit = names.split(' ').indexOf(wanted);
     if (bit >= 0 && wanted !== '.') return { leaf, index, register, bit };

@@ -47,7 +47,11 @@ export class VirtualMachine {
     this.#topologyId = Math.max(MIN_TOPOLOGY_ID, ...config.cpus, ...config.hotpluggable);
     const vm = this.#system.createVm();
     this.#vm = vm;
-    this.#model = cpuModel(this.#supported, config.cpu, { userApic: config.apic === 'user', tscKhz: vm.getTscKhz() });
+    this.#model = cpuModel(this.#supported, config.cpu, {
+      userApic: config.apic === 'user',
+      tscKhz: vm.getTscKhz(),
+      extendedDestinations: config.use32bitIds,
+    });
     vm.setTssAddr(TSS_ADDRESS);
     vm.setIdentityMapAddr(IDENTITY_MAP_ADDRESS);
     if (config.apic === 'kernel') {
