@@ -32,6 +32,8 @@ export interface CpuHandle {
 }
 
 export type ToWorker =
+  /** There will be no machine. */
+  | { readonly type: 'quit' }
   | { readonly type: 'machine'; readonly handles: MachineHandles }
   | { readonly type: 'cpus'; readonly cpus: readonly CpuHandle[]; readonly reply: number }
   /** Worker 0: the possible CPUs, in the order in which the guest sees them. */

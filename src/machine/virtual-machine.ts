@@ -6,6 +6,7 @@
 import { IOAPIC_PINS } from '../devices/ioapic.ts';
 import { Cap, type CpuidEntry, MsrExitReason, System, type Vcpu, type Vm, X2apicFlag } from '../kvm/index.ts';
 import { type CpuModel, cpuidFor, cpuModel } from './cpuid.ts';
+import { ConfigError } from './errors.ts';
 import type { GuestMemory } from './memory.ts';
 import type { HostLimits, MachineConfig } from './options.ts';
 
@@ -81,6 +82,7 @@ export class VirtualMachine {
 
   /** @throws KvmError when KVM refuses (descriptors, memory, limits) */
   createVcpu(apicId: number): Vcpu {
+    if (this.#closed) throw new ConfigError('the machine has ended');
     const vcpu = this.#created().createVcpu(apicId);
     this.#vcpus.push(vcpu);
     if (this.#model) vcpu.setCpuid2(cpuidFor(this.#model, apicId, Math.max(this.#topologyId, apicId)));

@@ -59,8 +59,9 @@ export class WorkerPool {
     for (let worker = 0; worker < this.#members.length; worker++) this.post(worker, { type: 'machine', handles });
   }
 
-  /** Adds a worker to a pool that is connected. @returns its number */
+  /** Adds a worker to a pool that is connected. @returns its number @throws ConfigError when the machine has ended */
   grow(): number {
+    if (this.#stopping) throw new ConfigError('the machine has ended');
     if (this.#members.length >= MAX_WORKERS) throw new RangeError(`more than ${MAX_WORKERS} worker threads`);
     const worker = this.#spawn();
     this.#publishSize();
@@ -123,7 +124,7 @@ export class WorkerPool {
     await Promise.all(
       this.#members.map(async ({ thread, port, exited }, worker) => {
         if (this.#connection) stopWorker(this.#connection.shared, worker);
-        else void thread.terminate();
+        else port.postMessage({ type: 'quit' } satisfies ToWorker); // terminate() while it loads leaks what it has open
         const timer = setTimeout(() => void thread.terminate(), STOP_GRACE_MS);
         await exited;
         clearTimeout(timer);
