@@ -123,7 +123,7 @@ export function leftovers(): { threads: number; descriptors: string[] } {
   const descriptors = readdirSync('/proc/self/fd').flatMap((fd) => {
     try {
       const target = readlinkSync(`/proc/self/fd/${fd}`);
-      return target.includes('kvm') ? [target] : [];
+      return /^\/dev\/kvm|kvm-v/.test(target) ? [target] : [];
     } catch {
       return []; // the descriptor of the directory itself
     }

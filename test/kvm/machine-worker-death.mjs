@@ -1,0 +1,34 @@
+// Ends a machine's worker threads from outside, as a crash of V8 would, and prints how the runs ended.
+import { readdirSync } from 'node:fs';
+import { createRequire, syncBuiltinESMExports } from 'node:module';
+
+const threads = createRequire(import.meta.url)('node:worker_threads');
+const spawned = [];
+threads.Worker = class extends threads.Worker {
+  constructor(...parameters) {
+    super(...parameters);
+    spawned.push(this);
+  }
+};
+syncBuiltinESMExports();
+const { Machine } = await import('apiary');
+
+const HALT = new Uint8Array([0xfa, 0xf4, 0xeb, 0xfd]); // cli; hlt; jmp back
+const tasks = () => readdirSync('/proc/self/task').length;
+const descriptors = () => readdirSync('/proc/self/fd').length;
+
+async function runAndKill(victim) {
+  spawned.length = 0;
+  const machine = await Machine.create({ cpus: 2, threads: 2 });
+  await machine.load(HALT, { loadAddress: 0x1000 });
+  const running = machine.run();
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  void spawned[victim].terminate();
+  return running;
+}
+
+await runAndKill(1); // Node's own threads exist from now on
+const before = { threads: tasks(), descriptors: descriptors() };
+const runs = [await runAndKill(1), await runAndKill(0)];
+const left = { threads: tasks() - before.threads, descriptors: descriptors() - before.descriptors };
+process.stdout.write(JSON.stringify({ runs, left }));
