@@ -5,6 +5,7 @@ import { type Progress, type Result, runCampaign } from './campaign.ts';
 import { probeHost } from './host.ts';
 import { KernelJudge } from './kernel-judge.ts';
 import { Layer1 } from './layer1.ts';
+import { runLayer3 } from './layer3.ts';
 
 export interface LayerOptions {
   readonly layer: Layer;
@@ -19,9 +20,9 @@ export interface LayerOptions {
 /** @throws KvmError when the host has no KVM that can be used */
 export async function runLayer(options: LayerOptions): Promise<Result> {
   const { behaviour, breakRules } = options;
-  const model = { ...probeHost(), behaviour, breakRules };
   switch (options.layer) {
     case 1: {
+      const model = { ...probeHost(), behaviour, breakRules };
       const kernel = new KernelJudge();
       try {
         return await runCampaign(new Layer1(kernel, model), options);
@@ -30,7 +31,8 @@ export async function runLayer(options: LayerOptions): Promise<Result> {
       }
     }
     case 2:
+      throw new RangeError('layer 2 is not there yet');
     case 3:
-      throw new RangeError(`layer ${options.layer} is not there yet`);
+      return await runLayer3({ behaviour, breakRules }, options);
   }
 }

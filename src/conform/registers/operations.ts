@@ -31,6 +31,8 @@ export interface RegisterOperation {
   readonly address: number;
   readonly low: number;
   readonly high: number;
+  /** A SIPI that nobody looks after before the next operation: it is still pending then. */
+  readonly unattended?: boolean;
 }
 
 export interface RegisterCase {
@@ -77,11 +79,22 @@ export interface RegisterJudge {
 }
 
 const ICR_MSR = MSR.X2APIC_FIRST + (REG.ICR >> 4);
-const INIT_OR_STARTUP = [5, 6];
+const NMI = 4;
+const INIT = 5;
+const STARTUP = 6;
 
-/** May this make a CPU take INIT or SIPI? Whoever carries it out then looks after every CPU before going on. */
-export function mayStartCpus({ kind, address, low }: RegisterOperation): boolean {
+/** The delivery mode of an operation that may write ICR, or -1. */
+export function deliveryMode({ kind, address, low }: RegisterOperation): number {
   const toIcr =
     (kind === 'mmio-write' && (address % PAGE_BYTES & ~0xf) === REG.ICR) || (kind === 'wrmsr' && address === ICR_MSR);
-  return toIcr && INIT_OR_STARTUP.includes((low >>> 8) & 7);
+  return toIcr ? (low >>> 8) & 7 : -1;
 }
+
+/** May this make a CPU take INIT or SIPI? Whoever carries it out then looks after every CPU before going on. */
+export function mayStartCpus(operation: RegisterOperation): boolean {
+  const mode = deliveryMode(operation);
+  return (mode === INIT || mode === STARTUP) && !operation.unattended;
+}
+
+/** May this send an NMI? Whoever carries it out then lets the sender take its own before it goes on. */
+export const maySendNmi = (operation: RegisterOperation): boolean => deliveryMode(operation) === NMI;

@@ -7,20 +7,21 @@
  * a SIPI: what these did is looked at, then the CPU goes back to its loop. INIT of the boot CPU sets it off at the reset
  * vector, where a page of ROM tells us.
  */
-import { applyBootState, completeExit } from '../../machine/cpu-state.ts';
+
+import { ExitReason, native, type Sregs, VcpuEventValid } from '../../kvm/index.ts';
 import { BootImage } from '../../machine/boot-image.ts';
 import type { Cpu } from '../../machine/cpu.ts';
+import { applyBootState, completeExit } from '../../machine/cpu-state.ts';
 import { handleExit } from '../../machine/exits.ts';
 import { describeFailure } from '../../machine/failure.ts';
+import type { DevicePort } from '../../machine/mailbox.ts';
 import { GuestMemory } from '../../machine/memory.ts';
 import { checkOptions, type MachineConfig } from '../../machine/options.ts';
 import { VirtualMachine } from '../../machine/virtual-machine.ts';
-import { ExitReason, native, type Sregs, VcpuEventValid } from '../../kvm/index.ts';
-import type { DevicePort } from '../../machine/mailbox.ts';
-import { DOORBELL, OPLIST_MEMORY_BYTES, OplistMemory, recordEnd, TURN } from './oplist.ts';
-import { mayStartCpus, type Outcome, type RegisterCase, type RegisterOperation, SKIPPED } from './operations.ts';
 import type { RigSpec } from '../rigs.ts';
 import type { ApicSpec } from '../spec.ts';
+import { maySendNmi, mayStartCpus, type Outcome, type RegisterCase, type RegisterOperation, SKIPPED } from './operations.ts';
+import { DOORBELL, OPLIST_MEMORY_BYTES, OplistMemory, recordEnd, TURN } from './oplist.ts';
 
 const OPLIST_IMAGE = new URL('../../../guest/build/oplist.elf', import.meta.url).pathname;
 const RESET_PORT = 0xf2;
@@ -34,6 +35,8 @@ const RSM = [0x0f, 0xaa];
 const LOST_NANOS = 5e9;
 /** How soon to look whether a vCPU sits in KVM_RUN waiting for a SIPI, after an operation that may be its own INIT. */
 const INIT_CHECK_NANOS = 3e6;
+/** Two NMIs, and one turn to be on the way. */
+const NMI_TURNS = 4;
 const EINTR = 4;
 const EAGAIN = 11;
 const RFLAGS_FIXED = 2n;
@@ -53,9 +56,12 @@ export interface RigCpu {
   readonly apicId: number;
   /** Carries out operations; false: it waits for a SIPI. */
   runs: boolean;
+  /** NMIs may be waiting for it. */
+  nmis: boolean;
 }
 
 export abstract class GuestRig {
+  abstract readonly name: string;
   readonly spec: RigSpec;
   protected readonly config: MachineConfig;
   protected readonly vm: VirtualMachine;
@@ -88,7 +94,7 @@ export abstract class GuestRig {
     this.vm.setMemory(this.memory);
     this.#reset = new GuestMemory(0x1000);
     this.#reset.bytes.set(RESET_CODE, RESET_VECTOR & 0xfff);
-    this.vm.setRom(RESET_PAGE, this.#reset);
+    this.vm.setMemory(this.#reset, 1, RESET_PAGE);
     this.#oplist = new OplistMemory(this.memory.bytes);
     native.threadId();
   }
@@ -98,7 +104,7 @@ export abstract class GuestRig {
     const loaded = (await loadImage()).load(this.memory.bytes, this.config);
     this.memory.bytes.set(RSM, SMM_ENTRY);
     for (const [index, apicId] of this.config.cpus.entries()) {
-      const made = { cpu: this.makeCpu(index, apicId), apicId, runs: true };
+      const made = { cpu: this.makeCpu(index, apicId), apicId, runs: true, nmis: false };
       this.#byId.set(apicId, made);
       this.#cpus.push(made);
     }
@@ -129,11 +135,16 @@ export abstract class GuestRig {
     const oplist = this.#oplist;
     oplist.putList(operations, this.#cpus.length);
     for (let from = 0; from < operations.length; ) {
-      const starter = operations.findIndex((operation, i) => i >= from && mayStartCpus(operation));
-      const to = starter < 0 ? operations.length : starter + 1;
-      oplist.live = to;
+      const stop = operations.findIndex((each, i) => i >= from && (mayStartCpus(each) || maySendNmi(each)));
+      const to = stop < 0 ? operations.length : stop + 1;
       this.#carryOutUpTo(to, operations);
-      if (starter >= 0) this.#settleAll(starter);
+      const last = operations[to - 1];
+      if (last !== undefined && mayStartCpus(last)) this.#settleAll(stop);
+      if (last !== undefined && maySendNmi(last)) {
+        for (const each of this.#cpus) each.nmis = true;
+        this.#takeNmis(this.#cpu(last.cpu), stop);
+        oplist.position = to;
+      }
       from = to;
     }
     oplist.live = 0;
@@ -164,6 +175,8 @@ export abstract class GuestRig {
         oplist.position = position + 1;
         continue;
       }
+      if (each.nmis) this.#takeNmis(each, position);
+      oplist.live = end;
       const patience = operations.slice(position, end).some(mayStartCpus) ? INIT_CHECK_NANOS : LOST_NANOS;
       const stop = this.#step(each, patience);
       if (stop === Stop.turn) {
@@ -177,6 +190,18 @@ export abstract class GuestRig {
       this.#events.push(`cpu ${operation.cpu}: INIT in operation ${oplist.position + 1}`);
       oplist.position++;
     }
+  }
+
+  /**
+   * Lets a CPU go round its loop while the list stands still at `position`: a KVM that interprets ring 0 in one go injects
+   * only at entries, and a second NMI only after the first one's IRET.
+   */
+  #takeNmis(each: RigCpu, position: number): void {
+    each.nmis = false;
+    if (!each.runs) return;
+    this.#oplist.live = position;
+    this.#oplist.position = position;
+    for (let turn = 0; turn < NMI_TURNS; turn++) this.#step(each, LOST_NANOS);
   }
 
   #settleAll(position: number): void {
@@ -213,6 +238,7 @@ export abstract class GuestRig {
       this.putState(each, apics[i]);
       if (!each.runs || before[i] !== each) this.#start(each);
       each.runs = true;
+      each.nmis = false;
     }
   }
 

@@ -1,0 +1,289 @@
+/**
+ * A thread of layer 3. It owns some APICs: the restless ones it changes all the time, all of them it lets take their
+ * interrupts. And it sends: to each vector one message at a time, whose takers it then waits for, so that what was taken
+ * must be exactly what the router said: fewer is a lost interrupt, more a doubled one.
+ */
+import { parentPort } from 'node:worker_threads';
+import { ApicEvent, ApicSystem, DELIVERY, type LocalApic, REG } from '../apic/index.ts';
+import { CONTROL, FIRST_VECTOR, PHASE, type RoundPlan, type RoundReport, VECTORS } from './race-plan.ts';
+import { Random } from './random.ts';
+import { hex } from './spec.ts';
+
+const XAPIC = 0xfee00800;
+const X2APIC = 0xfee00c00;
+const OFF = 0xfee00000;
+/** Nobody is descheduled for so long. */
+const LOST_MILLIS = 8_000;
+const SENDS_A_TURN = 8;
+const SNAPSHOT_EVERY = 64;
+const MAX_FAILURES = 5;
+
+interface Outstanding {
+  readonly vector: number;
+  /** Takers so far, of all messages with this vector. */
+  expected: number;
+  since: number;
+  message: string;
+}
+
+class Racer {
+  readonly #plan: RoundPlan;
+  readonly #system: ApicSystem;
+  readonly #control: Int32Array;
+  readonly #random: Random;
+  readonly #own: { readonly apic: LocalApic; readonly index: number }[];
+  readonly #vectors: Outstanding[];
+  readonly #coverage = new Map<string, number>();
+  readonly #failures: string[] = [];
+  /** The vCPU that this thread alone starts, over and over: a steady one of the next thread. */
+  readonly #startee: number;
+  #starts = 0;
+  #startedSince = 0;
+  #sends = 0;
+  #taken = 0;
+  #toggles = 0;
+
+  constructor(plan: RoundPlan) {
+    this.#plan = plan;
+    this.#system = ApicSystem.attach(plan.memory);
+    this.#control = new Int32Array(plan.control);
+    this.#random = new Random(plan.seed + plan.worker * 7919);
+    this.#own = plan.apics.flatMap(({ owner }, index) =>
+      owner === plan.worker ? [{ apic: this.#system.apic(index), index }] : [],
+    );
+    const each = Math.floor(VECTORS / plan.workers);
+    const first = FIRST_VECTOR + plan.worker * each;
+    this.#vectors = Array.from({ length: each }, (_, i) => ({
+      vector: first + i,
+      expected: 0,
+      since: 0,
+      message: '',
+    }));
+    const next = (plan.worker + 1) % plan.workers;
+    this.#startee = plan.apics.findIndex(({ owner, steady }) => steady && owner === next);
+  }
+
+  race(): RoundReport {
+    const control = this.#control;
+    for (let turn = 0; Atomics.load(control, CONTROL.PHASE) === PHASE.RACE; turn++) {
+      for (const { apic, index } of this.#own) if (this.#plan.apics[index]?.steady === false) this.#toggle(apic, index);
+      this.#take();
+      for (let i = 0; i < SENDS_A_TURN; i++) this.#send();
+      if (turn % SNAPSHOT_EVERY === 0) this.#lookAtMap();
+    }
+    for (const { apic, index } of this.#own) if (this.#plan.apics[index]?.steady === false) this.#settle(apic, index);
+    this.#barrier(CONTROL.SENT);
+    const limit = Date.now() + LOST_MILLIS;
+    while (this.#vectors.some((each) => !this.#isDone(each)) && Date.now() < limit) this.#take();
+    this.#barrier(CONTROL.DRAINED);
+    this.#take();
+    for (const each of this.#vectors) this.#check(each, true);
+    return {
+      sends: this.#sends,
+      taken: this.#taken,
+      toggles: this.#toggles,
+      failures: this.#failures,
+      coverage: [...this.#coverage],
+    };
+  }
+
+  #hit(name: string): void {
+    this.#coverage.set(name, (this.#coverage.get(name) ?? 0) + 1);
+  }
+
+  #fail(text: string): void {
+    if (this.#failures.length < MAX_FAILURES) this.#failures.push(`thread ${this.#plan.worker}: ${text}`);
+  }
+
+  /** Every thread is here; until then this one goes on to let its APICs take what comes. */
+  #barrier(word: number): void {
+    Atomics.add(this.#control, word, 1);
+    while (Atomics.load(this.#control, word) < this.#plan.workers) this.#take();
+  }
+
+  /** One change of a restless APIC. */
+  #toggle(apic: LocalApic, index: number): void {
+    const { kind, apics } = this.#plan;
+    const { ids = [], logicalIds = [] } = apics[index] ?? {};
+    const random = this.#random;
+    this.#toggles++;
+    if (apic.mode !== 'xapic') {
+      if (apic.mode === 'x2apic' && random.below(2) === 0)
+        apic.writeMsr(0x80f, random.below(2) === 0 ? 0xff : 0x1ff, 0);
+      else this.#settle(apic, index);
+      return;
+    }
+    switch (random.below(kind === 'ids' ? 4 : 6)) {
+      case 0:
+        apic.writeMmio(REG.ID, 4, random.pick(ids) * 2 ** 24);
+        break;
+      case 1:
+        apic.writeMmio(REG.LDR, 4, random.pick(logicalIds) * 2 ** 24);
+        break;
+      case 2:
+        apic.writeMmio(REG.SPIV, 4, random.below(2) === 0 ? 0xff : 0x1ff);
+        break;
+      case 3:
+        apic.setApicBase(OFF, 0);
+        break;
+      default:
+        apic.setApicBase(X2APIC, 0);
+    }
+  }
+
+  /** Back to xAPIC mode, software-enabled, with an ID and a logical ID of its own choice: what is pending can be taken. */
+  #settle(apic: LocalApic, index: number): void {
+    const { ids = [], logicalIds = [] } = this.#plan.apics[index] ?? {};
+    if (apic.mode === 'x2apic') apic.setApicBase(OFF, 0);
+    apic.setApicBase(XAPIC, 0);
+    apic.writeMmio(REG.ID, 4, this.#random.pick(ids) * 2 ** 24);
+    apic.writeMmio(REG.LDR, 4, this.#random.pick(logicalIds) * 2 ** 24);
+    apic.writeMmio(REG.SPIV, 4, 0x1ff);
+  }
+
+  /** Everything that this thread's APICs may take. */
+  #take(): void {
+    const control = this.#control;
+    for (const { apic, index } of this.#own) {
+      for (let vector = apic.acknowledge(); vector >= 0; vector = apic.acknowledge()) {
+        apic.eoi();
+        this.#taken++;
+        Atomics.add(control, CONTROL.TAKEN + vector, 1);
+      }
+      if (apic.hasNmi()) Atomics.add(control, CONTROL.NMIS_TAKEN, apic.takeNmis());
+      if (!apic.hasEvents()) continue;
+      const events = apic.takeEvents();
+      if ((events & ApicEvent.sipi) !== 0) Atomics.add(control, CONTROL.STARTED + index, 1);
+    }
+  }
+
+  #send(): void {
+    const { apics } = this.#plan;
+    const random = this.#random;
+    const slot = random.pick(this.#vectors);
+    if (!this.#isDone(slot)) {
+      this.#check(slot, false);
+      return;
+    }
+    const index = random.below(apics.length);
+    const target = apics[index];
+    if (target === undefined) return;
+    this.#sends++;
+    const { vector } = slot;
+    const source = random.below(2) === 0 ? undefined : random.pick(this.#own).index;
+    const from = source === undefined ? {} : { source };
+    const trigMode = random.below(4) === 0;
+    switch (random.below(8)) {
+      case 0:
+      case 1:
+      case 2: {
+        const { steady } = target;
+        // A steady APIC is in xAPIC mode; a wide ID only works for others through the hack or by scan.
+        const destination = steady ? (target.ids[0] ?? 0) : random.pick([...target.ids, target.apicId]);
+        const result = this.#system.deliver({ ...from, destination, vector, trigMode });
+        this.#await(slot, result, `physical ${hex(destination)}`);
+        if (steady && result !== 1) this.#fail(`physical ${hex(destination)}, steady vCPU ${index}: answer ${result}`);
+        this.#hit(
+          steady ? 'to a steady APIC' : result > 0 ? 'to a restless APIC, taken' : 'to a restless APIC, refused',
+        );
+        break;
+      }
+      case 3: {
+        const bit = target.logicalIds[0] ?? 0;
+        const result = this.#system.deliver({ ...from, destination: bit, logical: true, vector, trigMode });
+        this.#await(slot, result, `logical ${hex(bit)}`);
+        // The others' logical IDs have other bits, in whatever mode they are; in round `aliases` only the restless share.
+        if (target.steady && bit !== 0 && result !== 1)
+          this.#fail(`logical ${hex(bit)}, steady vCPU ${index}: answer ${result}`);
+        this.#hit('logical');
+        break;
+      }
+      case 4: {
+        // From an APIC in x2APIC mode, 0xff is an ID like any other.
+        if (source !== undefined && this.#system.apic(source).mode === 'x2apic') return;
+        const result = this.#system.deliver({ ...from, destination: 0xff, vector, trigMode });
+        this.#await(slot, result, 'broadcast');
+        const steady = apics.filter((each) => each.steady).length;
+        if (result < steady) this.#fail(`broadcast: answer ${result}, there are ${steady} steady APICs`);
+        this.#hit('broadcast');
+        break;
+      }
+      case 5: {
+        const shorthand = source === undefined ? 2 : random.pick([1, 2, 3]);
+        const result = this.#system.deliver({ ...from, destination: 0, vector, shorthand });
+        this.#await(slot, result, `shorthand ${shorthand}`);
+        this.#hit('shorthand');
+        break;
+      }
+      case 6: {
+        const logical = random.below(2) === 0;
+        const destination = logical ? random.below(256) : (target.ids[0] ?? 0);
+        const result = this.#system.deliver({ ...from, destination, logical, vector, deliveryMode: DELIVERY.LOWEST });
+        this.#await(slot, result, `lowest priority ${hex(destination)}`);
+        if (result > 1) this.#fail(`lowest priority ${hex(destination)}: answer ${result}`);
+        this.#hit('lowest priority');
+        break;
+      }
+      default:
+        this.#sendEvent(target.ids[0] ?? 0);
+    }
+  }
+
+  /** An NMI to anyone; or INIT and SIPI to the one vCPU that is this thread's to start. */
+  #sendEvent(destination: number): void {
+    const control = this.#control;
+    const { vector } = this.#vectors[0] ?? { vector: 0 };
+    if (this.#random.below(2) === 0 || this.#startee < 0) {
+      const result = this.#system.deliver({ destination, vector, deliveryMode: DELIVERY.NMI });
+      Atomics.add(control, CONTROL.NMIS_SENT, Math.max(result, 0));
+      this.#hit('NMI');
+      return;
+    }
+    const started = Atomics.load(control, CONTROL.STARTED + this.#startee);
+    if (started > this.#starts) this.#fail(`vCPU ${this.#startee}: ${started} SIPIs taken, ${this.#starts} sent`);
+    if (started < this.#starts) {
+      if (Date.now() - this.#startedSince > LOST_MILLIS)
+        this.#fail(`vCPU ${this.#startee}: SIPI ${this.#starts} was lost`);
+      return;
+    }
+    const to = this.#plan.apics[this.#startee]?.ids[0] ?? 0;
+    const init = this.#system.deliver({ destination: to, vector: 0, deliveryMode: DELIVERY.INIT });
+    const sipi = this.#system.deliver({ destination: to, vector: 8, deliveryMode: DELIVERY.STARTUP });
+    if (init !== 1 || sipi !== 1) this.#fail(`INIT, SIPI to ${hex(to)}: answers ${init}, ${sipi}`);
+    this.#starts++;
+    this.#startedSince = Date.now();
+    this.#hit('INIT and SIPI');
+  }
+
+  #await(slot: Outstanding, result: number, message: string): void {
+    slot.expected += Math.max(result, 0);
+    slot.since = Date.now();
+    slot.message = message;
+  }
+
+  #isDone({ vector, expected }: Outstanding): boolean {
+    return Atomics.load(this.#control, CONTROL.TAKEN + vector) === expected;
+  }
+
+  #check(slot: Outstanding, atEnd: boolean): void {
+    const taken = Atomics.load(this.#control, CONTROL.TAKEN + slot.vector);
+    const what = `vector ${hex(slot.vector)}, last sent ${slot.message}: ${taken} taken, ${slot.expected} accepted`;
+    if (taken > slot.expected) this.#fail(`doubled: ${what}`);
+    if (taken < slot.expected && (atEnd || Date.now() - slot.since > LOST_MILLIS)) this.#fail(`lost: ${what}`);
+  }
+
+  /** A whole map, if there is one, has every steady APIC, in xAPIC mode, under its own ID. */
+  #lookAtMap(): void {
+    const map = this.#system.map();
+    this.#hit(map.state === 'map' ? 'map present' : 'map disabled');
+    if (map.state !== 'map') return;
+    this.#hit(map.logicalMode === 'disabled' ? 'logical map disabled' : 'logical map present');
+    for (const [index, { steady, ids }] of this.#plan.apics.entries()) {
+      const id = ids[0] ?? 0;
+      if (steady && map.physical.get(id) !== index)
+        this.#fail(`half a map: no ${hex(id)} (vCPU ${index}) in map ${map.serial}`);
+    }
+  }
+}
+
+parentPort?.on('message', (plan: RoundPlan) => parentPort?.postMessage(new Racer(plan).race()));

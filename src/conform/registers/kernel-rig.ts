@@ -1,0 +1,79 @@
+/** The judge whose APICs are KVM's own, in the kernel: the oracle. */
+import { MSR, REG, STATE_BYTES } from '../../apic/index.ts';
+import { MpState, Vm } from '../../kvm/index.ts';
+import { Cpu } from '../../machine/cpu.ts';
+import { captureResetState, completeExit, type ResetState } from '../../machine/cpu-state.ts';
+import { kernelRouter } from '../../machine/interrupt-router.ts';
+import { KernelInterrupts } from '../../machine/kernel-interrupts.ts';
+import type { DevicePort } from '../../machine/mailbox.ts';
+import { SharedState } from '../../machine/shared.ts';
+import { applyRegisters, fillPage } from '../page.ts';
+import type { RigSpec } from '../rigs.ts';
+import type { ApicSpec } from '../spec.ts';
+import { makePlatform } from './platform.ts';
+import { GuestRig, type RigCpu } from './rig.ts';
+
+export class KernelRig extends GuestRig {
+  readonly name = 'kernel';
+  protected readonly devices: DevicePort;
+  readonly #shared: SharedState;
+  readonly #page = new Uint8Array(STATE_BYTES);
+  #resetState: ResetState | undefined;
+
+  static async create(spec: RigSpec): Promise<KernelRig> {
+    const rig = new KernelRig(spec);
+    await rig.boot();
+    return rig;
+  }
+
+  private constructor(spec: RigSpec) {
+    super(spec, 'kernel');
+    this.#shared = new SharedState(spec.rig.length);
+    this.devices = makePlatform(this.config, this.memory.bytes, kernelRouter(Vm.fromFd(this.vm.fd, this.vm.runSize)));
+  }
+
+  protected makeCpu(index: number, apicId: number): Cpu {
+    const vcpu = this.vm.createVcpu(apicId);
+    const run = vcpu.mapRun();
+    this.#resetState ??= captureResetState(vcpu);
+    const reset = this.#resetState;
+    const interrupts = new KernelInterrupts(vcpu, run, index, this.#shared, this.devices, reset, index === 0);
+    return new Cpu(index, apicId, vcpu, run, interrupts);
+  }
+
+  protected putState({ cpu: { vcpu, run } }: RigCpu, spec: ApicSpec | undefined): void {
+    completeExit(run);
+    vcpu.getMpState(); // takes INIT and SIPI
+    const page = this.#page;
+    vcpu.setMsrs([{ index: MSR.APIC_BASE, value: 0n }]);
+    page.fill(0);
+    applyRegisters(page, [[REG.SPIV, 0xff]]);
+    vcpu.setLapic(page);
+    vcpu.setMpState(MpState.RUNNABLE);
+    if (spec === undefined) return;
+    const value = (BigInt(spec.baseHigh) << 32n) | BigInt(spec.baseLow);
+    vcpu.setMsrs([{ index: MSR.APIC_BASE, value }]);
+    fillPage(page, spec, this.spec.x2apicFormat);
+    vcpu.setLapic(page);
+  }
+
+  protected page({ cpu }: RigCpu): Uint8Array {
+    return cpu.vcpu.getLapic();
+  }
+
+  protected base({ cpu }: RigCpu): bigint {
+    return cpu.vcpu.getMsrs([MSR.APIC_BASE])[0]?.value ?? 0n;
+  }
+
+  protected settle({ cpu }: RigCpu): boolean {
+    return cpu.vcpu.getMpState() === MpState.RUNNABLE;
+  }
+
+  protected hasEvents(): boolean {
+    return true; // KVM shows it in no cheaper way than by taking them
+  }
+
+  protected waitsForSipi({ vcpu }: Cpu): boolean {
+    return vcpu.getMpState() === MpState.INIT_RECEIVED;
+  }
+}

@@ -1,0 +1,125 @@
+/**
+ * Layer 2: registers, through a guest. The same list of operations is carried out by a guest on KVM's own APICs, by the same
+ * guest on ours, and by the model alone; results, faults, interrupts taken in order, and the register pages at the end have
+ * to be equal. A case, for the speed, is one operation.
+ */
+import type fc from 'fast-check';
+import type { ApicSystemOptions } from '../../apic/index.ts';
+import { System } from '../../kvm/index.ts';
+import type { Suite } from '../campaign.ts';
+import { Coverage } from '../coverage.ts';
+import { shorterLists } from '../minimise.ts';
+import { makeRigs, type RigSpec } from '../rigs.ts';
+import { compareOutcomes } from './compare.ts';
+import { describeDifferences, describeRegisterCase } from './describe.ts';
+import { type RegisterRecipe, recipes, resolve } from './generate.ts';
+import { KernelRig } from './kernel-rig.ts';
+import { RegisterModel } from './model.ts';
+import type { RegisterCase, RegisterJudge } from './operations.ts';
+import { REGISTER_COVERAGE, RegisterObserver } from './register-coverage.ts';
+import { UserRig } from './user-rig.ts';
+
+const RIG_CPUS = 8;
+
+interface Pair {
+  readonly kernel: RegisterJudge;
+  readonly user: RegisterJudge;
+}
+
+export class Layer2 implements Suite<RegisterRecipe, RegisterCase> {
+  cases = 0;
+  readonly batch = 1_000_000;
+  readonly coverage = new Coverage(REGISTER_COVERAGE);
+  readonly #pairs = new Map<string, Pair>();
+  readonly #rigs: readonly RigSpec[];
+  readonly #model: RegisterModel;
+  readonly #observer: RegisterObserver;
+  readonly #tscKhz: number;
+
+  /**
+   * Makes and boots the machines: two for each setting of the gates.
+   * @param model the host's properties (probeHost), the behaviour, the rules to break
+   * @param seed chooses the APIC IDs
+   * @throws KvmError when the host has no KVM that can be used
+   */
+  static async create(model: ApicSystemOptions, seed: number): Promise<Layer2> {
+    const options = { ...model, ...askHost() };
+    const layer = new Layer2(options, makeRigs(seed, RIG_CPUS));
+    for (const rig of layer.#rigs) {
+      layer.#pairs.set(key(rig), { kernel: await KernelRig.create(rig), user: await UserRig.create(rig, options) });
+    }
+    return layer;
+  }
+
+  private constructor(options: ApicSystemOptions, rigs: readonly RigSpec[]) {
+    this.#rigs = rigs;
+    this.#tscKhz = options.tscKhz ?? 1_000_000;
+    this.#model = new RegisterModel(options);
+    this.#observer = new RegisterObserver(this.coverage);
+    this.#model.observer = this.#observer;
+  }
+
+  prepare(): { arbitrary: fc.Arbitrary<RegisterRecipe>; resolve(recipe: RegisterRecipe): RegisterCase } {
+    return { arbitrary: recipes(this.#rigs.length), resolve: (recipe) => resolve(recipe, this.#rigs, this.#tscKhz) };
+  }
+
+  judge(candidate: RegisterCase): string[] | undefined {
+    const pair = this.#pairs.get(key(candidate.machine));
+    if (pair === undefined) throw new Error('there is no machine for this case');
+    this.cases += candidate.operations.length;
+    const expected = pair.kernel.carryOut(candidate);
+    const model = this.#model.carryOut(candidate);
+    const tolerance = { allowed: this.#model.allowed, finalCounts: this.#model.finalCounts };
+    const wrong = compareOutcomes(candidate.operations, expected, model, tolerance);
+    if (wrong.length > 0) return describeDifferences(wrong, ['kernel', 'model']);
+    const user = pair.user.carryOut(candidate);
+    const wrongUser = compareOutcomes(candidate.operations, expected, user, tolerance);
+    if (wrongUser.length > 0) return describeDifferences(wrongUser, ['kernel', 'our machine']);
+    return undefined;
+  }
+
+  *shorter({ machine, operations }: RegisterCase): Generator<RegisterCase> {
+    for (const fewer of shorterLists(operations)) yield { machine, operations: fewer };
+    for (const i of machine.apics.keys()) {
+      if (machine.apics.length === 1 || operations.some(({ cpu }) => cpu === i)) continue;
+      const fewer = operations.map((each) => (each.cpu > i ? { ...each, cpu: each.cpu - 1 } : each));
+      yield { machine: { ...machine, apics: machine.apics.toSpliced(i, 1) }, operations: fewer };
+    }
+    for (const [i, apic] of machine.apics.entries()) {
+      for (const at of apic.registers.keys()) {
+        const plainer = { ...apic, registers: apic.registers.toSpliced(at, 1) };
+        yield { machine: { ...machine, apics: machine.apics.with(i, plainer) }, operations };
+      }
+    }
+  }
+
+  describe(candidate: RegisterCase): string[] {
+    return describeRegisterCase(candidate);
+  }
+
+  close(): void {
+    for (const { kernel, user } of this.#pairs.values()) {
+      kernel.close();
+      user.close();
+    }
+    this.#pairs.clear();
+  }
+}
+
+const key = (rig: Pick<RigSpec, 'x2apicFormat' | 'broadcastQuirkDisabled' | 'rig'>): string =>
+  `${Number(rig.x2apicFormat)}${Number(rig.broadcastQuirkDisabled)}:${rig.rig.join()}`;
+
+const ADDRESS_SIZES = 0x80000008;
+
+/** What a whole machine's APICs depend on besides what probeHost asks: TSC frequency and the width of addresses. */
+function askHost(): ApicSystemOptions {
+  const system = System.open();
+  const sizes = system.getSupportedCpuid().find((entry) => entry.function === ADDRESS_SIZES);
+  const vm = system.createVm();
+  try {
+    return { tscKhz: vm.getTscKhz(), physicalAddressBits: (sizes?.eax ?? 48) & 0xff };
+  } finally {
+    vm.close();
+    system.close();
+  }
+}

@@ -1,0 +1,266 @@
+/**
+ * The judge without a guest: src/apic alone, with what a CPU does around it written down in a few lines. It also knows
+ * which results nobody can compare: reads of no register, and counts that fall as time goes by.
+ */
+import {
+  ApicEvent,
+  ApicSystem,
+  type ApicSystemOptions,
+  BASE,
+  type LocalApic,
+  MSR,
+  PAGE_BYTES,
+  REG,
+  STATE_BYTES,
+} from '../../apic/index.ts';
+import { timerDivisor } from '../../apic/fields.ts';
+import { applyRegisters, fillPage } from '../page.ts';
+import type { MachineSpec } from '../spec.ts';
+import {
+  GP,
+  mayStartCpus,
+  type OperationResult,
+  type Outcome,
+  type RegisterCase,
+  type RegisterJudge,
+  type RegisterOperation,
+  SKIPPED,
+  type Taken,
+} from './operations.ts';
+
+/** What a count that falls by itself may be, or 'any' where there is nothing to compare with. */
+export type Allowed = { readonly least: number; readonly most: number } | 'any';
+/** A list takes milliseconds, on a busy host perhaps seconds. */
+const SLOW_NANOS = 3e9;
+/** The TSC when a list starts: any deadline below has passed. */
+const TSC_START = 1n << 40n;
+
+const NMI = 2;
+const NMI_LIMIT = 2;
+const NO_EOI = 1;
+const CR8_RESERVED = 0xfffffff0;
+const TMCCT_MSR = MSR.X2APIC_FIRST + (REG.TMCCT >> 4);
+const TOP_OF_MEMORY = 2 ** 32;
+
+interface ModelCpu {
+  readonly apic: LocalApic;
+  readonly bootstrap: boolean;
+  readonly taken: Taken[];
+  runs: boolean;
+}
+
+/** Told of everything that the model does, for coverage. */
+export interface ModelObserver {
+  performed?(operation: RegisterOperation, result: OperationResult, apic: LocalApic): void;
+}
+
+export class RegisterModel implements RegisterJudge {
+  readonly name = 'model';
+  /** Operations of the last case whose result cannot be compared as it is. */
+  readonly allowed = new Map<number, Allowed>();
+  /** The same of each CPU's current count at the end. */
+  finalCounts: Allowed[] = [];
+  observer: ModelObserver = {};
+  readonly #options: ApicSystemOptions;
+  readonly #page = new Uint8Array(STATE_BYTES);
+  #system = new ApicSystem({ shared: false, maxApics: 1 });
+  #cpus: ModelCpu[] = [];
+  #events: string[] = [];
+  #now = 0;
+
+  constructor(options: ApicSystemOptions) {
+    this.#options = options;
+  }
+
+  get system(): ApicSystem {
+    return this.#system;
+  }
+
+  carryOut({ machine, operations }: RegisterCase): Outcome {
+    this.#build(machine);
+    this.allowed.clear();
+    const results = operations.map((operation, i) => {
+      const cpu = this.#cpu(operation.cpu);
+      if (!cpu.runs) return { low: 0, high: 0, fault: SKIPPED };
+      this.#takeNmis(cpu, i);
+      this.#expire(cpu);
+      const result = this.#perform(cpu, operation, i);
+      this.#expire(cpu);
+      if (mayStartCpus(operation)) this.#settleAll(i, operation.cpu);
+      if (cpu.runs) this.#takeNmis(cpu, i);
+      this.observer.performed?.(operation, result, cpu.apic);
+      return result;
+    });
+    this.finalCounts = this.#cpus.map(({ apic }) => allowedCount(apic, countOf(apic)));
+    return {
+      results,
+      events: this.#events,
+      cpus: this.#cpus.map(({ apic, taken }) => ({
+        taken,
+        page: apic.getState(),
+        baseLow: apic.apicBaseLow,
+        baseHigh: apic.apicBaseHigh,
+      })),
+    };
+  }
+
+  close(): void {
+    this.#cpus = [];
+  }
+
+  #build({ x2apicFormat, broadcastQuirkDisabled, apics, rig }: MachineSpec): void {
+    this.#now = 0;
+    this.#events = [];
+    this.#system = new ApicSystem(
+      {
+        ...this.#options,
+        x2apicFormat,
+        broadcastQuirkDisabled,
+        maxApics: Math.max(apics.length, 1),
+        maxApicId: apics.reduce((max, { apicId }) => Math.max(max, apicId), 255),
+        lateMapEntry: true,
+        shared: false,
+      },
+      { nowNanos: () => this.#now, guestTsc: () => this.#tsc() },
+    );
+    this.#cpus = apics.map((spec) => {
+      const bootstrap = spec.apicId === rig[0];
+      const apic = this.#system.addApic(spec.apicId, { bootstrap });
+      apic.setApicBaseFromHost(0, 0);
+      this.#page.fill(0);
+      applyRegisters(this.#page, [[REG.SPIV, 0xff]]);
+      apic.setState(this.#page);
+      return { apic, bootstrap, taken: [], runs: true };
+    });
+    for (const [i, spec] of apics.entries()) {
+      const { apic } = this.#cpu(i);
+      apic.setApicBaseFromHost(spec.baseLow, spec.baseHigh);
+      fillPage(this.#page, spec, x2apicFormat);
+      apic.setState(this.#page);
+    }
+  }
+
+  #tsc(): bigint {
+    return TSC_START + (BigInt(Math.trunc(this.#now)) * BigInt(this.#options.tscKhz ?? 1_000_000)) / 1_000_000n;
+  }
+
+  #cpu(index: number): ModelCpu {
+    const cpu = this.#cpus[index];
+    if (cpu === undefined) throw new Error(`the machine has no CPU ${index}`);
+    return cpu;
+  }
+
+  #perform(cpu: ModelCpu, operation: RegisterOperation, position: number): OperationResult {
+    const { apic } = cpu;
+    const { size, address, low, high } = operation;
+    switch (operation.kind) {
+      case 'mmio-read':
+        return this.#read(apic, address, size, position);
+      case 'mmio-write':
+        this.#write(apic, address, size, low);
+        return NOTHING;
+      case 'rdmsr':
+        if (!apic.readMsr(address)) return FAULT;
+        if (address === TMCCT_MSR) this.allowed.set(position, allowedCount(apic, apic.msrLow));
+        return { low: apic.msrLow, high: apic.msrHigh, fault: 0 };
+      case 'wrmsr':
+        return apic.writeMsr(address, low, high) ? NOTHING : FAULT;
+      case 'read-cr8':
+        return { low: apic.cr8, high: 0, fault: 0 };
+      case 'write-cr8':
+        if ((low & CR8_RESERVED) !== 0 || high !== 0) return FAULT;
+        apic.setCr8(low);
+        return NOTHING;
+      case 'window':
+        this.#open(cpu, size, position);
+        return NOTHING;
+      case 'read-tsc':
+        this.allowed.set(position, 'any');
+        return NOTHING;
+      case 'wait':
+        this.#now += (low / (this.#options.tscKhz ?? 1_000_000)) * 1e6;
+        return NOTHING;
+      default:
+        return NOTHING;
+    }
+  }
+
+  /** A whole access inside the page is the page's; one that only starts in it reaches it in part, low address first. */
+  #read(apic: LocalApic, address: number, size: number, position: number): OperationResult {
+    const offset = pageOffset(apic, address);
+    if (offset < 0) return { ...cut(0xffffffff, 0xffffffff, size), fault: 0 };
+    const low = apic.readMmio(offset, size);
+    if (!apic.mmioDefined) this.allowed.set(position, 'any');
+    else if ((offset & ~0xf) === REG.TMCCT && apic.mmioEnabled())
+      this.allowed.set(position, size === 4 ? allowedCount(apic, low) : 'any');
+    return { ...cut(low, apic.mmioHigh, size), fault: 0 };
+  }
+
+  #write(apic: LocalApic, address: number, size: number, value: number): void {
+    const offset = pageOffset(apic, address);
+    if (offset >= 0) apic.writeMmio(offset, size, value);
+  }
+
+  /** Interrupts on: everything that can be taken is, one handler after the other. */
+  #open(cpu: ModelCpu, flags: number, position: number): void {
+    const { apic, taken } = cpu;
+    for (let vector = apic.acknowledge(); vector >= 0; vector = apic.acknowledge()) {
+      taken.push({ vector, position });
+      if ((flags & NO_EOI) !== 0) continue;
+      if ((apic.apicBaseLow & BASE.EXTD) !== 0) apic.writeMsr(MSR.X2APIC_FIRST + (REG.EOI >> 4), 0, 0);
+      else this.#write(apic, ((apic.apicBaseLow & 0xfffff000) | REG.EOI) >>> 0, 4, 0);
+    }
+  }
+
+  #takeNmis({ apic, taken }: ModelCpu, position: number): void {
+    for (let nmis = Math.min(apic.takeNmis(), NMI_LIMIT); nmis > 0; nmis--) taken.push({ vector: NMI, position });
+  }
+
+  #expire({ apic }: ModelCpu): void {
+    if (apic.timerDeadlineNanos() <= this.#now) apic.expireTimer(this.#now);
+  }
+
+  /** @param sender the CPU of an operation that can start CPUs, which takes its own INIT half-way through it */
+  #settleAll(position: number, sender: number): void {
+    const order = [...this.#cpus.keys()].filter((i) => i !== sender);
+    for (const i of sender < 0 ? order : [sender, ...order]) {
+      const cpu = this.#cpu(i);
+      if (!cpu.apic.hasEvents()) continue;
+      const events = cpu.apic.takeEvents(!cpu.runs);
+      if ((events & ApicEvent.init) !== 0) {
+        if (cpu.runs) this.#events.push(`cpu ${i}: INIT ${i === sender ? 'in' : 'after'} operation ${position + 1}`);
+        cpu.apic.reset(true);
+        cpu.runs = cpu.bootstrap;
+      }
+      if ((events & ApicEvent.sipi) !== 0 && !cpu.runs) {
+        this.#events.push(`cpu ${i}: SIPI ${cpu.apic.sipiVector} after operation ${position + 1}`);
+        cpu.runs = true;
+      }
+    }
+  }
+}
+
+const NOTHING: OperationResult = { low: 0, high: 0, fault: 0 };
+const FAULT: OperationResult = { low: 0, high: 0, fault: GP };
+
+function countOf(apic: LocalApic): number {
+  return new DataView(apic.getState().buffer).getUint32(REG.TMCCT, true);
+}
+
+/** `count` is what it is if no time goes by. Short ones may have run out since, or begun anew. */
+function allowedCount(apic: LocalApic, count: number): Allowed {
+  const divide = new DataView(apic.getState().buffer).getUint32(REG.TDCR, true);
+  const slow = SLOW_NANOS / timerDivisor(divide);
+  return { least: Math.max(0, count - slow), most: count };
+}
+
+/** Offset of a guest-physical address in the APIC's page, or -1. */
+function pageOffset(apic: LocalApic, address: number): number {
+  const offset = (address >>> 0) - apic.pageAddress;
+  return offset >= 0 && offset < PAGE_BYTES && address < TOP_OF_MEMORY ? offset : -1;
+}
+
+function cut(low: number, high: number, size: number): { low: number; high: number } {
+  const mask = size >= 4 ? 0xffffffff : 2 ** (size * 8) - 1;
+  return { low: (low & mask) >>> 0, high: size > 4 ? high >>> 0 : 0 };
+}

@@ -1,0 +1,24 @@
+/** The devices around a rig's CPUs. The guest touches none but the debug exit and the serial port, when it is lost. */
+import { native } from '../../kvm/index.ts';
+import type { InterruptRouter } from '../../machine/interrupt-router.ts';
+import type { MachineConfig } from '../../machine/options.ts';
+import { Platform } from '../../machine/platform.ts';
+
+export function makePlatform(config: MachineConfig, ram: Uint8Array, router: InterruptRouter): Platform {
+  const said: string[] = [];
+  const end = (reason: string, status: number): never => {
+    platform.console.flush();
+    throw new Error(`the guest ended: ${reason}, status ${status}. It said: ${said.join('')}`);
+  };
+  const platform = new Platform(config, ram, {
+    router,
+    nowNanos: native.nowNanos,
+    end,
+    reset: () => end('reset', 0),
+    picInterrupt: () => {},
+    serialOutput: (bytes) => void said.push(Buffer.from(bytes).toString()),
+    ejected: () => {},
+    ost: () => {},
+  });
+  return platform;
+}

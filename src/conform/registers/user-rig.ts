@@ -1,0 +1,112 @@
+/** The judge that is under test: our APICs below a guest, by way of the same UserInterrupts that `apiary run` uses. */
+import { ApicEvent, ApicSystem, type ApicSystemOptions, REG, STATE_BYTES } from '../../apic/index.ts';
+import { native } from '../../kvm/index.ts';
+import { Cpu } from '../../machine/cpu.ts';
+import { captureResetState, completeExit, type ResetState } from '../../machine/cpu-state.ts';
+import { userRouter } from '../../machine/interrupt-router.ts';
+import type { DevicePort } from '../../machine/mailbox.ts';
+import { RunState, SharedState } from '../../machine/shared.ts';
+import { UserInterrupts } from '../../machine/user-interrupts.ts';
+import { applyRegisters, fillPage } from '../page.ts';
+import type { RigSpec } from '../rigs.ts';
+import type { ApicSpec } from '../spec.ts';
+import { makePlatform } from './platform.ts';
+import { GuestRig, type RigCpu } from './rig.ts';
+
+const IA32_TSC = 0x10;
+/** Any page; it is never run. */
+const SIPI_VECTOR = 8;
+
+export class UserRig extends GuestRig {
+  readonly name = 'our machine';
+  readonly system: ApicSystem;
+  protected readonly devices: DevicePort;
+  readonly #shared: SharedState;
+  readonly #page = new Uint8Array(STATE_BYTES);
+  readonly #cpus: Cpu[] = [];
+  #resetState: ResetState | undefined;
+
+  /** @param options the host's properties, the behaviour and the rules to break */
+  static async create(spec: RigSpec, options: ApicSystemOptions): Promise<UserRig> {
+    const rig = new UserRig(spec, options);
+    await rig.boot();
+    return rig;
+  }
+
+  private constructor(spec: RigSpec, options: ApicSystemOptions) {
+    super(spec, 'user');
+    this.#shared = new SharedState(spec.rig.length);
+    this.system = new ApicSystem(
+      {
+        ...options,
+        x2apicFormat: spec.x2apicFormat,
+        broadcastQuirkDisabled: spec.broadcastQuirkDisabled,
+        maxApics: spec.rig.length,
+        maxApicId: this.vm.limits.maxVcpuId - 1,
+        tscKhz: this.vm.tscKhz(),
+      },
+      {
+        nowNanos: native.nowNanos,
+        guestTsc: (vcpuIndex) => this.#cpus[vcpuIndex]?.vcpu.getMsrs([IA32_TSC])[0]?.value ?? 0n,
+        eoi: (_vcpuIndex, vector) => this.devices.endOfInterrupt(vector),
+      },
+    );
+    this.devices = makePlatform(this.config, this.memory.bytes, userRouter(this.system));
+  }
+
+  protected makeCpu(index: number, apicId: number): Cpu {
+    const vcpu = this.vm.createVcpu(apicId);
+    const run = vcpu.mapRun();
+    this.#resetState ??= captureResetState(vcpu);
+    const reset = this.#resetState;
+    const apic = this.system.addApic(apicId, { bootstrap: index === 0 });
+    const interrupts = new UserInterrupts(vcpu, run, apic, this.#shared, this.devices, reset, index === 0);
+    const cpu = new Cpu(index, apicId, vcpu, run, interrupts);
+    this.#cpus[index] = cpu;
+    if (index !== 0) this.#revive(cpu);
+    return cpu;
+  }
+
+  #revive(cpu: Cpu): void {
+    this.system.apic(cpu.vcpuIndex).postEvents(ApicEvent.init | ApicEvent.sipi, SIPI_VECTOR);
+    cpu.interrupts.prepare();
+  }
+
+  protected putState({ cpu }: RigCpu, spec: ApicSpec | undefined): void {
+    const apic = this.system.apic(cpu.vcpuIndex);
+    completeExit(cpu.run);
+    if (cpu.interrupts.state === RunState.waitForSipi) this.#revive(cpu);
+    apic.takeNmis();
+    apic.takeSmis();
+    apic.takeEvents();
+    const page = this.#page;
+    apic.setApicBaseFromHost(0, 0);
+    page.fill(0);
+    applyRegisters(page, [[REG.SPIV, 0xff]]);
+    apic.setState(page);
+    if (spec === undefined) return;
+    apic.setApicBaseFromHost(spec.baseLow, spec.baseHigh);
+    fillPage(page, spec, this.spec.x2apicFormat);
+    apic.setState(page);
+  }
+
+  protected page({ cpu }: RigCpu): Uint8Array {
+    return this.system.apic(cpu.vcpuIndex).getState();
+  }
+
+  protected base({ cpu }: RigCpu): bigint {
+    return this.system.apic(cpu.vcpuIndex).apicBase();
+  }
+
+  protected settle({ cpu }: RigCpu): boolean {
+    return cpu.interrupts.prepare();
+  }
+
+  protected hasEvents({ cpu }: RigCpu): boolean {
+    return this.system.apic(cpu.vcpuIndex).hasEvents();
+  }
+
+  protected waitsForSipi(): boolean {
+    return false;
+  }
+}
