@@ -29,6 +29,7 @@ export class UserInterrupts implements CpuInterrupts {
   readonly #devices: DevicePort;
   #state: RunState;
   #canInject = false;
+  #gaveNmi = false;
 
   constructor(
     vcpu: Vcpu,
@@ -68,20 +69,21 @@ export class UserInterrupts implements CpuInterrupts {
     const apic = this.#apic;
     if (apic.hasEvents()) this.#takeEvents();
     if (this.#state === RunState.waitForSipi) return false;
-    for (let nmis = Math.min(apic.takeNmis(), MAX_NMIS); nmis > 0; nmis--) {
-      this.#vcpu.nmi();
-      this.#publish(RunState.running);
-    }
     const run = this.#run;
     let pending = this.#isInterruptPending();
     if (this.#state === RunState.halted) {
-      if (!pending || !run.ifFlag) return false;
+      if (!(pending && run.ifFlag) && !apic.hasNmi()) return false;
       this.#publish(RunState.running);
     }
-    if (pending && this.#canInject) {
+    if (pending && this.#canInject && !apic.hasNmi() && !this.#nmiWaits()) {
       this.#vcpu.interrupt(this.#takesPic() ? this.#devices.acknowledgePic() : apic.acknowledge());
       this.#canInject = false; // until KVM_RUN says that it can take the next: one vector at a time
       pending = this.#isInterruptPending();
+    }
+    // Taken after the interrupt is chosen, so that an NMI sent before that interrupt is not left for later.
+    for (let nmis = Math.min(apic.takeNmis(), MAX_NMIS); nmis > 0; nmis--) {
+      this.#vcpu.nmi();
+      this.#gaveNmi = true;
     }
     run.requestInterruptWindow = pending;
     run.cr8 = apic.cr8;
@@ -172,6 +174,15 @@ export class UserInterrupts implements CpuInterrupts {
       applySipi(this.#vcpu, this.#apic.sipiVector);
       this.#publish(RunState.running);
     }
+  }
+
+  /**
+   * Whether KVM has yet to deliver an NMI: it goes before any interrupt, as on hardware. Given both, KVM would deliver the
+   * interrupt, and not every host the NMI right after. Asked only between an NMI and the next interrupt.
+   */
+  #nmiWaits(): boolean {
+    this.#gaveNmi &&= this.#vcpu.getVcpuEvents().nmi.pending !== 0;
+    return this.#gaveNmi;
   }
 
   /** #GP comes with the next entry, and KVM injects one thing at a time: an interrupt beside it would be lost. */
