@@ -46,6 +46,8 @@ export class KernelInterrupts implements CpuInterrupts {
     this.#reset = reset;
     this.#run = run;
     this.#resetLapic = vcpu.getLapic();
+    // KVM_CREATE_VCPU leaves a new vCPU out of KVM's APIC map until something rebuilds it, as this does.
+    vcpu.setLapic(this.#resetLapic);
     this.#publish(RunState.running);
   }
 
