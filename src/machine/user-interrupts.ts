@@ -168,7 +168,8 @@ export class UserInterrupts implements CpuInterrupts {
       this.#canInject = false;
       this.#apic.reset(true);
       applyInit(this.#vcpu, this.#reset, this.#apic.apicBase());
-      this.#publish(this.#bootstrap ? RunState.running : RunState.waitForSipi);
+      // As in KVM by the flag in IA32_APIC_BASE, which the guest may write.
+      this.#publish(this.#apic.isBootProcessor ? RunState.running : RunState.waitForSipi);
     }
     if (events & ApicEvent.sipi && this.#state === RunState.waitForSipi) {
       applySipi(this.#vcpu, this.#apic.sipiVector);
