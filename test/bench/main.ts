@@ -1,0 +1,84 @@
+/**
+ * `npm run bench`: what things cost here, from one run, beside a C program that does the same with the least it can.
+ *
+ *     npm run bench                            everything, some three minutes
+ *     npm run bench -- --only routing,start    some sections
+ *     npm run bench -- --json FILE             the same figures, under names that stay
+ *
+ * A target that is missed is said, and is no failure: the exit status is 0 unless something could not be measured.
+ */
+import { existsSync } from 'node:fs';
+import { Command, InvalidArgumentError } from 'commander';
+import { measureConformance } from './conformance.ts';
+import { measureExits, measureIpis, targetQemu } from './exits.ts';
+import { Report } from './figures.ts';
+import { measureHotplug, measureScale } from './machine.ts';
+import { Floor } from './monitors.ts';
+import { measureRouting } from './routing.ts';
+import { measureStart } from './start.ts';
+
+const NEEDS_KVM = ['exits', 'ipis', 'start', 'hotplug', 'scale', 'conformance'] as const;
+const SECTIONS = ['routing', ...NEEDS_KVM] as const;
+type SectionName = (typeof SECTIONS)[number];
+
+interface Options {
+  readonly json?: string;
+  readonly only: readonly SectionName[];
+  readonly rounds: number;
+}
+
+function sections(text: string): SectionName[] {
+  return text.split(',').map((word) => {
+    const name = SECTIONS.find((each) => each === word);
+    if (!name) throw new InvalidArgumentError(`choose from ${SECTIONS.join(', ')}.`);
+    return name;
+  });
+}
+
+function rounds(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('a whole number from 1.');
+  return value;
+}
+
+async function bench({ json, only, rounds }: Options): Promise<void> {
+  const report = new Report();
+  const wanted = only.filter((name) => {
+    const able = name === 'routing' || existsSync('/dev/kvm');
+    if (!able) process.stderr.write(`bench: no /dev/kvm here: ${name} is left out\n`);
+    return able;
+  });
+  const floor = wanted.some((name) => name === 'exits' || name === 'ipis') ? new Floor() : undefined;
+  const measure: Readonly<Record<SectionName, () => Promise<void> | undefined>> = {
+    routing: () => measureRouting(report),
+    exits: () => floor && measureExits(report, floor, rounds),
+    ipis: () => floor && measureIpis(report, floor, rounds),
+    start: () => measureStart(report, 2 * rounds),
+    hotplug: () => measureHotplug(report),
+    scale: () => measureScale(report),
+    conformance: () => measureConformance(report),
+  };
+  try {
+    for (const name of wanted) {
+      try {
+        await measure[name]();
+      } catch (error) {
+        process.exitCode = 1;
+        process.stderr.write(`bench: ${name} could not be measured: ${String(error)}\n`);
+      }
+    }
+  } finally {
+    floor?.remove();
+  }
+  targetQemu(report);
+  report.printTargets();
+  if (json !== undefined) report.write(json);
+}
+
+const program = new Command('bench')
+  .description('measure apiary: exits, interrupts, routing, start-up, hotplug, size')
+  .option('--json <file>', 'write the figures to a file as well')
+  .option('--only <sections>', SECTIONS.join(', '), sections, [...SECTIONS])
+  .option('--rounds <n>', 'how many times the monitors take their turn', rounds, 5)
+  .action((options: Options) => bench(options));
+await program.parseAsync();
