@@ -298,19 +298,20 @@ cr8_write:
         xor %eax, %eax
         ret
 
-# The port reads are exits, and whatever is deliverable is delivered on the way back from one: so what another CPU sent
-# before is not missed, and interrupts that wait for each other's EOI all come.
+# The port reads are exits, so that what another CPU sent has been seen by the time interrupts come on, and that a KVM
+# which interprets ring 0 in one go looks for the next interrupt.
 window:
         movzbl OP_SIZE(%rbx), %eax
         mov %eax, %gs:CPU_FLAGS
-        mov %gs:CPU_LOG, %rsi
+        mov %gs:CPU_LOG, %rcx
         mov $DOORBELL, %edx
         in %dx, %eax
         sti
-1:      mov (%rsi), %ecx
+        nop
+1:      mov (%rcx), %esi
         in %dx, %eax
         nop
-        cmp (%rsi), %ecx
+        cmp (%rcx), %esi
         jne 1b
         cli
         xor %eax, %eax

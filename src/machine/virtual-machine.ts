@@ -76,8 +76,9 @@ export class VirtualMachine {
     return this.#created().fd;
   }
 
-  setMemory(memory: GuestMemory): void {
-    this.#created().setUserMemoryRegion(0, 0, memory.bytes.length, memory.hostAddress);
+  /** Guest RAM, or another piece of memory in a slot of its own. */
+  setMemory(memory: GuestMemory, slot = 0, gpa = 0): void {
+    this.#created().setUserMemoryRegion(slot, gpa, memory.bytes.length, memory.hostAddress);
   }
 
   /** @throws KvmError when KVM refuses (descriptors, memory, limits) */
