@@ -8,6 +8,7 @@ import pc from 'picocolors';
 import type { Behaviour } from '../apic/index.ts';
 import { LAYERS, type Layer, layerOf, parseRule, ruleList } from '../conform/breaking.ts';
 import type { Progress, Result } from '../conform/campaign.ts';
+import type { Coverage } from '../conform/coverage.ts';
 import { freshSeed } from '../conform/random.ts';
 import { runLayer } from '../conform/run.ts';
 
@@ -101,15 +102,22 @@ function summary(results: readonly (readonly [Layer, Result])[]): string {
     String(machines),
     `${(millis / 1000).toFixed(1)} s`,
     failure === undefined ? pc.green('equal') : pc.red('different'),
-    coverage.missing.length === 0 ? 'all' : pc.yellow(`without ${coverage.missing.join(', ')}`),
+    seen(coverage, failure !== undefined),
   ]);
-  const coverage = results.flatMap(([layer, result]) =>
+  const counts = results.filter(([, { failure }]) => failure === undefined);
+  const coverage = counts.flatMap(([layer, result]) =>
     result.coverage.entries.map(([name, count]) => [String(layer), name, String(count)]),
   );
   return [
-    table(['layer', 'rule or path', 'seen'], coverage),
+    ...(coverage.length === 0 ? [] : [table(['layer', 'rule or path', 'seen'], coverage)]),
     table(['layer', 'cases', 'a second', 'machines', 'time', 'result', 'rules seen'], rows),
   ].join('\n');
+}
+
+function seen({ entries, missing }: Coverage, failed: boolean): string {
+  if (missing.length === 0) return 'all';
+  const count = `${entries.length - missing.length} of ${entries.length}`;
+  return failed ? count : pc.yellow(`${count}, not: ${missing.join(', ')}`);
 }
 
 function table(head: string[], rows: readonly (readonly string[])[]): string {

@@ -3,7 +3,7 @@
  * so that shrinking makes a case plainer. `resolve` turns a recipe into the case that it means.
  */
 import fc from 'fast-check';
-import { BASE, REG } from '../apic/index.ts';
+import { BASE, LVT, REG, TIMER_MODE } from '../apic/index.ts';
 import type { RigSpec } from './rigs.ts';
 import type { ApicSpec, Case, MachineSpec, Operation, RegisterValue } from './spec.ts';
 
@@ -116,8 +116,9 @@ function resolveApic(recipe: ApicRecipe, flavour: number, rig: RigSpec, index: n
   const registers: RegisterValue[] = [[REG.SPIV, spuriousVector(recipe)]];
   const ownId = recipe.id < 24 ? apicId & 0xff : interestingId(recipe.id, rig);
   if (mode !== X2APIC) registers.push([REG.ID, ownId * 2 ** 24]);
-  registers.push([REG.LDR, logicalId(recipe, flavour, index) * 2 ** 24]);
-  registers.push([REG.DFR, destinationFormat(recipe, flavour)]);
+  const ldr = logicalId(recipe, flavour, index);
+  registers.push([REG.LDR, ldr * 2 ** 24]);
+  registers.push([REG.DFR, destinationFormat(recipe, flavour, ldr)]);
   if (recipe.tpr >= 512) registers.push([REG.TPR, recipe.tpr & 0xff]);
   registers.push(...vectorBits(recipe.bits), ...junk(recipe.junk, recipe.bits));
   return { apicId, baseLow: (relocated | mode | bsp) >>> 0, baseHigh: 0, registers };
@@ -138,8 +139,10 @@ function logicalId({ ldr }: ApicRecipe, flavour: number, index: number): number 
   return choice % 4 === 0 ? 0 : choice % 4 === 1 ? 1 << (ldr & 7) : ldr & 0xff;
 }
 
-function destinationFormat({ dfr, bits }: ApicRecipe, flavour: number): number {
+function destinationFormat({ dfr, bits }: ApicRecipe, flavour: number, ldr: number): number {
   const usual = flavour === 3 ? DFR_CLUSTER : DFR_FLAT;
+  // Whoever has no logical ID may well be of another mind about the mode.
+  if (ldr === 0 && dfr % 2 === 1) return usual === DFR_FLAT ? DFR_CLUSTER : DFR_FLAT;
   if (dfr < 13 || ((flavour === 2 || flavour === 3) && dfr < 15)) return usual;
   if (dfr === 13) return DFR_CLUSTER;
   return dfr === 14 ? (((bits & 0xf) << 28) | 0x0fffffff) >>> 0 : bits;
@@ -154,7 +157,7 @@ function vectorBits(bits: number): RegisterValue[] {
   return list;
 }
 
-/** Registers that routing does not look at: a state must carry them, or KVM must not let it. The timer stays off (TMICT 0). */
+/** Registers that routing does not look at: a state must carry them, or KVM must not let it. The timer stays off (TMICT 0) but for one. */
 function junk(which: number, bits: number): RegisterValue[] {
   const value = Math.imul(bits, 0x9e3779b1) >>> 0;
   switch (which) {
@@ -182,11 +185,19 @@ function junk(which: number, bits: number): RegisterValue[] {
     }
     case 53:
       return [[REG.ID, value]];
+    case 52: // a timer that runs, and goes on from where the state says; it does not fire before the case is over
+      return [
+        [REG.LVT_TIMER, LVT.MASKED | (value & TIMER_MODE.PERIODIC)],
+        [REG.TDCR, DIVIDE_BY_1],
+        [REG.TMICT, 0xffffffff],
+        [REG.TMCCT, 0x70000000 | (value & 0xfffffff)],
+      ];
     default:
       return [];
   }
 }
 
+const DIVIDE_BY_1 = 0xb;
 const TIMER = new Set<number>([REG.TMICT, REG.TDCR, REG.LVT_TIMER, REG.LVT_LINT0, REG.SPIV]);
 
 function resolveOperation(recipe: OperationRecipe, machine: MachineSpec): Operation {

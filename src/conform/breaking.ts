@@ -6,8 +6,8 @@ import { isRuleName, RULE_NAMES, RULES, type RuleName } from '../apic/index.ts';
 export type Layer = 1 | 2 | 3;
 export const LAYERS: readonly Layer[] = [1, 2, 3];
 
-/** Registers-only rules that routing shows as well, since INIT is taken and bases are set there. */
-const ALSO_LAYER_1 = new Set<RuleName>(['initReplacesEvents', 'initKeepsX2apic']);
+/** Rules that layer 1 shows as well, since INIT is taken and states are set there. */
+const ALSO_LAYER_1 = new Set<RuleName>(['initReplacesEvents', 'initKeepsX2apic', 'currentCountResumes']);
 
 /** The layer that catches a rule's absence soonest. */
 export function layerOf(rule: RuleName): Layer {

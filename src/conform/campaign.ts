@@ -41,6 +41,8 @@ export interface CampaignOptions {
   readonly millis: number;
   /** fast-check's path of a failure of this seed: run that one alone. */
   readonly path?: string | undefined;
+  /** False: answer with the first failing case as it is. Default true. */
+  readonly shrink?: boolean | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
@@ -99,13 +101,14 @@ class Campaign<Recipe, Case> {
 
   async batch(seed: number): Promise<Failure | undefined> {
     const suite = this.#suite;
-    const { path } = this.#options;
+    const { path, shrink = true } = this.#options;
     const { arbitrary, resolve } = await suite.prepare(seed);
     const property = fc.asyncProperty(arbitrary, (recipe) => this.#tryOut(resolve(recipe)));
     const details = await fc.check(property, {
       seed,
       numRuns: suite.batch,
       unbiased: true,
+      endOnFailure: !shrink,
       ...(path === undefined ? {} : { path }),
     });
     const recipe = details.counterexample?.[0];
@@ -114,7 +117,7 @@ class Campaign<Recipe, Case> {
       return undefined;
     }
     if (!(details.errorInstance instanceof Failed)) throw details.errorInstance;
-    const until = Date.now() + SHRINK_MILLIS;
+    const until = shrink ? Date.now() + SHRINK_MILLIS : 0;
     const fails = async (candidate: Case): Promise<boolean> => (await suite.judge(candidate)) !== undefined;
     const shortest = await minimise(resolve(recipe), suite.shorter.bind(suite), fails, until);
     const wrong = (await suite.judge(shortest)) ?? ['it passed when it was tried once more'];

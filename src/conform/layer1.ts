@@ -22,6 +22,7 @@ export class Layer1 implements Suite<Recipe, Case> {
   readonly #reference: Judge;
   readonly #model: ModelJudge;
   readonly #observer: RoutingObserver;
+  readonly #broken: boolean;
 
   /**
    * @param reference whom to compare with
@@ -30,6 +31,7 @@ export class Layer1 implements Suite<Recipe, Case> {
   constructor(reference: Judge, model: ApicSystemOptions) {
     this.#reference = reference;
     this.#model = new ModelJudge(model);
+    this.#broken = (model.breakRules ?? []).length > 0;
     this.#observer = new RoutingObserver(this.coverage, this.#model.system);
   }
 
@@ -51,7 +53,8 @@ export class Layer1 implements Suite<Recipe, Case> {
     const { fault } = observer;
     observer.fault = undefined;
     if (mismatch !== undefined) return describeMismatch(mismatch, candidate.operations.length);
-    return fault === undefined ? undefined : describeFault(fault);
+    // With a rule broken, what is to be seen is how the kernel differs.
+    return fault === undefined || this.#broken ? undefined : describeFault(fault);
   }
 
   *shorter({ machine, operations }: Case): Generator<Case> {

@@ -15,7 +15,7 @@ export const PHASE = { RACE: 1, SETTLE: 2 } as const;
 export const CONTROL_WORDS = 1024;
 
 /** What the restless APICs do, and with it what must hold for the steady ones. */
-export const ROUND_KINDS = ['ids', 'modes', 'aliases'] as const;
+export const ROUND_KINDS = ['aliases', 'modes', 'ids'] as const;
 /**
  * - `ids`: software and hardware enable, xAPIC IDs and LDRs that nobody else has; everyone in xAPIC mode, flat
  * - `modes`: x2APIC, xAPIC, disabled as well: the logical map comes and goes

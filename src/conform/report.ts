@@ -37,7 +37,7 @@ export function describeFault({ message, differences }: RoutingFault): string[] 
   return [
     `the map and the scan disagree about ${logical ? 'logical' : 'physical'} ${hex(destination)} from ${sender}:`,
     ...differences.map(
-      ({ vcpuIndex, side, name }) => `  cpu ${vcpuIndex} only by the ${side}: ${name ?? 'nobody intended this'}`,
+      ({ vcpuIndex, only, name }) => `  cpu ${vcpuIndex} only by the ${only}: ${name ?? 'nobody intended this'}`,
     ),
   ];
 }

@@ -2,9 +2,18 @@
  * What layer 1 must have seen, and the check of the map against the scan that rides along with it: every MSI is explained
  * by the model, and again as if each of two CPUs had sent it.
  */
-import { type ApicMessage, type ApicSystem, DELIVERY_NAMES } from '../apic/index.ts';
+import {
+  type ApicMessage,
+  type ApicSystem,
+  DELIVERY_NAMES,
+  type LocalApic,
+  MAP_DIFFERENCES,
+  type MapDifference,
+  REG,
+  SPIV,
+  STATE_BYTES,
+} from '../apic/index.ts';
 import type { Coverage } from './coverage.ts';
-import { DFR_FLAT, type Difference, differences, INTENDED, identityOf } from './map-and-scan.ts';
 import type { Operation } from './spec.ts';
 
 const DEVICE_MODES = DELIVERY_NAMES.map((name) => `mode ${name}`);
@@ -42,7 +51,7 @@ export const ROUTING_COVERAGE: readonly string[] = [
   'INIT taken',
   'SIPI taken',
   'NMI pending',
-  ...Object.keys(INTENDED)
+  ...Object.keys(MAP_DIFFERENCES)
     .filter((name) => !name.startsWith('legacy'))
     .map((name) => `map and scan: ${name}`),
 ];
@@ -50,7 +59,21 @@ export const ROUTING_COVERAGE: readonly string[] = [
 /** An unintended difference between the map and the scan. */
 export interface RoutingFault {
   readonly message: ApicMessage;
-  readonly differences: readonly Difference[];
+  readonly differences: readonly MapDifference[];
+}
+
+const page = new Uint8Array(STATE_BYTES);
+const registers = new DataView(page.buffer);
+const DFR_FLAT = 0xffffffff;
+
+/** What an APIC says to the logical map; null for nothing. */
+function logicalModeOf(apic: LocalApic): string | null {
+  if (apic.mode !== 'xapic' && apic.mode !== 'x2apic') return null;
+  apic.getState(page);
+  const softwareEnabled = (registers.getUint32(REG.SPIV, true) & SPIV.ENABLE) !== 0;
+  if (!softwareEnabled || registers.getUint32(REG.LDR, true) === 0) return null;
+  if (apic.mode === 'x2apic') return 'x2apic';
+  return registers.getUint32(REG.DFR, true) === DFR_FLAT ? 'flat' : 'cluster';
 }
 
 const EINVAL = -22;
@@ -110,11 +133,11 @@ export class RoutingObserver {
 
   /** How many logical modes the software-enabled APICs have. */
   #logicalModes(): number {
-    const modes = new Set<string>();
+    const modes = new Set<string | null>();
     for (let i = 0; i < this.#system.count; i++) {
-      const { present, softwareEnabled, ldr, x2apic, dfr } = identityOf(this.#system.apic(i));
-      if (present && softwareEnabled && ldr !== 0) modes.add(x2apic ? 'x2apic' : dfr === DFR_FLAT ? 'flat' : 'cluster');
+      modes.add(logicalModeOf(this.#system.apic(i)));
     }
+    modes.delete(null);
     return modes.size;
   }
 
@@ -159,8 +182,8 @@ export class RoutingObserver {
     if (source >= 0 && system.apic(source).mode === 'x2apic') message.destination |= addressHigh & ~0xff;
     message.destination >>>= 0;
     if (message.destination === 0xffffffff) this.#coverage.hit('broadcast 0xffffffff');
-    const found = differences(system, message);
-    if (found === undefined || found.length === 0) return;
+    const found = system.differences(message);
+    if (found.length === 0) return;
     for (const { name } of found) if (name !== null) this.#coverage.hit(`map and scan: ${name}`);
     if (found.some(({ name }) => name === null)) this.fault ??= { message, differences: found };
   }

@@ -14,6 +14,7 @@ export interface LayerOptions {
   readonly path?: string | undefined;
   readonly behaviour: Behaviour;
   readonly breakRules: readonly RuleName[];
+  readonly shrink?: boolean | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
