@@ -11,6 +11,8 @@ export interface CpuInterrupts {
   prepare(): boolean;
   /** Reads back what the guest did to `kvm_run` fields (CR8). */
   afterRun(): void;
+  /** Another event is queued for the next entry: KVM injects one at a time, so no interrupt beside it. */
+  eventQueued(): void;
   /** The guest executed HLT. */
   halt(): void;
   /** @returns false for #GP; a value read is in `msrLow` and `msrHigh`. */

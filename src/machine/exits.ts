@@ -7,6 +7,7 @@ import type { Cpu } from './cpu.ts';
 import { describeFailure } from './failure.ts';
 import type { DevicePort } from './mailbox.ts';
 import type { EndReason } from './messages.ts';
+import { deliverSoftwareInterrupt } from './software-interrupts.ts';
 
 /** Ends the machine; the run loop stops by itself. */
 export type EndMachine = (reason: EndReason, status: number, detail?: string) => void;
@@ -49,6 +50,7 @@ export function handleExit(cpu: Cpu, devices: DevicePort, end: EndMachine): void
       else end('shutdown', 0);
       return;
     default:
+      if (deliverSoftwareInterrupt(cpu)) return;
       end('internal-error', FAILURE_STATUS, describeFailure(cpu, 'KVM cannot go on'));
   }
 }

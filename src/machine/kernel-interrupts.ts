@@ -70,6 +70,10 @@ export class KernelInterrupts implements CpuInterrupts {
     this.#canInject = this.#run.readyForInterruptInjection;
   }
 
+  eventQueued(): void {
+    this.#canInject = false;
+  }
+
   halt(): void {}
 
   readMsr(): boolean {

@@ -96,6 +96,10 @@ export class UserInterrupts implements CpuInterrupts {
     if (this.#run.cr8 !== this.#apic.cr8) this.#apic.setCr8(this.#run.cr8);
   }
 
+  eventQueued(): void {
+    this.#canInject = false;
+  }
+
   halt(): void {
     this.#publish(RunState.halted);
   }
