@@ -3,6 +3,7 @@
  */
 import { ExitReason, InternalError } from '../kvm/index.ts';
 import type { Cpu } from './cpu.ts';
+import { instructionAdvice } from './instruction-advice.ts';
 
 const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
 const REGISTERS_A_LINE = 4;
@@ -27,8 +28,6 @@ export function describeFailure(cpu: Cpu, what: string): string {
   const head = `vCPU with APIC ID ${hex(apicId)}: ${what} at rip ${hex(vcpu.getRegs().rip)} (${run.describe()})`;
   const cannotEmulate =
     run.exitReason === ExitReason.INTERNAL_ERROR && run.internalSuberror === InternalError.EMULATION;
-  const advice = cannotEmulate
-    ? ["the host's KVM does not know this instruction; hide the feature from the guest, e.g. --cpu host,-cx16,-xsave"]
-    : [];
+  const advice = cannotEmulate ? [instructionAdvice(run.internalInstructionBytes())] : [];
   return [head, ...[...advice, ...registers(cpu)].map((line) => `  ${line}`)].join('\n');
 }
