@@ -3,7 +3,7 @@
  * together with the ACPI tables.
  */
 import { readFile } from 'node:fs/promises';
-import { type BootModule, type BootState, installAcpiTables, loadImage } from '../boot/index.ts';
+import { type BootModule, type BootState, installAcpiTables, loadImage, writeFirmware } from '../boot/index.ts';
 import { ConfigError } from './errors.ts';
 import type { MachineConfig } from './options.ts';
 
@@ -45,6 +45,7 @@ export class BootImage {
       ...config.cpus.map((apicId) => ({ apicId, present: true })),
       ...config.hotpluggable.map((apicId) => ({ apicId, present: false })),
     ]);
+    writeFirmware(ram);
     return loadImage(this.#bytes, ram, {
       name: this.#name,
       modules: this.#modules,

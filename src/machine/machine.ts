@@ -5,7 +5,7 @@
 import { EventEmitter } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { type ApicMapSnapshot, ApicSystem, type LocalApicSnapshot } from '../apic/index.ts';
-import type { BootState } from '../boot/index.ts';
+import { type BootState, RESET_PAGE, writeResetPage } from '../boot/index.ts';
 import { native } from '../kvm/index.ts';
 import { BootImage, type BootOptions } from './boot-image.ts';
 import { CpuTable } from './cpu-table.ts';
@@ -41,6 +41,7 @@ interface MachineEvents {
   trace: [event: TraceEvent];
 }
 
+const RESET_PAGE_SLOT = 1; // KVM's number; 0 is RAM
 const TIMEOUT_STATUS = 124; // as timeout(1)
 const MONITOR_ERROR_STATUS = 70; // EX_SOFTWARE of sysexits.h
 
@@ -48,6 +49,7 @@ export class Machine extends EventEmitter<MachineEvents> {
   readonly config: MachineConfig;
   readonly #vm: VirtualMachine;
   readonly #memory: GuestMemory;
+  readonly #resetPage = new GuestMemory(RESET_PAGE.size);
   readonly #shared: SharedState;
   readonly #system: ApicSystem | null;
   readonly #cpus: CpuTable;
@@ -96,7 +98,7 @@ export class Machine extends EventEmitter<MachineEvents> {
     let machine: Machine | undefined;
     try {
       const config = checkOptions(options, { ...vm.limits, cores: availableParallelism() });
-      pool = new WorkerPool(config.apic === 'kernel' ? 1 : config.threads);
+      pool = new WorkerPool(firstWorkers(config));
       vm.create(config);
       machine = new Machine(config, vm, pool);
       await machine.#start();
@@ -207,6 +209,8 @@ export class Machine extends EventEmitter<MachineEvents> {
 
   async #start(): Promise<void> {
     this.#vm.setMemory(this.#memory);
+    writeResetPage(this.#resetPage.bytes);
+    this.#vm.setMemory(this.#resetPage, RESET_PAGE_SLOT, RESET_PAGE.base);
     this.#pool.connect(
       this.#shared,
       {

@@ -2,16 +2,18 @@
  * The PC around the CPUs: every device, how they are wired, and the bus they sit on. Lives on worker 0. Adding a device is
  * one class in src/devices/ and one `bus.register` line here.
  */
+import { FIRMWARE_START_PORT } from '../boot/index.ts';
 import { Bus } from '../devices/bus.ts';
 import { CpuHotplug } from '../devices/cpu-hotplug.ts';
 import { DebugExit } from '../devices/debug-exit.ts';
+import { FirmwareStart } from '../devices/firmware-start.ts';
 import { FW_CFG, FwCfg } from '../devices/fw-cfg.ts';
 import { I8042 } from '../devices/i8042.ts';
 import { IoApic } from '../devices/ioapic.ts';
 import { Pic } from '../devices/pic.ts';
 import { Pit } from '../devices/pit.ts';
 import { PowerManagement } from '../devices/pm.ts';
-import { ResetControl } from '../devices/reset.ts';
+import { ResetControl, type ResetKind } from '../devices/reset.ts';
 import { Rtc } from '../devices/rtc.ts';
 import { Serial } from '../devices/serial.ts';
 import { TestDevice } from '../devices/testdev.ts';
@@ -23,12 +25,18 @@ import type { MachineConfig } from './options.ts';
 import { SerialInput } from './serial-input.ts';
 import { Gsi, Wiring } from './wiring.ts';
 
+const INIT = 5;
+const XAPIC_BROADCAST = 0xff;
+const X2APIC_BROADCAST = 0xffff_ffff;
+
 export interface PlatformHooks {
   readonly router: InterruptRouter;
   nowNanos(): number;
   readonly end: EndMachine;
   /** The guest asked for a reset of the machine. */
   reset(): void;
+  /** The firmware wants the image started again; devices stay as they are. */
+  restart(): void;
   /** The PICs' INTR line. */
   picInterrupt(level: boolean): void;
   serialOutput(bytes: Uint8Array): void;
@@ -67,6 +75,7 @@ export class Platform implements DevicePort {
       onEject: hooks.ejected,
       onOst: hooks.ost,
     });
+    const onReset = (kind: ResetKind): void => (kind === 'hard' ? hooks.reset() : initEveryCpu(router, config));
     const bus = this.#bus;
     bus.register(this.#ioapic);
     bus.register(this.#pic);
@@ -84,12 +93,13 @@ export class Platform implements DevicePort {
     bus.register(new PowerManagement({ now, sci: wiring.line(Gsi.sci), onPowerOff: () => hooks.end('shutdown', 0) }));
     bus.register(
       new I8042({
-        onReset: hooks.reset,
+        onReset,
         keyboardInterrupt: wiring.line(Gsi.keyboard),
         mouseInterrupt: wiring.line(Gsi.mouse),
       }),
     );
-    bus.register(new ResetControl(hooks.reset));
+    bus.register(new ResetControl(onReset));
+    bus.register(new FirmwareStart(FIRMWARE_START_PORT, hooks.restart));
     bus.register(firmwareConfiguration(config, ram));
     bus.register(new TestDevice((gsi, level) => wiring.setTestLine(gsi, level)));
     bus.register(new DebugExit((status) => hooks.end('debug-exit', status)));
@@ -126,6 +136,14 @@ export class Platform implements DevicePort {
   reset(): void {
     this.#bus.reset();
   }
+}
+
+/** The INIT# line, as a message to all: what a PC's keyboard controller and chipset pull for a reset of the CPUs alone. */
+function initEveryCpu(router: InterruptRouter, config: MachineConfig): void {
+  const init = { logical: false, deliveryMode: INIT, vector: 0, levelTriggered: false };
+  router.deliver({ ...init, destination: XAPIC_BROADCAST });
+  // With the quirk, that one reaches APICs in x2APIC mode too.
+  if (config.disableBroadcastQuirk) router.deliver({ ...init, destination: X2APIC_BROADCAST });
 }
 
 function firmwareConfiguration(config: MachineConfig, ram: Uint8Array): FwCfg {

@@ -41,6 +41,7 @@ class MachineWorker {
   readonly #scheduler: Scheduler;
   readonly #runs: KvmRun[] = [];
   #reset: ResetState | undefined;
+  #keepDevices = false;
 
   constructor(start: WorkerStart, handles: MachineHandles) {
     this.#worker = start.worker;
@@ -92,7 +93,14 @@ class MachineWorker {
       router,
       nowNanos: native.nowNanos,
       end: this.#end,
-      reset: () => this.#end('reset', 0),
+      reset: () => {
+        this.#keepDevices = false;
+        this.#end('reset', 0);
+      },
+      restart: () => {
+        this.#keepDevices = true;
+        this.#end('reset', 0);
+      },
       picInterrupt: (level) => this.#picInterrupt(level),
       serialOutput: (bytes) => this.#send({ type: 'serial', bytes }),
       ejected: (slot) => this.#send({ type: 'ejected', slot }),
@@ -222,7 +230,8 @@ class MachineWorker {
   }
 
   #powerUp(): void {
-    this.#platform?.reset();
+    if (!this.#keepDevices) this.#platform?.reset();
+    this.#keepDevices = false;
     for (const cpu of this.#scheduler.cpus) {
       if (cpu.interrupts.state === RunState.parked) continue;
       cpu.interrupts.powerUp();

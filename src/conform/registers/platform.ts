@@ -15,6 +15,7 @@ export function makePlatform(config: MachineConfig, ram: Uint8Array, router: Int
     nowNanos: native.nowNanos,
     end,
     reset: () => end('reset', 0),
+    restart: () => end('reset', 0),
     picInterrupt: () => {},
     serialOutput: (bytes) => void said.push(Buffer.from(bytes).toString()),
     ejected: () => {},
