@@ -5,12 +5,16 @@
 import Table from 'cli-table3';
 import logUpdate from 'log-update';
 import pc from 'picocolors';
-import type { Behaviour } from '../apic/index.ts';
+import type { ApicSystemOptions, Behaviour, RuleName } from '../apic/index.ts';
 import { LAYERS, type Layer, layerOf, parseRule, ruleList } from '../conform/breaking.ts';
 import type { Progress, Result } from '../conform/campaign.ts';
 import type { Coverage } from '../conform/coverage.ts';
+import { type HeadlineJudge, kernelHeadline, modelHeadline, monitorHeadline } from '../conform/headline.ts';
+import { headlineTable, LEGEND } from '../conform/headline-table.ts';
+import { probeHost } from '../conform/host.ts';
 import { freshSeed } from '../conform/random.ts';
 import { runLayer } from '../conform/run.ts';
+import { hex } from '../conform/spec.ts';
 
 export interface ConformOptions {
   readonly layer?: Layer;
@@ -32,6 +36,7 @@ export async function conform(options: ConformOptions): Promise<number> {
     return 0;
   }
   const rule = options.break === undefined ? undefined : parseRule(options.break);
+  if (options.table === true) return showHeadline(options, rule);
   const seed = options.seed ?? freshSeed();
   const layers = options.layer === undefined ? (rule === undefined ? LAYERS : [layerOf(rule)]) : [options.layer];
   process.stderr.write(`seed ${seed}\n`);
@@ -54,6 +59,45 @@ export async function conform(options: ConformOptions): Promise<number> {
   print(summary(results));
   return results.every(([, result]) => isGood(result, options)) ? 0 : 1;
 }
+
+/** Who takes what: on the model, and with the rules intact on the kernel and on our monitor as well. */
+async function showHeadline({ behaviour }: ConformOptions, rule: RuleName | undefined): Promise<number> {
+  const rules = { behaviour, breakRules: rule === undefined ? [] : [rule] };
+  const judges: HeadlineJudge[] = [];
+  let model: ApicSystemOptions = rules;
+  let note = '';
+  try {
+    model = { ...probeHost(), ...rules };
+    judges.push(modelHeadline(model), monitorHeadline(model));
+    if (behaviour === 'kvm') judges.push(kernelHeadline());
+    else note = `The kernel's APICs were not asked: behaviour ${behaviour} is not theirs.`;
+  } catch (error) {
+    if (!(error instanceof Error) || error.name !== 'KvmError') throw error;
+    for (const judge of judges.splice(0)) judge.close();
+    judges.push(modelHeadline(model));
+    note = `Only the model was asked. ${error.message}`;
+  }
+  try {
+    const { head, rows, questions, disagreements, alias } = await headlineTable(judges, model);
+    print(table([...head], rows));
+    print(LEGEND);
+    print(alias);
+    if (note !== '') print(note);
+    for (const { question, answers } of disagreements.slice(0, MAX_DISAGREEMENTS)) {
+      const said = answers.map(([name, takers]) => `${name}: ${takers.map((id) => hex(id)).join(' ') || 'nobody'}`);
+      print(pc.red(`different: ${JSON.stringify(question)}: ${said.join('; ')}`));
+    }
+    const names = judges.map(({ name }) => name).join(', ');
+    print(
+      `${questions} questions to ${names}: ${disagreements.length === 0 ? 'equal' : `${disagreements.length} different`}`,
+    );
+    return disagreements.length === 0 ? 0 : 1;
+  } finally {
+    for (const judge of judges) judge.close();
+  }
+}
+
+const MAX_DISAGREEMENTS = 20;
 
 const isGood = ({ failure, coverage, millis }: Result, { path }: ConformOptions): boolean =>
   failure === undefined && (path !== undefined || millis < COVERAGE_MILLIS || coverage.missing.length === 0);

@@ -7,6 +7,7 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { type ApicMapSnapshot, ApicSystem, type ApicSystemOptions, REG, STATE_BYTES } from '../apic/index.ts';
+import { PACKAGE_ROOT } from '../package-root.ts';
 import type { CampaignOptions, Failure, Progress, Result } from './campaign.ts';
 import { Coverage } from './coverage.ts';
 import {
@@ -125,7 +126,8 @@ class Layer3 {
     const control = new SharedArrayBuffer(CONTROL_WORDS * 4);
     const words = new Int32Array(control);
     Atomics.store(words, CONTROL.PHASE, PHASE.RACE);
-    while (this.#workers.length < workers) this.#workers.push(new Worker(new URL('./race-worker.js', import.meta.url)));
+    while (this.#workers.length < workers)
+      this.#workers.push(new Worker(new URL('dist/conform/race-worker.js', PACKAGE_ROOT)));
     const memory = system.memory as SharedArrayBuffer;
     const reports = this.#workers.slice(0, workers).map((thread, worker) => {
       const plan: RoundPlan = { kind, seed, workers, worker, memory, control, apics };

@@ -1,0 +1,114 @@
+/** The headline table: the questions of headline.ts asked of every judge, and laid out for people. */
+import type { ApicSystemOptions } from '../apic/index.ts';
+import {
+  allQuestions,
+  canBeSent,
+  DESTINATIONS,
+  type HeadlineJudge,
+  ORDERS,
+  pathOf,
+  type Question,
+  SENDERS,
+  TARGET_MODES,
+} from './headline.ts';
+import { hex } from './spec.ts';
+
+export interface Disagreement {
+  readonly question: Question;
+  readonly answers: readonly (readonly [judge: string, takers: readonly number[]])[];
+}
+
+export interface HeadlineTable {
+  readonly head: readonly string[];
+  readonly rows: readonly (readonly string[])[];
+  /** How many questions every judge was asked. */
+  readonly questions: number;
+  readonly disagreements: readonly Disagreement[];
+  /** What became of KVM's errata.rst, which says "the lowest vCPU ID": whom the last judge's APICs choose. */
+  readonly alias: string;
+}
+
+/** The question that decides between KVM's documentation and its code: 0x23 and 0x123 share a byte, 0x123 came first. */
+const ALIAS: Question = {
+  x2apicFormat: true,
+  broadcastQuirkDisabled: false,
+  sender: 'MSI',
+  targets: 'xAPIC',
+  order: 'descending',
+  destination: 0x23,
+};
+
+/** @param judges the first one fills the table, the others have to agree; @param model for the path: map or scan */
+export async function headlineTable(
+  judges: readonly HeadlineJudge[],
+  model: ApicSystemOptions,
+): Promise<HeadlineTable> {
+  const cells = new Map<string, string>();
+  const disagreements: Disagreement[] = [];
+  const questions = allQuestions();
+  let alias = '';
+  // By order of creation: a judge under a guest boots one for each rig.
+  for (const question of questions.toSorted(byRig)) {
+    const answers: [string, readonly number[]][] = [];
+    for (const judge of judges) answers.push([judge.name, await judge.takers(question)]);
+    const [first] = answers;
+    const texts = answers.map(([, takers]) => takersText(takers));
+    if (new Set(texts).size > 1) disagreements.push({ question, answers });
+    cells.set(keyOf(question), `${texts[0]} ${pathOf(question, model)}`);
+    if (keyOf(question) === keyOf(ALIAS)) {
+      const chosen =
+        answers
+          .at(-1)?.[1]
+          .map((id) => hex(id))
+          .join(', ') ?? '';
+      alias = `${answers.at(-1)?.[0]}: with 32-bit IDs, 0x123 created before 0x23, both in xAPIC mode: ${chosen} takes 0x23`;
+    }
+    if (first === undefined) break;
+  }
+  return { head: headOf(), rows: rowsOf(cells), questions: questions.length, disagreements, alias };
+}
+
+const byRig = (a: Question, b: Question): number =>
+  Number(a.x2apicFormat) - Number(b.x2apicFormat) ||
+  Number(a.broadcastQuirkDisabled) - Number(b.broadcastQuirkDisabled) ||
+  ORDERS.indexOf(a.order) - ORDERS.indexOf(b.order);
+
+const keyOf = (question: Question): string =>
+  JSON.stringify([
+    question.x2apicFormat,
+    question.broadcastQuirkDisabled,
+    question.sender,
+    question.targets,
+    question.order,
+    question.destination,
+  ]);
+
+const takersText = (takers: readonly number[]): string =>
+  takers.length === 0 ? 'nobody' : takers.map((id) => id.toString(16).padStart(2, '0')).join(' ');
+
+const headOf = (): string[] => ['32-bit IDs', 'quirk', 'sender', 'targets', ...DESTINATIONS.map((id) => hex(id, 2))];
+
+function rowsOf(cells: ReadonlyMap<string, string>): string[][] {
+  const rows: string[][] = [];
+  for (const x2apicFormat of [false, true])
+    for (const broadcastQuirkDisabled of [false, true])
+      for (const sender of SENDERS)
+        for (const targets of TARGET_MODES) {
+          const row = DESTINATIONS.map((destination) => {
+            const question = { x2apicFormat, broadcastQuirkDisabled, sender, targets, destination };
+            if (!canBeSent({ ...question, order: 'ascending' })) return '-';
+            const [up, down] = ORDERS.map((order) => cells.get(keyOf({ ...question, order })) ?? '');
+            return up === down ? `${up}` : `${up}\n${down}*`;
+          });
+          rows.push([x2apicFormat ? 'on' : 'off', broadcastQuirkDisabled ? 'off' : 'on', sender, targets, ...row]);
+        }
+  return rows;
+}
+
+/** What the table's cells mean. */
+export const LEGEND = [
+  'Each cell: the APIC IDs (hexadecimal) of those who took it, and whether the map or a scan found them. All targets are',
+  'software-enabled: 00, 23, ff, 100, 123, 1ff, created in this order, or (second line, with *, where it makes a difference)',
+  'in the opposite one. The sender is 01, created first. parked: those over 0xff still in xAPIC mode, without a LDR, the',
+  'others in x2APIC mode; mixed: the same with LDRs. -: this sender cannot address it.',
+].join('\n');
