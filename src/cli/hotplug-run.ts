@@ -6,8 +6,9 @@ import { fileURLToPath } from 'node:url';
 import { Machine, type RunResult } from '../machine/machine.ts';
 import type { MachineOptions } from '../machine/options.ts';
 import type { TraceEvent } from '../machine/trace.ts';
+import { PACKAGE_ROOT } from '../package-root.ts';
 
-export const HOTPLUG_IMAGE = fileURLToPath(new URL('../../guest/build/hotplug.elf', import.meta.url));
+export const HOTPLUG_IMAGE = fileURLToPath(new URL('guest/build/hotplug.elf', PACKAGE_ROOT));
 export const BOOT_CPUS: readonly number[] = [0, 0x23];
 export const ADDED_CPU = 0x123;
 /** The vector of the guest's test interrupts. */

@@ -1,49 +1,11 @@
 #!/usr/bin/env node
 /**
- * The `apiary` command: one file for each subcommand, loaded when it is asked for, since start-up time is what a user
- * who changes a rule and runs again waits for.
+ * The `apiary` command. Start-up time is what a user who changes a rule and runs again waits for, so what takes longest
+ * comes first: a worker thread boots while this one loads the rest.
  */
-import { Command } from 'commander';
-import type { ConformOptions } from './conform.ts';
-import { addConformOptions } from './conform-options.ts';
-import { guarded, oneLine } from './failures.ts';
-import { addRunOptions } from './run-options.ts';
-import type { SuiteCommandOptions } from './suite-options.ts';
-import { addSuiteOptions } from './suite-options.ts';
+import { startSpareThread } from '../machine/thread.ts';
 
-const program = new Command('apiary')
-  .description(
-    'Virtual machines on Linux KVM whose local APICs are TypeScript: run a guest, change a rule, see what happens.',
-  )
-  .configureOutput({ outputError: (text, write) => write(`${oneLine(text)} (apiary --help shows how)\n`) })
-  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
-  .enablePositionalOptions();
+const RUNS_A_MACHINE: readonly (string | undefined)[] = ['run', 'demo'];
 
-addRunOptions(
-  program.command('run').description('run a guest image').argument('<image>', 'ELF, multiboot, Linux or raw image'),
-).action(guarded(async (image: string, options) => (await import('./run.ts')).run(image, options)));
-
-program
-  .command('demo')
-  .description('boot the hotplug guest under every rule and print who took which interrupt (what `npm start` runs)')
-  .option('--verbose', 'show what each guest prints')
-  .addHelpText('after', '\nExample:\n  apiary demo')
-  .action(guarded(async (options: { verbose?: boolean }) => (await import('./demo.ts')).demo(options)));
-
-addConformOptions(
-  program.command('conform').description('compare our local APICs with the ones in KVM, case by random case'),
-).action(guarded(async (options: ConformOptions) => (await import('./conform.ts')).conform(options)));
-
-addSuiteOptions(program.command('suite').description('run the kvm-unit-tests images that you have built')).action(
-  guarded(async (directory: string, options: SuiteCommandOptions) =>
-    (await import('./suite.ts')).suite(directory, options),
-  ),
-);
-
-program
-  .command('doctor')
-  .description('say whether this machine can run guests, and what to do if not')
-  .addHelpText('after', '\nExample:\n  apiary doctor || echo "see above"')
-  .action(guarded(async () => (await import('./doctor.ts')).doctor()));
-
-await program.parseAsync();
+if (RUNS_A_MACHINE.includes(process.argv[2]) && !process.argv.includes('--help')) startSpareThread();
+void import('./program.ts');

@@ -151,7 +151,8 @@ export class CpuTable {
     const vcpuIndex = this.#made++;
     this.#system?.addApic(entry.apicId, { bootstrap: vcpuIndex === 0 });
     // A halted vCPU on KVM's own APIC blocks its thread, so there each has a worker of its own.
-    const needsWorker = this.#system === null && vcpuIndex > 0;
+    const mayGrow = this.#system === null || this.#pool.size < this.#config.threads;
+    const needsWorker = vcpuIndex >= this.#pool.size && mayGrow;
     const worker = needsWorker ? this.#pool.grow() : vcpuIndex % this.#pool.size;
     this.#shared.setHome(vcpuIndex, worker);
     entry.made = { vcpuIndex, vcpu, worker };

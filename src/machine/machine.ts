@@ -294,3 +294,8 @@ export class Machine extends EventEmitter<MachineEvents> {
     if (this.#result) throw new ConfigError('the machine has ended; create a new one');
   }
 }
+
+/** Threads to start with: one that no vCPU lives on yet would only slow the start. More come with the vCPUs. */
+function firstWorkers({ apic, threads, cpus, hotpluggable }: MachineConfig): number {
+  return apic === 'kernel' ? 1 : Math.min(threads, cpus.length + hotpluggable.length);
+}

@@ -2,13 +2,14 @@
  * The worker threads of a machine as main sees them: started early (a thread needs 25 ms), connected once the VM exists,
  * spoken to by messages, and gone for certain when `stop` resolves.
  */
-import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
+import { type MessagePort, receiveMessageOnPort, type Worker } from 'node:worker_threads';
 import type { BootState } from '../boot/index.ts';
 import { ConfigError, HostError } from './errors.ts';
-import type { FromWorker, MachineHandles, ToWorker, WorkerStart } from './messages.ts';
+import type { FromWorker, MachineHandles, ToWorker } from './messages.ts';
 import { messageTaken } from './outbox.ts';
 import { Attention, MAX_WORKERS, MachineWord, type SharedState, WorkerWord } from './shared.ts';
 import { signalWorker, stopWorker } from './signals.ts';
+import { takeThread } from './thread.ts';
 
 /** A message that wants an answer, before it is numbered. */
 export type Request = ToWorker extends infer M ? (M extends { reply: number } ? Omit<M, 'reply'> : never) : never;
@@ -135,26 +136,20 @@ export class WorkerPool {
 
   #spawn(): number {
     const worker = this.#members.length;
-    const { port1, port2 } = new MessageChannel();
-    const start: WorkerStart = { worker, port: port2 };
-    const thread = new Worker(new URL('./worker.js', import.meta.url), {
-      workerData: start,
-      transferList: [port2],
-      name: `apiary ${worker}`,
-    });
+    const { thread, port } = takeThread(worker);
     thread.on('error', (error: Error) => this.#failed(`worker ${worker}: ${error.message}`));
-    port1.on('message', (message: FromWorker) => this.#receive(worker, message));
+    port.on('message', (message: FromWorker) => this.#receive(worker, message));
     const exited = new Promise<void>((resolve) => {
       thread.once('exit', (code) => {
         // Its last words: the port and the thread's end reach this thread by different ways, in any order.
-        for (let item = receiveMessageOnPort(port1); item; item = receiveMessageOnPort(port1)) {
+        for (let item = receiveMessageOnPort(port); item; item = receiveMessageOnPort(port)) {
           this.#receive(worker, item.message as FromWorker);
         }
         this.#failed(`worker ${worker} ended by itself with code ${code}`);
         resolve();
       });
     });
-    this.#members.push({ thread, port: port1, exited });
+    this.#members.push({ thread, port, exited });
     return worker;
   }
 

@@ -31,7 +31,7 @@ export async function measureRouting(report: Report): Promise<void> {
     title: 'Routing one IPI, in nanoseconds',
     head: ['', 'through the map', 'by scan', 'map rebuild'],
     rows,
-    note: 'From the ICR write (WRMSR) to the IRR bit and the wake-up call, all inclusive; the best of 15 batches.',
+    note: 'From the ICR write (WRMSR) to the IRR bit and the wake-up call, all inclusive; the best of 150 batches.',
   });
   report.target({
     what: `route through the map, ${many} vCPUs`,

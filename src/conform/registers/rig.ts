@@ -18,12 +18,20 @@ import type { DevicePort } from '../../machine/mailbox.ts';
 import { GuestMemory } from '../../machine/memory.ts';
 import { checkOptions, type MachineConfig } from '../../machine/options.ts';
 import { VirtualMachine } from '../../machine/virtual-machine.ts';
+import { PACKAGE_ROOT } from '../../package-root.ts';
 import type { RigSpec } from '../rigs.ts';
 import type { ApicSpec } from '../spec.ts';
-import { maySendNmi, mayStartCpus, type Outcome, type RegisterCase, type RegisterOperation, SKIPPED } from './operations.ts';
+import {
+  maySendNmi,
+  mayStartCpus,
+  type Outcome,
+  type RegisterCase,
+  type RegisterOperation,
+  SKIPPED,
+} from './operations.ts';
 import { DOORBELL, OPLIST_MEMORY_BYTES, OplistMemory, recordEnd, TURN } from './oplist.ts';
 
-const OPLIST_IMAGE = new URL('../../../guest/build/oplist.elf', import.meta.url).pathname;
+const OPLIST_IMAGE = new URL('guest/build/oplist.elf', PACKAGE_ROOT).pathname;
 const RESET_PORT = 0xf2;
 const RESET_PAGE = 0xfffff000;
 const RESET_VECTOR = 0xfff0;
@@ -118,7 +126,9 @@ export abstract class GuestRig {
   // What differs between the two kinds of APIC
 
   protected abstract makeCpu(index: number, apicId: number): Cpu;
-  /** Power-up, then the given state; nothing pending, and out of wait-for-SIPI. */
+  /** Out of wait-for-SIPI. Its registers may change. */
+  protected abstract wakeUp(each: RigCpu): void;
+  /** An empty state, then the given one; nothing pending. */
   protected abstract putState(each: RigCpu, spec: ApicSpec | undefined): void;
   protected abstract page(each: RigCpu): Uint8Array;
   protected abstract base(each: RigCpu): bigint;
@@ -187,7 +197,7 @@ export abstract class GuestRig {
       oplist.putResult(oplist.position, 0);
       if (stop === Stop.waiting) each.runs = false;
       else this.#start(each);
-      this.#events.push(`cpu ${operation.cpu}: INIT in operation ${oplist.position + 1}`);
+      this.#events.push(`cpu ${operation.cpu}: INIT by operation ${oplist.position + 1}`);
       oplist.position++;
     }
   }
@@ -212,12 +222,12 @@ export abstract class GuestRig {
       each.runs = this.settle(each);
       const { vcpu } = each.cpu;
       if (ran && !each.runs) {
-        this.#events.push(`cpu ${i}: INIT after operation ${position + 1}`);
+        this.#events.push(`cpu ${i}: INIT by operation ${position + 1}`);
       } else if (!ran && each.runs) {
-        this.#events.push(`cpu ${i}: SIPI ${vcpu.getSregs().cs.selector >> 8} after operation ${position + 1}`);
+        this.#events.push(`cpu ${i}: SIPI ${vcpu.getSregs().cs.selector >> 8} by operation ${position + 1}`);
         this.#start(each);
       } else if (each.runs && vcpu.getRegs().rip === BigInt(RESET_VECTOR)) {
-        this.#events.push(`cpu ${i}: INIT after operation ${position + 1}`);
+        this.#events.push(`cpu ${i}: INIT by operation ${position + 1}`);
         this.#start(each);
       }
     }
@@ -235,8 +245,8 @@ export abstract class GuestRig {
       if (!this.#cpus.includes(each)) this.putState(each, undefined);
     }
     for (const [i, each] of this.#cpus.entries()) {
+      if (!each.runs || before[i] !== each) this.#start(each); // first, since it sets CR8, and so clears TPR's low bits
       this.putState(each, apics[i]);
-      if (!each.runs || before[i] !== each) this.#start(each);
       each.runs = true;
       each.nmis = false;
     }
@@ -259,6 +269,7 @@ export abstract class GuestRig {
     if (template === undefined) throw new Error('no guest was booted');
     const { vcpu, run } = each.cpu;
     completeExit(run);
+    this.wakeUp(each);
     const record = this.#oplist.putRecord(Math.max(0, this.#cpus.indexOf(each)), each.apicId);
     const { apicBase, cr8 } = vcpu.getSregs();
     vcpu.setSregs({ ...template, gs: { ...template.gs, base: BigInt(record) }, apicBase, cr8 });

@@ -1,0 +1,45 @@
+/** The `apiary` command line: one file for each subcommand, loaded when it is asked for. */
+import { Command } from 'commander';
+import type { ConformOptions } from './conform.ts';
+import { addConformOptions } from './conform-options.ts';
+import { guarded, oneLine } from './failures.ts';
+import { addRunOptions } from './run-options.ts';
+import type { SuiteCommandOptions } from './suite-options.ts';
+import { addSuiteOptions } from './suite-options.ts';
+
+const program = new Command('apiary')
+  .description(
+    'Virtual machines on Linux KVM whose local APICs are TypeScript: run a guest, change a rule, see what happens.',
+  )
+  .configureOutput({ outputError: (text, write) => write(`${oneLine(text)} (apiary --help shows how)\n`) })
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
+  .enablePositionalOptions();
+
+addRunOptions(
+  program.command('run').description('run a guest image').argument('<image>', 'ELF, multiboot, Linux or raw image'),
+).action(guarded(async (image: string, options) => (await import('./run.ts')).run(image, options)));
+
+program
+  .command('demo')
+  .description('boot the hotplug guest under every rule and print who took which interrupt (what `npm start` runs)')
+  .option('--verbose', 'show what each guest prints')
+  .addHelpText('after', '\nExample:\n  apiary demo')
+  .action(guarded(async (options: { verbose?: boolean }) => (await import('./demo.ts')).demo(options)));
+
+addConformOptions(
+  program.command('conform').description('compare our local APICs with the ones in KVM, case by random case'),
+).action(guarded(async (options: ConformOptions) => (await import('./conform.ts')).conform(options)));
+
+addSuiteOptions(program.command('suite').description('run the kvm-unit-tests images that you have built')).action(
+  guarded(async (directory: string, options: SuiteCommandOptions) =>
+    (await import('./suite.ts')).suite(directory, options),
+  ),
+);
+
+program
+  .command('doctor')
+  .description('say whether this machine can run guests, and what to do if not')
+  .addHelpText('after', '\nExample:\n  apiary doctor || echo "see above"')
+  .action(guarded(async () => (await import('./doctor.ts')).doctor()));
+
+void program.parseAsync();
