@@ -109,7 +109,7 @@ class Campaign<Recipe, Case> {
       numRuns: suite.batch,
       unbiased: true,
       endOnFailure: !shrink,
-      ...(path === undefined ? {} : { path }),
+      ...(path === undefined ? { interruptAfterTimeLimit: Math.max(1, this.#options.millis - this.millis) } : { path }),
     });
     const recipe = details.counterexample?.[0];
     if (!details.failed || recipe === undefined) {

@@ -6,6 +6,7 @@ import { probeHost } from './host.ts';
 import { KernelJudge } from './kernel-judge.ts';
 import { Layer1 } from './layer1.ts';
 import { runLayer3 } from './layer3.ts';
+import { Layer2 } from './registers/layer2.ts';
 
 export interface LayerOptions {
   readonly layer: Layer;
@@ -31,8 +32,14 @@ export async function runLayer(options: LayerOptions): Promise<Result> {
         kernel.close();
       }
     }
-    case 2:
-      throw new RangeError('layer 2 is not there yet');
+    case 2: {
+      const layer = await Layer2.create({ ...probeHost(), behaviour, breakRules }, options.seed);
+      try {
+        return await runCampaign(layer, options);
+      } finally {
+        layer.close();
+      }
+    }
     case 3:
       return await runLayer3({ behaviour, breakRules }, options);
   }
