@@ -1,0 +1,70 @@
+/** The engine of `apiary conform`, without KVM: the intact model stands in for the kernel. */
+import { describe, expect, it } from 'vitest';
+import { type ApicSystemOptions, RULE_NAMES } from '../../../src/apic/index.ts';
+import { layerOf } from '../../../src/conform/breaking.ts';
+import { type CampaignOptions, type Result, runCampaign } from '../../../src/conform/campaign.ts';
+import { Layer1 } from '../../../src/conform/layer1.ts';
+import { ModelJudge } from '../../../src/conform/model-judge.ts';
+
+const run = (model: ApicSystemOptions, options: Partial<CampaignOptions> = {}): Promise<Result> => {
+  const { breakRules: _, ...intact } = model;
+  return runCampaign(new Layer1(new ModelJudge(intact), model), { seed: 1, millis: 1500, ...options });
+};
+
+describe('a campaign', () => {
+  it('finds nothing between two equal judges, and counts what it saw', async () => {
+    const { failure, cases, machines, coverage } = await run({}, { millis: 3000 });
+    expect(failure).toBeUndefined();
+    expect(cases).toBeGreaterThan(1000);
+    expect(machines).toBeGreaterThan(50);
+    expect(coverage.count('gate on')).toBeGreaterThan(0);
+  });
+
+  it('keeps to its time, also when a batch is not over', async () => {
+    const before = Date.now();
+    await run({}, { millis: 300 });
+    expect(Date.now() - before).toBeLessThan(2000);
+  });
+
+  it('shrinks a failure, and finds it again by its seed and path', async () => {
+    const breakRules = ['oddDfr'] as const;
+    const { failure } = await run({ breakRules }, { millis: 10_000 });
+    expect(failure?.lines.filter((line) => /^ {2}\d+\. /.test(line)).length).toBeLessThanOrEqual(2);
+    const again = await run({ breakRules }, { seed: failure?.seed ?? 0, path: failure?.path, shrink: false });
+    expect(again.failure?.path).toBe(failure?.path);
+  });
+
+  it('says what differs, side by side', async () => {
+    const { failure } = await run({ breakRules: ['msiReservedHigh'] }, { millis: 10_000 });
+    expect(failure?.lines.join('\n')).toMatch(/answer +-22 +-?\d/);
+  });
+
+  it('reports its progress', async () => {
+    const seen: number[] = [];
+    await run({}, { millis: 700, onProgress: ({ cases }) => seen.push(cases) });
+    expect(seen.length).toBeGreaterThan(2);
+    expect(seen).toEqual(seen.toSorted((a, b) => a - b));
+  });
+});
+
+describe('every rule of layer 1, broken, is noticed without a kernel as well', () => {
+  it.each(RULE_NAMES.filter((rule) => layerOf(rule) === 1))('%s', async (rule) => {
+    const { failure } = await run({ breakRules: [rule] }, { millis: 10_000, shrink: false });
+    expect(failure?.foundAfterMillis).toBeLessThan(10_000);
+  });
+});
+
+// The kernel judges behaviour `kvm` alone; that the map and the scan agree is asked of all.
+describe('map and scan agree but for the differences with a name', () => {
+  it.each([
+    ['kvm-legacy', { behaviour: 'kvm-legacy' }],
+    ['hardware, which has no such difference', { behaviour: 'hardware' }],
+    ['kvm without vector hashing', { vectorHashing: false }],
+    ['kvm without memory for the map', { failMapAllocation: true }],
+  ] as const)('%s', async (_, model) => {
+    const { failure, coverage } = await run(model, { seed: Date.now() % 1e9, millis: 1500 });
+    expect(failure?.lines.join('\n')).toBeUndefined();
+    const named = coverage.entries.filter(([name, count]) => name.startsWith('map and scan') && count > 0);
+    if ('behaviour' in model && model.behaviour === 'hardware') expect(named).toEqual([]);
+  });
+});

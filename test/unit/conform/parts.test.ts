@@ -1,0 +1,118 @@
+/** The small parts of src/conform: pages, coverage, seeds, shrinking, rigs, the questions of the headline table. */
+import { describe, expect, it } from 'vitest';
+import { REG, RULE_NAMES, STATE_BYTES } from '../../../src/apic/index.ts';
+import { parseRule, ruleList } from '../../../src/conform/breaking.ts';
+import { Coverage } from '../../../src/conform/coverage.ts';
+import { allQuestions, canBeSent, machineOf } from '../../../src/conform/headline.ts';
+import { minimise, shorterLists } from '../../../src/conform/minimise.ts';
+import { applyRegisters, comparePages, fillPage } from '../../../src/conform/page.ts';
+import { batchSeed, Random } from '../../../src/conform/random.ts';
+import { makeRigs } from '../../../src/conform/rigs.ts';
+
+describe('pages', () => {
+  it('differ by register, with both values', () => {
+    const [a, b] = [new Uint8Array(STATE_BYTES), new Uint8Array(STATE_BYTES)];
+    applyRegisters(b, [
+      [REG.TPR, 0x20],
+      [0x304, 0x80000000],
+    ]);
+    expect(comparePages(a, b)).toEqual([
+      { register: 'TPR', expected: 0, actual: 0x20 },
+      { register: '+0x304', expected: 0, actual: 0x80000000 },
+    ]);
+  });
+
+  it('in x2APIC mode with the gate on have the right ID, whatever else they say', () => {
+    const page = new Uint8Array(STATE_BYTES);
+    const apic = { apicId: 0x123, baseLow: 0xfee00c00, baseHigh: 0, registers: [[REG.ID, 7]] as const };
+    fillPage(page, apic, true);
+    expect(new DataView(page.buffer).getUint32(REG.ID, true)).toBe(0x123);
+    fillPage(page, apic, false);
+    expect(new DataView(page.buffer).getUint32(REG.ID, true)).toBe(7);
+  });
+});
+
+describe('coverage', () => {
+  it('misses what was never hit, and counts what nobody asked for', () => {
+    const coverage = new Coverage(['a', 'b']);
+    coverage.hit('a');
+    coverage.hit('c', 2);
+    expect(coverage.missing).toEqual(['b']);
+    expect(coverage.count('c')).toBe(2);
+  });
+});
+
+describe('seeds', () => {
+  it('the first batch has the seed itself, the others their own', () => {
+    const seeds = [0, 1, 2, 3].map((n) => batchSeed(77, n));
+    expect(seeds[0]).toBe(77);
+    expect(new Set(seeds).size).toBe(4);
+    expect(batchSeed(77, 3)).toBe(seeds[3]);
+  });
+
+  it('make the same rigs again: 40 different IDs below 0x1000, one rig for each setting of the gates', () => {
+    const rigs = makeRigs(5);
+    expect(makeRigs(5)).toEqual(rigs);
+    expect(rigs.map(({ x2apicFormat, broadcastQuirkDisabled }) => [x2apicFormat, broadcastQuirkDisabled])).toEqual([
+      [false, false],
+      [true, false],
+      [false, true],
+      [true, true],
+    ]);
+    for (const { rig } of rigs) {
+      expect(new Set(rig).size).toBe(40);
+      expect(Math.max(...rig)).toBeLessThan(0x1000);
+      const lowBytes = new Set(rig.map((id) => id & 0xff));
+      expect(lowBytes.size).toBeLessThan(40); // aliases
+    }
+  });
+
+  it('are spread', () => {
+    const random = new Random(1);
+    const counts = [0, 0, 0, 0];
+    for (let i = 0; i < 4000; i++) counts[random.below(4)] = (counts[random.below(4)] ?? 0) + 1;
+    expect(Math.min(...counts)).toBeGreaterThan(0);
+  });
+});
+
+describe('minimise', () => {
+  it('finds the shortest list that still fails', async () => {
+    const start = Array.from({ length: 40 }, (_, i) => i);
+    const fails = async (list: readonly number[]): Promise<boolean> => list.includes(3) && list.includes(31);
+    expect(await minimise<readonly number[]>(start, shorterLists, fails, Date.now() + 5000)).toEqual([3, 31]);
+  });
+
+  it('is content with what it has when the time is up', async () => {
+    const start = [1, 2, 3];
+    expect(await minimise<readonly number[]>(start, shorterLists, async () => true, 0)).toBe(start);
+  });
+});
+
+describe('rules', () => {
+  it('are all listed, with a layer each', () => {
+    expect(ruleList().map(([name]) => name)).toEqual([...RULE_NAMES]);
+    expect(RULE_NAMES.length).toBeGreaterThanOrEqual(15);
+  });
+
+  it('that nobody knows are an error that says where the list is', () => {
+    expect(() => parseRule('gatee')).toThrow(/'gatee'.*--break list/);
+  });
+});
+
+describe('the headline questions', () => {
+  it('leave out what a sender cannot address', () => {
+    const gates = { x2apicFormat: false, broadcastQuirkDisabled: false, targets: 'xAPIC', order: 'ascending' } as const;
+    expect(canBeSent({ ...gates, sender: 'xAPIC IPI', destination: 0x123 })).toBe(false);
+    expect(canBeSent({ ...gates, sender: 'MSI', destination: 0x123 })).toBe(false);
+    expect(canBeSent({ ...gates, sender: 'x2APIC IPI', destination: 0x123 })).toBe(true);
+    expect(allQuestions().every(canBeSent)).toBe(true);
+  });
+
+  it('a device sends in the absence of CPU 1, and parked CPUs are those over 0xff', () => {
+    const [question] = allQuestions().filter(({ sender, targets }) => sender === 'MSI' && targets === 'parked');
+    if (question === undefined) throw new Error('no such question');
+    const { apics } = machineOf(question);
+    expect(apics.map(({ apicId }) => apicId)).not.toContain(1);
+    for (const { apicId, baseLow } of apics) expect((baseLow & 0x400) === 0).toBe(apicId > 0xff);
+  });
+});
