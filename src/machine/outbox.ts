@@ -22,6 +22,11 @@ export class Outbox {
     this.#port = port;
   }
 
+  /** Main has dealt with everything. */
+  get isEmpty(): boolean {
+    return Atomics.load(this.#shared.words, this.#shared.worker(this.#worker, WorkerWord.backlog)) === 0;
+  }
+
   send(message: FromWorker): void {
     this.#waitForRoom();
     Atomics.add(this.#shared.words, this.#shared.worker(this.#worker, WorkerWord.backlog), 1);

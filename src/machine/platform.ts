@@ -40,6 +40,8 @@ export interface PlatformHooks {
   /** The PICs' INTR line. */
   picInterrupt(level: boolean): void;
   serialOutput(bytes: Uint8Array): void;
+  /** Main has dealt with every message. */
+  mainIsIdle(): boolean;
   ejected(slot: number): void;
   ost(slot: number, event: number, status: number): void;
 }
@@ -55,7 +57,7 @@ export class Platform implements DevicePort {
   /** @param ram guest memory from guest-physical address 0 */
   constructor(config: MachineConfig, ram: Uint8Array, hooks: PlatformHooks) {
     const { router, nowNanos: now } = hooks;
-    this.console = new Console(hooks.serialOutput, now);
+    this.console = new Console(hooks.serialOutput, now, hooks.mainIsIdle);
     this.#pic = new Pic(hooks.picInterrupt);
     this.#ioapic = new IoApic({
       deliver: router.deliver,

@@ -103,6 +103,7 @@ class MachineWorker {
       },
       picInterrupt: (level) => this.#picInterrupt(level),
       serialOutput: (bytes) => this.#send({ type: 'serial', bytes }),
+      mainIsIdle: () => this.#outbox.isEmpty,
       ejected: (slot) => this.#send({ type: 'ejected', slot }),
       ost: (slot, event, status) => this.#send({ type: 'ost', slot, event, status }),
     });

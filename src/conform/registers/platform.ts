@@ -18,6 +18,7 @@ export function makePlatform(config: MachineConfig, ram: Uint8Array, router: Int
     restart: () => end('reset', 0),
     picInterrupt: () => {},
     serialOutput: (bytes) => void said.push(Buffer.from(bytes).toString()),
+    mainIsIdle: () => true,
     ejected: () => {},
     ost: () => {},
   });
