@@ -61,6 +61,11 @@ export interface ApicSystemOptions {
   readonly smm?: boolean;
   /** APICv or AVIC is active on the host: KVM then keeps no ISR cache. Default false. */
   readonly apicv?: boolean;
+  /**
+   * The kernel under /dev/kvm never shows a taken interrupt in ISR (KVM's auto-EOI vectors, for all vectors), as the
+   * software KVM `pvm` does with its own APICs. For comparing with it only: a CPU has ISR. Default false.
+   */
+  readonly autoEoi?: boolean;
   /** KVM_X86_QUIRK_LINT0_REENABLED: the boot processor's LINT0 is ExtINT and unmasked after reset. Default true. */
   readonly lint0Reenabled?: boolean;
   /** A guest whose CPUID says Intel: a delivered performance LVT masks itself. Default true. */
@@ -100,6 +105,7 @@ export const DEFAULT_OPTIONS: ResolvedOptions = {
   lint0Reenabled: true,
   intelCompatible: true,
   lateMapEntry: false,
+  autoEoi: false,
   breakRules: [],
 };
 
@@ -120,6 +126,7 @@ export const FLAG_OPTIONS = [
   'lint0Reenabled',
   'intelCompatible',
   'lateMapEntry',
+  'autoEoi',
 ] as const satisfies readonly (keyof ResolvedOptions)[];
 
 function integer(name: string, value: number, low: number, high: number): void {

@@ -23,6 +23,7 @@ export class Priority {
   readonly #rules: Readonly<Rules>;
   /** APICv active: no cache. */
   readonly #uncached: boolean;
+  readonly #autoEoi: boolean;
   // First words of the registers.
   readonly #isr: number;
   readonly #irr: number;
@@ -36,6 +37,7 @@ export class Priority {
     this.#words = memory.words;
     this.#rules = memory.rules;
     this.#uncached = memory.options.apicv;
+    this.#autoEoi = memory.options.autoEoi;
     this.#isr = a + (REG.ISR >>> 2);
     this.#irr = a + (REG.IRR >>> 2);
     this.#tpr = a + (REG.TPR >>> 2);
@@ -86,7 +88,7 @@ export class Priority {
   begin(vector: number): void {
     const words = this.#words;
     shareClearVector(words, this.#irr, vector);
-    if (!hasVector(words, this.#isr, vector)) {
+    if (!this.#autoEoi && !hasVector(words, this.#isr, vector)) {
       setVector(words, this.#isr, vector);
       this.#changed(1, vector);
     }

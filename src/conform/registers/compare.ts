@@ -2,7 +2,7 @@
 import { REG, STATE_BYTES } from '../../apic/index.ts';
 import { comparePages } from '../page.ts';
 import { hex } from '../spec.ts';
-import type { Allowed } from './model.ts';
+import type { Allowed, Count } from './model.ts';
 import { GP, type Outcome, type RegisterOperation, SKIPPED, type Taken } from './operations.ts';
 
 export interface Difference {
@@ -17,7 +17,7 @@ export interface Difference {
 /** What only time decides, as the model knows it. */
 export interface Tolerance {
   readonly allowed: ReadonlyMap<number, Allowed>;
-  readonly finalCounts: readonly Allowed[];
+  readonly finalCounts: readonly Count[];
 }
 
 /** @param expected the reference's outcome */
@@ -43,20 +43,27 @@ export function compareOutcomes(
   for (const [cpu, left] of expected.cpus.entries()) {
     const right = actual.cpus[cpu];
     if (right === undefined) continue;
-    add(`cpu ${cpu} takes`, firstDifference(left.taken, right.taken), describeTaken(left.taken), describeTaken(right.taken));
+    add(
+      `cpu ${cpu} takes`,
+      firstDifference(left.taken, right.taken),
+      describeTaken(left.taken),
+      describeTaken(right.taken),
+    );
     const end = operations.length + 1;
     add(`cpu ${cpu} base`, end, base(left.baseHigh, left.baseLow), base(right.baseHigh, right.baseLow));
-    const rule = finalCounts[cpu] ?? 'any';
-    const counts = [left.page, right.page].map((page) => new DataView(page.buffer, page.byteOffset, STATE_BYTES).getUint32(REG.TMCCT, true));
+    const rule = finalCounts[cpu];
+    const counts = [left.page, right.page].map((page) =>
+      new DataView(page.buffer, page.byteOffset, STATE_BYTES).getUint32(REG.TMCCT, true),
+    );
     for (const { register, expected: one, actual: other } of comparePages(left.page, right.page)) {
-      if (register === 'TMCCT' && (rule === 'any' || counts.every((count) => isWithin(count, rule)))) continue;
+      if (register === 'TMCCT' && (rule === undefined || counts.every((count) => isWithin(count, rule)))) continue;
       add(`cpu ${cpu} ${register}`, end, hex(one, 8), hex(other, 8));
     }
   }
   return differences.toSorted((a, b) => a.position - b.position);
 }
 
-export const isWithin = (count: number, { least, most }: Exclude<Allowed, 'any'>): boolean => count >= least && count <= most;
+export const isWithin = (count: number, { least, most }: Count): boolean => count >= least && count <= most;
 
 const base = (high: number, low: number): string => `${hex(high)}:${hex(low, 8)}`;
 

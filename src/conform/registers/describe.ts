@@ -43,9 +43,15 @@ export function describeRegisterOperation(operation: RegisterOperation): string 
 }
 
 export function describeDifferences(differences: readonly Difference[], names: readonly [string, string]): string[] {
-  const rows = [['', ...names], ...differences.slice(0, 12).map(({ where, expected, actual }) => [where, expected, actual])];
+  const rows = [
+    ['', ...names],
+    ...differences.slice(0, 12).map(({ where, expected, actual }) => [where, expected, actual]),
+  ];
   const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => (row[column] ?? '').length)));
-  return ['different:', ...rows.map((row) => `  ${row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  ')}`.trimEnd())];
+  return [
+    'different:',
+    ...rows.map((row) => `  ${row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  ')}`.trimEnd()),
+  ];
 }
 
 const mmioName = (address: number): string => {

@@ -9,6 +9,7 @@ import type { RigSpec } from '../rigs.ts';
 import type { ApicSpec, RegisterValue } from '../spec.ts';
 import type { Kind, RegisterCase, RegisterOperation } from './operations.ts';
 
+const SHORT_TIMER = 119;
 const MAX_CPUS = 5;
 const MAX_OPERATIONS = 70;
 
@@ -29,6 +30,11 @@ interface OperationRecipe {
 
 export interface RegisterRecipe {
   readonly rig: number;
+  /**
+   * Are there writes to CR8? TPR's low bits are 0 then: a write that leaves its class as it is clears them, which is no exit
+   * and shows nowhere in kvm_run, so that a monitor with its own APICs cannot know of it.
+   */
+  readonly cr8: boolean;
   readonly cpus: readonly CpuRecipe[];
   readonly operations: readonly OperationRecipe[];
 }
@@ -47,6 +53,7 @@ export function recipes(rigs: number): fc.Arbitrary<RegisterRecipe> {
   });
   return fc.record({
     rig: fc.nat(rigs - 1),
+    cr8: fc.boolean(),
     cpus: fc.array(cpu, { minLength: 1, maxLength: MAX_CPUS, size: 'max' }),
     operations: fc.array(operation, { minLength: 1, maxLength: MAX_OPERATIONS, size: 'max' }),
   });
@@ -61,8 +68,10 @@ export function resolve(recipe: RegisterRecipe, rigs: readonly RigSpec[], tscKhz
     const slot = cpu.slot % rig.rig.length;
     if (!slots.has(slot)) slots.set(slot, cpu);
   }
-  const apics = [...slots].toSorted(([a], [b]) => a - b).map(([slot, cpu], i) => resolveCpu(cpu, rig.rig[slot] ?? 0, i, slot === 0));
-  const list = new ListMaker(apics, tscKhz);
+  const apics = [...slots]
+    .toSorted(([a], [b]) => a - b)
+    .map(([slot, cpu], i) => resolveCpu(cpu, rig.rig[slot] ?? 0, i, slot === 0, recipe.cr8));
+  const list = new ListMaker(apics, tscKhz, recipe.cr8);
   for (const operation of recipe.operations) list.add(operation);
   return { machine: { ...rig, apics }, operations: list.operations };
 }
@@ -73,13 +82,13 @@ const DFR_FLAT = 0xffffffff;
 const DFR_CLUSTER = 0x0fffffff;
 const PAGES = [0xfed40000, 0xfee01000, 0xd0000000, 0xfff00000];
 
-function resolveCpu({ mode, state }: CpuRecipe, apicId: number, index: number, boots: boolean): ApicSpec {
+function resolveCpu({ mode, state }: CpuRecipe, apicId: number, index: number, boots: boolean, cr8: boolean): ApicSpec {
   const base = mode < 7 ? BASE.ENABLE : mode < 14 ? X2APIC : mode === 14 ? 0 : BASE.ENABLE;
   const registers: RegisterValue[] = [[REG.SPIV, (state & 0xf) === 0xf ? 0xff : 0x1ff]];
   if (base !== X2APIC) registers.push([REG.ID, (apicId & 0xff) * 2 ** 24]);
   registers.push([REG.LDR, (1 << (index & 7)) * 2 ** 24]);
   registers.push([REG.DFR, (state & 0x70) === 0x70 ? DFR_CLUSTER : DFR_FLAT]);
-  if ((state & 0x700) === 0x700) registers.push([REG.TPR, (state >>> 12) & 0xff]);
+  if ((state & 0x700) === 0x700) registers.push([REG.TPR, (state >>> 12) & (cr8 ? 0xf0 : 0xff)]);
   const page = mode === 15 ? (PAGES[state % PAGES.length] ?? DEFAULT_PAGE) : DEFAULT_PAGE;
   return { apicId, baseLow: (page | base | (boots ? BASE.BSP : 0)) >>> 0, baseHigh: 0, registers };
 }
@@ -103,7 +112,7 @@ const LVTS: readonly number[] = [
 const LONG_COUNT = 0xc0000000;
 /** Nanoseconds: what a short timer counts at most, and how long is waited for it. */
 const SHORT_COUNT = 60_000;
-const SHORT_WAIT = 350_000;
+const SHORT_WAIT = 300_000;
 /** A far deadline in TSC ticks (hours), and one that has passed. */
 const FAR_DEADLINE_HIGH = 0x1000;
 
@@ -111,8 +120,12 @@ class ListMaker {
   readonly operations: RegisterOperation[] = [];
   readonly #cpus: Tracked[];
   readonly #tscKhz: number;
+  readonly #cr8Writes: boolean;
+  #units = 0;
+  #unit: number | undefined;
 
-  constructor(apics: readonly ApicSpec[], tscKhz: number) {
+  constructor(apics: readonly ApicSpec[], tscKhz: number, cr8: boolean) {
+    this.#cr8Writes = cr8;
     this.#cpus = apics.map(({ apicId, baseLow }) => ({ apicId, base: baseLow }));
     this.#tscKhz = tscKhz;
   }
@@ -120,6 +133,7 @@ class ListMaker {
   add(recipe: OperationRecipe): void {
     const cpu = recipe.cpu % this.#cpus.length;
     const { what, register, choice, value, more } = recipe;
+    this.#unit = this.#units += 1;
     if (what < 16) this.#read(cpu, readables[register % readables.length] ?? REG.ID);
     else if (what < 38) this.#writeSome(cpu, register, choice, value, more);
     else if (what < 66) this.#sendIpi(cpu, recipe);
@@ -130,13 +144,15 @@ class ListMaker {
     else if (what < 107) this.#oddMsr(cpu, recipe);
     else if (what < 114) this.#setBase(cpu, recipe);
     else if (what < 119) this.#deadline(cpu, recipe);
-    else if (what < 121) this.#shortTimer(cpu, recipe);
-    else if (what < 124) this.#longTimer(cpu, recipe);
+    else if (what === SHORT_TIMER) this.#shortTimer(cpu, recipe);
+    else if (what < 123) this.#longTimer(cpu, recipe);
     else this.#write(cpu, REG.SPIV, choice < 128 ? 0x1ff : choice < 192 ? 0xff : value & 0x1fff);
   }
 
   #put(kind: Kind, cpu: number, address = 0, low = 0, high = 0, size = 4): void {
-    this.operations.push({ kind, cpu, size, address: address >>> 0, low: low >>> 0, high: high >>> 0 });
+    const kept = this.#cr8Writes && isTprWrite(kind, address) ? low & ~0xf : low;
+    const operation = { kind, cpu, size, address: address >>> 0, low: kept >>> 0, high: high >>> 0 };
+    this.operations.push(this.#unit === undefined ? operation : { ...operation, unit: this.#unit });
   }
 
   #tracked(cpu: number): Tracked {
@@ -173,7 +189,7 @@ class ListMaker {
       case 2:
         return this.#write(cpu, REG.SPIV, choice < 100 ? 0x1ff : choice < 150 ? 0xff : value & 0x1fff, high);
       case 3:
-        return this.#write(cpu, REG.LDR, choice < 128 ? (1 << (24 + (value & 7))) : value, high);
+        return this.#write(cpu, REG.LDR, choice < 128 ? 1 << (24 + (value & 7)) : value, high);
       case 4:
         return this.#write(cpu, REG.DFR, choice < 100 ? DFR_FLAT : choice < 200 ? DFR_CLUSTER : value, high);
       case 5:
@@ -181,9 +197,15 @@ class ListMaker {
       case 6:
       case 7:
       case 8:
-        return this.#write(cpu, LVTS[choice % LVTS.length] ?? REG.LVT_ERROR, more % 4 === 0 ? value * 2 : value & 0x1ffff, high);
+        return this.#write(
+          cpu,
+          LVTS[choice % LVTS.length] ?? REG.LVT_ERROR,
+          more % 4 === 0 ? value * 2 : value & 0x1ffff,
+          high,
+        );
       case 9:
-        return this.#write(cpu, REG.LVT_TIMER, (more % 4 === 0 ? value * 2 & ~0xff : value & 0x70000) | vector, high);
+        this.#write(cpu, REG.LVT_TIMER, (more % 4 === 0 ? (value * 2) & ~0xff : value & 0x70000) | vector, high);
+        return this.#breathe(cpu);
       case 10:
         return this.#write(cpu, REG.ESR, choice < 128 ? 0 : value, high);
       case 11:
@@ -208,7 +230,8 @@ class ListMaker {
     const trigger = (more & 0x70) === 0x70 ? (more >>> 7) & 1 : 0;
     const assert = (more & 0x700) === 0x700 ? (more >>> 11) & 1 : 1;
     const odd = (more & 0xf000) === 0xf000 ? ((1 << ((more >>> 16) & 31)) & 0xfff33000) >>> 0 : 0;
-    let low = vectorOf(value) | (mode << 8) | (logical ? 1 << 11 : 0) | (assert << 14) | (trigger << 15) | (shorthand << 18);
+    let low =
+      vectorOf(value) | (mode << 8) | (logical ? 1 << 11 : 0) | (assert << 14) | (trigger << 15) | (shorthand << 18);
     low |= odd;
     const target = this.#tracked((value >>> 8) % this.#cpus.length);
     const to = destinationOf(target, logical, (value >>> 12) & 0xff, more >>> 20, (value >>> 8) % this.#cpus.length);
@@ -228,7 +251,7 @@ class ListMaker {
   }
 
   #cr8(cpu: number, choice: number, value: number): void {
-    if (choice < 100) this.#put('read-cr8', cpu);
+    if (choice < 100 || !this.#cr8Writes) this.#put('read-cr8', cpu);
     else if (choice < 230) this.#put('write-cr8', cpu, 0, value & 0xf);
     else this.#put('write-cr8', cpu, 0, value & 0x1f, choice < 245 ? 0 : value);
   }
@@ -246,7 +269,8 @@ class ListMaker {
   #oddMsr(cpu: number, { register, choice, value, more }: OperationRecipe): void {
     const msr = (more & 1) === 0 ? MSR.X2APIC_FIRST + (register & 0x3f) : MSR.X2APIC_FIRST + register;
     if ((choice & 1) === 0) this.#put('rdmsr', cpu, msr);
-    else if (isHarmless((msr - MSR.X2APIC_FIRST) << 4, 4)) this.#put('wrmsr', cpu, msr, (choice & 2) === 0 ? 0 : value, (choice & 0x1c) === 0 ? more : 0);
+    else if (isHarmless((msr - MSR.X2APIC_FIRST) << 4, 4))
+      this.#put('wrmsr', cpu, msr, (choice & 2) === 0 ? 0 : value, (choice & 0x1c) === 0 ? more : 0);
   }
 
   #setBase(cpu: number, { register, choice, value, more }: OperationRecipe): void {
@@ -267,10 +291,11 @@ class ListMaker {
 
   #deadline(cpu: number, { register, choice, value }: OperationRecipe): void {
     if (register < 60) this.#put('rdmsr', cpu, MSR.TSC_DEADLINE);
-    else if (register < 120) this.#write(cpu, REG.LVT_TIMER, 0x40000 | ((choice & 1) << 16) | vectorOf(value));
+    else if (register < 160) this.#write(cpu, REG.LVT_TIMER, 0x40000 | ((choice & 1) << 16) | vectorOf(value));
     else if (choice < 64) this.#put('wrmsr', cpu, MSR.TSC_DEADLINE);
     else if (choice < 160) this.#put('wrmsr', cpu, MSR.TSC_DEADLINE, 1 + (value & 0xffff));
     else this.#put('wrmsr', cpu, MSR.TSC_DEADLINE, value, FAR_DEADLINE_HIGH);
+    if (register >= 60) this.#breathe(cpu);
   }
 
   /** Counts down, waits, looks: the interrupt has to be there, once. */
@@ -285,10 +310,18 @@ class ListMaker {
     this.#write(cpu, REG.TMICT, 1 + Math.floor((more % SHORT_COUNT) / divisor));
     this.#read(cpu, REG.TMCCT);
     this.#put('wait', cpu, 0, Math.ceil((SHORT_WAIT * this.#tscKhz) / 1e6));
-    if (masked && (choice & 8) !== 0) this.#write(cpu, REG.LVT_TIMER, lvt);
+    if (masked && (choice & 8) !== 0) {
+      this.#write(cpu, REG.LVT_TIMER, lvt);
+      this.#breathe(cpu);
+    }
     if (periodic !== 0) this.#write(cpu, REG.TMICT, 0);
     this.#put('window', cpu, 0, 0, 0, 0);
     this.#write(cpu, REG.TMICT, 0);
+  }
+
+  /** An expiry that waits becomes an interrupt when KVM next looks, which is soon but not at once. */
+  #breathe(cpu: number): void {
+    this.#put('wait', cpu, 0, 1);
   }
 
   #longTimer(cpu: number, { choice, value }: OperationRecipe): void {
@@ -308,6 +341,9 @@ const msrOf = (register: number): number => MSR.X2APIC_FIRST + (register >> 4);
 
 const vectorOf = (value: number): number => (value % 16 < 10 ? (VECTORS[value % 16] ?? 0x31) : (value >>> 4) & 0xff);
 
+const isTprWrite = (kind: Kind, address: number): boolean =>
+  (kind === 'mmio-write' && (address & 0xff0) === REG.TPR) || (kind === 'wrmsr' && address === msrOf(REG.TPR));
+
 /** Writes that would start a short timer, or send who knows what, have operations of their own. */
 function isHarmless(offset: number, size: number): boolean {
   const register = offset & 0xff0;
@@ -325,4 +361,15 @@ function destinationOf(target: Tracked, logical: boolean, noise: number, how: nu
   if (how < 0x680) return target.apicId & 0xff;
   if (how < 0x700) return (target.apicId ^ 0x100) >>> 0;
   return noise;
+}
+
+/** The operations in the pieces that shrinking may drop. */
+export function unitsOf(operations: readonly RegisterOperation[]): RegisterOperation[][] {
+  const units: RegisterOperation[][] = [];
+  for (const operation of operations) {
+    const last = units.at(-1);
+    if (operation.unit !== undefined && operation.unit === last?.[0]?.unit) last.push(operation);
+    else units.push([operation]);
+  }
+  return units;
 }

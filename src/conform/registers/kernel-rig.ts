@@ -41,6 +41,11 @@ export class KernelRig extends GuestRig {
     return new Cpu(index, apicId, vcpu, run, interrupts);
   }
 
+  protected wakeUp({ cpu }: RigCpu): void {
+    cpu.vcpu.getMpState(); // takes INIT and SIPI
+    cpu.vcpu.setMpState(MpState.RUNNABLE);
+  }
+
   protected putState({ cpu: { vcpu, run } }: RigCpu, spec: ApicSpec | undefined): void {
     completeExit(run);
     vcpu.getMpState(); // takes INIT and SIPI
@@ -49,7 +54,6 @@ export class KernelRig extends GuestRig {
     page.fill(0);
     applyRegisters(page, [[REG.SPIV, 0xff]]);
     vcpu.setLapic(page);
-    vcpu.setMpState(MpState.RUNNABLE);
     if (spec === undefined) return;
     const value = (BigInt(spec.baseHigh) << 32n) | BigInt(spec.baseLow);
     vcpu.setMsrs([{ index: MSR.APIC_BASE, value }]);

@@ -4,7 +4,7 @@
  * to be equal. A case, for the speed, is one operation.
  */
 import type fc from 'fast-check';
-import type { ApicSystemOptions } from '../../apic/index.ts';
+import { type ApicSystemOptions, ICR, REG } from '../../apic/index.ts';
 import { System } from '../../kvm/index.ts';
 import type { Suite } from '../campaign.ts';
 import { Coverage } from '../coverage.ts';
@@ -12,7 +12,7 @@ import { shorterLists } from '../minimise.ts';
 import { makeRigs, type RigSpec } from '../rigs.ts';
 import { compareOutcomes } from './compare.ts';
 import { describeDifferences, describeRegisterCase } from './describe.ts';
-import { type RegisterRecipe, recipes, resolve } from './generate.ts';
+import { type RegisterRecipe, recipes, resolve, unitsOf } from './generate.ts';
 import { KernelRig } from './kernel-rig.ts';
 import { RegisterModel } from './model.ts';
 import type { RegisterCase, RegisterJudge } from './operations.ts';
@@ -43,10 +43,12 @@ export class Layer2 implements Suite<RegisterRecipe, RegisterCase> {
    * @throws KvmError when the host has no KVM that can be used
    */
   static async create(model: ApicSystemOptions, seed: number): Promise<Layer2> {
-    const options = { ...model, ...askHost() };
-    const layer = new Layer2(options, makeRigs(seed, RIG_CPUS));
-    for (const rig of layer.#rigs) {
-      layer.#pairs.set(key(rig), { kernel: await KernelRig.create(rig), user: await UserRig.create(rig, options) });
+    const rigs = makeRigs(seed, RIG_CPUS);
+    const kernels = await Promise.all(rigs.map((rig) => KernelRig.create(rig)));
+    const options = { ...model, ...askHost(), ...askGuest(kernels[0]) };
+    const layer = new Layer2(options, rigs);
+    for (const kernel of kernels) {
+      layer.#pairs.set(key(kernel.spec), { kernel, user: await UserRig.create(kernel.spec, options) });
     }
     return layer;
   }
@@ -79,7 +81,7 @@ export class Layer2 implements Suite<RegisterRecipe, RegisterCase> {
   }
 
   *shorter({ machine, operations }: RegisterCase): Generator<RegisterCase> {
-    for (const fewer of shorterLists(operations)) yield { machine, operations: fewer };
+    for (const fewer of shorterLists(unitsOf(operations))) yield { machine, operations: fewer.flat() };
     for (const i of machine.apics.keys()) {
       if (machine.apics.length === 1 || operations.some(({ cpu }) => cpu === i)) continue;
       const fewer = operations.map((each) => (each.cpu > i ? { ...each, cpu: each.cpu - 1 } : each));
@@ -122,4 +124,21 @@ function askHost(): ApicSystemOptions {
     vm.close();
     system.close();
   }
+}
+
+/** What only a guest can find out of the kernel's APICs: whether an interrupt that was taken is in ISR until its EOI. */
+function askGuest(kernel: KernelRig | undefined): ApicSystemOptions {
+  const apicId = kernel?.spec.rig[0];
+  if (kernel === undefined || apicId === undefined) return {};
+  const apic = { apicId, baseLow: 0xfee00900, baseHigh: 0, registers: [[REG.SPIV, 0x1ff]] as const };
+  const operation = { kind: 'nothing', cpu: 0, size: 4, address: 0, low: 0, high: 0 } as const;
+  const { cpus } = kernel.carryOut({
+    machine: { ...kernel.spec, apics: [apic] },
+    operations: [
+      { ...operation, kind: 'mmio-write', address: 0xfee00000 + REG.ICR, low: ICR.SELF | 0x45 },
+      { ...operation, kind: 'window', size: 1 },
+    ],
+  });
+  const page = cpus[0]?.page;
+  return { autoEoi: page !== undefined && page.subarray(REG.ISR, REG.TMR).every((byte) => byte === 0) };
 }

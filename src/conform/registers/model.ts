@@ -2,6 +2,8 @@
  * The judge without a guest: src/apic alone, with what a CPU does around it written down in a few lines. It also knows
  * which results nobody can compare: reads of no register, and counts that fall as time goes by.
  */
+
+import { timerDivisor } from '../../apic/fields.ts';
 import {
   ApicEvent,
   ApicSystem,
@@ -12,8 +14,8 @@ import {
   PAGE_BYTES,
   REG,
   STATE_BYTES,
+  TIMER_MODE,
 } from '../../apic/index.ts';
-import { timerDivisor } from '../../apic/fields.ts';
 import { applyRegisters, fillPage } from '../page.ts';
 import type { MachineSpec } from '../spec.ts';
 import {
@@ -29,7 +31,11 @@ import {
 } from './operations.ts';
 
 /** What a count that falls by itself may be, or 'any' where there is nothing to compare with. */
-export type Allowed = { readonly least: number; readonly most: number } | 'any';
+export interface Count {
+  readonly least: number;
+  readonly most: number;
+}
+export type Allowed = Count | 'any';
 /** A list takes milliseconds, on a busy host perhaps seconds. */
 const SLOW_NANOS = 3e9;
 /** The TSC when a list starts: any deadline below has passed. */
@@ -37,6 +43,8 @@ const TSC_START = 1n << 40n;
 
 const NMI = 2;
 const NMI_LIMIT = 2;
+/** As interrupts they push no error code, so the guest has them share the gate of the next vector. */
+const EXCEPTIONS_WITH_CODE: ReadonlySet<number> = new Set([17, 21]);
 const NO_EOI = 1;
 const CR8_RESERVED = 0xfffffff0;
 const TMCCT_MSR = MSR.X2APIC_FIRST + (REG.TMCCT >> 4);
@@ -47,6 +55,8 @@ interface ModelCpu {
   readonly bootstrap: boolean;
   readonly taken: Taken[];
   runs: boolean;
+  /** How long the timer had to go after the CPU's last write. */
+  countNanos: number;
 }
 
 /** Told of everything that the model does, for coverage. */
@@ -59,7 +69,7 @@ export class RegisterModel implements RegisterJudge {
   /** Operations of the last case whose result cannot be compared as it is. */
   readonly allowed = new Map<number, Allowed>();
   /** The same of each CPU's current count at the end. */
-  finalCounts: Allowed[] = [];
+  finalCounts: Count[] = [];
   observer: ModelObserver = {};
   readonly #options: ApicSystemOptions;
   readonly #page = new Uint8Array(STATE_BYTES);
@@ -85,19 +95,26 @@ export class RegisterModel implements RegisterJudge {
       this.#takeNmis(cpu, i);
       this.#expire(cpu);
       const result = this.#perform(cpu, operation, i);
+      if (operation.kind.endsWith('write') || operation.kind === 'wrmsr') this.#noteCount(cpu);
       this.#expire(cpu);
       if (mayStartCpus(operation)) this.#settleAll(i, operation.cpu);
       if (cpu.runs) this.#takeNmis(cpu, i);
       this.observer.performed?.(operation, result, cpu.apic);
       return result;
     });
-    this.finalCounts = this.#cpus.map(({ apic }) => allowedCount(apic, countOf(apic)));
+    const pages = this.#cpus.map(({ apic }) => apic.getState());
+    this.finalCounts = this.#cpus.map((cpu, i) => {
+      const view = new DataView((pages[i] ?? this.#page).buffer);
+      const allowed = allowedCount(cpu, view.getUint32(REG.TMCCT, true));
+      view.setUint32(REG.TMCCT, allowed.most, true);
+      return allowed;
+    });
     return {
       results,
-      events: this.#events,
-      cpus: this.#cpus.map(({ apic, taken }) => ({
+      events: this.#events.toSorted(),
+      cpus: this.#cpus.map(({ apic, taken }, i) => ({
         taken,
-        page: apic.getState(),
+        page: pages[i] ?? this.#page,
         baseLow: apic.apicBaseLow,
         baseHigh: apic.apicBaseHigh,
       })),
@@ -130,7 +147,7 @@ export class RegisterModel implements RegisterJudge {
       this.#page.fill(0);
       applyRegisters(this.#page, [[REG.SPIV, 0xff]]);
       apic.setState(this.#page);
-      return { apic, bootstrap, taken: [], runs: true };
+      return { apic, bootstrap, taken: [], runs: true, countNanos: 0 };
     });
     for (const [i, spec] of apics.entries()) {
       const { apic } = this.#cpu(i);
@@ -155,13 +172,13 @@ export class RegisterModel implements RegisterJudge {
     const { size, address, low, high } = operation;
     switch (operation.kind) {
       case 'mmio-read':
-        return this.#read(apic, address, size, position);
+        return this.#read(cpu, address, size, position);
       case 'mmio-write':
         this.#write(apic, address, size, low);
         return NOTHING;
       case 'rdmsr':
         if (!apic.readMsr(address)) return FAULT;
-        if (address === TMCCT_MSR) this.allowed.set(position, allowedCount(apic, apic.msrLow));
+        if (address === TMCCT_MSR) return this.#count(cpu, apic.msrLow, position);
         return { low: apic.msrLow, high: apic.msrHigh, fault: 0 };
       case 'wrmsr':
         return apic.writeMsr(address, low, high) ? NOTHING : FAULT;
@@ -186,14 +203,24 @@ export class RegisterModel implements RegisterJudge {
   }
 
   /** A whole access inside the page is the page's; one that only starts in it reaches it in part, low address first. */
-  #read(apic: LocalApic, address: number, size: number, position: number): OperationResult {
+  #read(cpu: ModelCpu, address: number, size: number, position: number): OperationResult {
+    const { apic } = cpu;
     const offset = pageOffset(apic, address);
     if (offset < 0) return { ...cut(0xffffffff, 0xffffffff, size), fault: 0 };
     const low = apic.readMmio(offset, size);
     if (!apic.mmioDefined) this.allowed.set(position, 'any');
-    else if ((offset & ~0xf) === REG.TMCCT && apic.mmioEnabled())
-      this.allowed.set(position, size === 4 ? allowedCount(apic, low) : 'any');
+    else if ((offset & ~0xf) === REG.TMCCT && apic.mmioEnabled()) {
+      if (size === 4) return this.#count(cpu, low, position);
+      this.allowed.set(position, 'any');
+    }
     return { ...cut(low, apic.mmioHigh, size), fault: 0 };
+  }
+
+  /** A reading of the current count. */
+  #count(cpu: ModelCpu, count: number, position: number): OperationResult {
+    const allowed = allowedCount(cpu, count);
+    this.allowed.set(position, allowed);
+    return { low: allowed.most, high: 0, fault: 0 };
   }
 
   #write(apic: LocalApic, address: number, size: number, value: number): void {
@@ -205,7 +232,7 @@ export class RegisterModel implements RegisterJudge {
   #open(cpu: ModelCpu, flags: number, position: number): void {
     const { apic, taken } = cpu;
     for (let vector = apic.acknowledge(); vector >= 0; vector = apic.acknowledge()) {
-      taken.push({ vector, position });
+      taken.push({ vector: EXCEPTIONS_WITH_CODE.has(vector) ? vector + 1 : vector, position });
       if ((flags & NO_EOI) !== 0) continue;
       if ((apic.apicBaseLow & BASE.EXTD) !== 0) apic.writeMsr(MSR.X2APIC_FIRST + (REG.EOI >> 4), 0, 0);
       else this.#write(apic, ((apic.apicBaseLow & 0xfffff000) | REG.EOI) >>> 0, 4, 0);
@@ -214,6 +241,11 @@ export class RegisterModel implements RegisterJudge {
 
   #takeNmis({ apic, taken }: ModelCpu, position: number): void {
     for (let nmis = Math.min(apic.takeNmis(), NMI_LIMIT); nmis > 0; nmis--) taken.push({ vector: NMI, position });
+  }
+
+  #noteCount(cpu: ModelCpu): void {
+    const deadline = cpu.apic.timerDeadlineNanos();
+    if (deadline !== Number.POSITIVE_INFINITY) cpu.countNanos = Math.max(0, deadline - this.#now);
   }
 
   #expire({ apic }: ModelCpu): void {
@@ -228,12 +260,12 @@ export class RegisterModel implements RegisterJudge {
       if (!cpu.apic.hasEvents()) continue;
       const events = cpu.apic.takeEvents(!cpu.runs);
       if ((events & ApicEvent.init) !== 0) {
-        if (cpu.runs) this.#events.push(`cpu ${i}: INIT ${i === sender ? 'in' : 'after'} operation ${position + 1}`);
+        if (cpu.runs) this.#events.push(`cpu ${i}: INIT by operation ${position + 1}`);
         cpu.apic.reset(true);
         cpu.runs = cpu.bootstrap;
       }
       if ((events & ApicEvent.sipi) !== 0 && !cpu.runs) {
-        this.#events.push(`cpu ${i}: SIPI ${cpu.apic.sipiVector} after operation ${position + 1}`);
+        this.#events.push(`cpu ${i}: SIPI ${cpu.apic.sipiVector} by operation ${position + 1}`);
         cpu.runs = true;
       }
     }
@@ -243,15 +275,18 @@ export class RegisterModel implements RegisterJudge {
 const NOTHING: OperationResult = { low: 0, high: 0, fault: 0 };
 const FAULT: OperationResult = { low: 0, high: 0, fault: GP };
 
-function countOf(apic: LocalApic): number {
-  return new DataView(apic.getState().buffer).getUint32(REG.TMCCT, true);
-}
-
-/** `count` is what it is if no time goes by. Short ones may have run out since, or begun anew. */
-function allowedCount(apic: LocalApic, count: number): Allowed {
-  const divide = new DataView(apic.getState().buffer).getUint32(REG.TDCR, true);
-  const slow = SLOW_NANOS / timerDivisor(divide);
-  return { least: Math.max(0, count - slow), most: count };
+/** What the current count may read as, if it is `count` as long as no time goes by. */
+function allowedCount({ apic, countNanos }: ModelCpu, count: number): Count {
+  const page = new DataView(apic.getState().buffer);
+  if (
+    page.getUint32(REG.TMICT, true) === 0 ||
+    (page.getUint32(REG.LVT_TIMER, true) & TIMER_MODE.MASK) === TIMER_MODE.TSC_DEADLINE
+  ) {
+    return { least: count, most: count };
+  }
+  const divisor = timerDivisor(page.getUint32(REG.TDCR, true));
+  // A count that is short may have run out since, or begun anew.
+  return { least: Math.floor(Math.max(0, countNanos - SLOW_NANOS) / divisor), most: Math.ceil(countNanos / divisor) };
 }
 
 /** Offset of a guest-physical address in the APIC's page, or -1. */

@@ -33,6 +33,8 @@ export interface RegisterOperation {
   readonly high: number;
   /** A SIPI that nobody looks after before the next operation: it is still pending then. */
   readonly unattended?: boolean;
+  /** Operations of one number make sense together only: shrinking keeps or drops them all. */
+  readonly unit?: number;
 }
 
 export interface RegisterCase {
@@ -86,7 +88,7 @@ const STARTUP = 6;
 /** The delivery mode of an operation that may write ICR, or -1. */
 export function deliveryMode({ kind, address, low }: RegisterOperation): number {
   const toIcr =
-    (kind === 'mmio-write' && (address % PAGE_BYTES & ~0xf) === REG.ICR) || (kind === 'wrmsr' && address === ICR_MSR);
+    (kind === 'mmio-write' && ((address % PAGE_BYTES) & ~0xf) === REG.ICR) || (kind === 'wrmsr' && address === ICR_MSR);
   return toIcr ? (low >>> 8) & 7 : -1;
 }
 

@@ -2,8 +2,8 @@
 import { BASE, DELIVERY_NAMES, type LocalApic, MSR, REGISTERS } from '../../apic/index.ts';
 import type { Coverage } from '../coverage.ts';
 import { registerName } from '../page.ts';
-import { GP, type OperationResult, type RegisterOperation } from './operations.ts';
 import type { ModelObserver } from './model.ts';
+import { GP, type OperationResult, type RegisterOperation } from './operations.ts';
 
 const SHORTHANDS = ['none', 'self', 'all', 'all but self'];
 const SIZES = [1, 2, 4, 8];
@@ -24,6 +24,7 @@ export class RegisterObserver implements ModelObserver {
   performed({ kind, address, size }: RegisterOperation, { fault }: OperationResult, apic: LocalApic): void {
     void [BASE, DELIVERY_NAMES, GP, MSR, SHORTHANDS, SIZES];
     if (fault !== 0) return;
-    if (kind === 'mmio-read' && apic.mmioEnabled() && size === 4) this.#coverage.hit(`xAPIC read ${registerName(address & 0xff0)}`);
+    if (kind === 'mmio-read' && apic.mmioEnabled() && size === 4)
+      this.#coverage.hit(`xAPIC read ${registerName(address & 0xff0)}`);
   }
 }

@@ -161,7 +161,7 @@ export abstract class GuestRig {
     this.#eventful = operations.some(isEventful);
     return {
       results: operations.map((_, i) => oplist.result(i)),
-      events: this.#events,
+      events: this.#events.toSorted(),
       cpus: this.#cpus.map((each, i) => {
         const base = this.base(each);
         const baseLow = Number(base & 0xffffffffn);
@@ -193,12 +193,12 @@ export abstract class GuestRig {
         if (oplist.position === position) throw new Error('the guest passes its turn on');
         continue;
       }
-      // Its own INIT ended the operation half-way.
-      oplist.putResult(oplist.position, 0);
+      // Its own INIT: in the middle of the operation, or soon after.
+      if (oplist.position < end) oplist.putResult(end - 1, 0);
       if (stop === Stop.waiting) each.runs = false;
       else this.#start(each);
-      this.#events.push(`cpu ${operation.cpu}: INIT by operation ${oplist.position + 1}`);
-      oplist.position++;
+      this.#events.push(`cpu ${operation.cpu}: INIT by operation ${end}`);
+      oplist.position = end;
     }
   }
 

@@ -63,11 +63,11 @@ export class UserRig extends GuestRig {
     const interrupts = new UserInterrupts(vcpu, run, apic, this.#shared, this.devices, reset, index === 0);
     const cpu = new Cpu(index, apicId, vcpu, run, interrupts);
     this.#cpus[index] = cpu;
-    if (index !== 0) this.#revive(cpu);
     return cpu;
   }
 
-  #revive(cpu: Cpu): void {
+  protected wakeUp({ cpu }: RigCpu): void {
+    if (cpu.interrupts.state !== RunState.waitForSipi) return;
     this.system.apic(cpu.vcpuIndex).postEvents(ApicEvent.init | ApicEvent.sipi, SIPI_VECTOR);
     cpu.interrupts.prepare();
   }
@@ -75,7 +75,6 @@ export class UserRig extends GuestRig {
   protected putState({ cpu }: RigCpu, spec: ApicSpec | undefined): void {
     const apic = this.system.apic(cpu.vcpuIndex);
     completeExit(cpu.run);
-    if (cpu.interrupts.state === RunState.waitForSipi) this.#revive(cpu);
     apic.takeNmis();
     apic.takeSmis();
     apic.takeEvents();
