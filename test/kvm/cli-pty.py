@@ -2,13 +2,15 @@
 
 cli-pty.py <JSON>: {"command": [...], "after": text or null, "delay": seconds, "keys": text, "signals": [names], "gap": seconds}
 Waits for `after` in the output (or only `delay`), types `keys`, sends `signals`. Prints JSON: status, signal, output, whether
-the terminal was raw at that moment, whether its settings are as before, and the seconds from then to the end.
+the terminal was raw at that moment, whether its settings are as before, the seconds from then to the end,
+and whether it had to be killed.
 """
 import json, os, pty, select, signal, sys, termios, time
 
 plan = json.loads(sys.argv[1])
 master, slave = pty.openpty()
 before = termios.tcgetattr(slave)
+started, starting = os.pipe()  # closed by exec
 pid = os.fork()
 if pid == 0:
     os.setsid()
@@ -16,9 +18,12 @@ if pid == 0:
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
     for descriptor in (0, 1, 2):
         os.dup2(slave, descriptor)
-    os.closerange(3, 256)
+    os.closerange(3, starting)
+    os.closerange(starting + 1, 256)
     os.execvp(plan["command"][0], plan["command"])
 
+os.close(starting)
+os.read(started, 1)
 output = b""
 
 
@@ -62,9 +67,11 @@ for name in plan.get("signals", []):
 while not ended() and time.monotonic() < start + 20:
     read(0.5)
 seconds = time.monotonic() - start
-if not ended():
+hangs = not ended()
+if hangs:
     os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    while not ended():
+        time.sleep(0.01)
 read(0.1)
 after = termios.tcgetattr(slave)
 print(json.dumps({
@@ -74,4 +81,5 @@ print(json.dumps({
     "raw": not during[3] & termios.ICANON and not during[3] & termios.ECHO,
     "restored": before == after,
     "seconds": seconds,
+    "hangs": hangs,
 }))

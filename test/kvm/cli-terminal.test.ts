@@ -32,13 +32,14 @@ interface Outcome {
   readonly raw: boolean;
   readonly restored: boolean;
   readonly seconds: number;
+  readonly hangs: boolean;
 }
 
 let directory = '';
 
 function onTerminal({ image, options = [], ...plan }: Plan): Promise<Outcome> {
-  const command = [process.execPath, COMMAND, 'run', join(directory, image), '--load-address', '0x1000', ...options];
-  const json = JSON.stringify({ after: null, ...plan, command: [...command, '--timeout', '60s'] });
+  const command = [process.execPath, COMMAND, 'run', join(directory, image), '--load-address', '0x1000'];
+  const json = JSON.stringify({ after: null, ...plan, command: [...command, '--timeout', '60s', ...options] });
   return new Promise((resolve, reject) => {
     execFile('python3', [SCRIPT, json], (error, stdout) => {
       if (error) reject(error);
@@ -90,7 +91,7 @@ describeKvm('the command on a terminal', () => {
       '%s: the terminal was raw, is restored, and the status tells why',
       async (_name, plan, status) => {
         const outcome = await onTerminal({ ...AFTER_START, ...plan });
-        expect(outcome).toMatchObject({ status, signal: null, raw: true, restored: true });
+        expect(outcome).toMatchObject({ status, signal: null, raw: true, restored: true, hangs: false });
         expect(outcome.seconds).toBeLessThan(5);
       },
       SLOW_HOST_MS,
@@ -109,16 +110,16 @@ describeKvm('the command on a terminal', () => {
       'a timeout restores the terminal',
       async () => {
         const outcome = await onTerminal({ ...AFTER_START, image: 'spin', options: ['--timeout', '500ms'] });
-        expect(outcome).toMatchObject({ restored: true });
+        expect(outcome).toMatchObject({ status: 124, restored: true, hangs: false });
       },
       SLOW_HOST_MS,
     );
 
-    test.each([0, 0.03, 0.06, 0.09, 0.12, 0.15, 0.2, 0.3])(
+    test.each([0, 0.05, 0.1, 0.15, 0.2, 0.3])(
       'Ctrl-C %f s after the start: it ends, and the terminal is as before',
       async (delay) => {
         const outcome = await onTerminal({ image: 'spin', delay, keys: '\x03' });
-        expect(outcome.restored).toBe(true);
+        expect(outcome).toMatchObject({ restored: true, hangs: false });
         expect(outcome.status === 130 || outcome.signal === 2).toBe(true);
         expect(outcome.seconds).toBeLessThan(5);
         expect(outcome.output).not.toMatch(/Error|at file:/);
@@ -126,11 +127,11 @@ describeKvm('the command on a terminal', () => {
       SLOW_HOST_MS,
     );
 
-    test.each([0, 0.05, 0.1, 0.15, 0.25])(
+    test.each([0, 0.1, 0.2])(
       'SIGTERM %f s after the start: it ends, and the terminal is as before',
       async (delay) => {
         const outcome = await onTerminal({ image: 'halt', delay, signals: ['SIGTERM'] });
-        expect(outcome.restored).toBe(true);
+        expect(outcome).toMatchObject({ restored: true, hangs: false });
         expect(outcome.status === 143 || outcome.signal === 15).toBe(true);
         expect(outcome.output).not.toMatch(/Error|at file:/);
       },
