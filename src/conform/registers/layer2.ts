@@ -3,10 +3,9 @@
  * guest on ours, and by the model alone; results, faults, interrupts taken in order, and the register pages at the end have
  * to be equal. A case, for the speed, is one operation.
  */
-import type fc from 'fast-check';
 import { type ApicSystemOptions, ICR, REG } from '../../apic/index.ts';
 import { System } from '../../kvm/index.ts';
-import type { Suite } from '../campaign.ts';
+import type { Prepared, Suite } from '../campaign.ts';
 import { Coverage } from '../coverage.ts';
 import { shorterLists } from '../minimise.ts';
 import { makeRigs, type RigSpec } from '../rigs.ts';
@@ -16,7 +15,7 @@ import { type RegisterRecipe, recipes, resolve, unitsOf } from './generate.ts';
 import { KernelRig } from './kernel-rig.ts';
 import { RegisterModel } from './model.ts';
 import type { RegisterCase, RegisterJudge } from './operations.ts';
-import { REGISTER_COVERAGE, RegisterObserver } from './register-coverage.ts';
+import { RegisterObserver, registerCoverage } from './register-coverage.ts';
 import { UserRig } from './user-rig.ts';
 
 const RIG_CPUS = 8;
@@ -28,41 +27,47 @@ interface Pair {
 
 export class Layer2 implements Suite<RegisterRecipe, RegisterCase> {
   cases = 0;
-  readonly batch = 1_000_000;
-  readonly coverage = new Coverage(REGISTER_COVERAGE);
+  /** Lists on the same machines: making those costs half a second. */
+  readonly batch = 1000;
+  readonly coverage: Coverage;
+  readonly #options: ApicSystemOptions;
   readonly #pairs = new Map<string, Pair>();
-  readonly #rigs: readonly RigSpec[];
+  #seed: number | undefined;
   readonly #model: RegisterModel;
-  readonly #observer: RegisterObserver;
-  readonly #tscKhz: number;
 
   /**
    * Makes and boots the machines: two for each setting of the gates.
    * @param model the host's properties (probeHost), the behaviour, the rules to break
-   * @param seed chooses the APIC IDs
+   * @param seed of the first batch: chooses the APIC IDs
    * @throws KvmError when the host has no KVM that can be used
    */
   static async create(model: ApicSystemOptions, seed: number): Promise<Layer2> {
-    const rigs = makeRigs(seed, RIG_CPUS);
-    const kernels = await Promise.all(rigs.map((rig) => KernelRig.create(rig)));
-    const options = { ...model, ...askHost(), ...askGuest(kernels[0]) };
-    const layer = new Layer2(options, rigs);
-    for (const kernel of kernels) {
-      layer.#pairs.set(key(kernel.spec), { kernel, user: await UserRig.create(kernel.spec, options) });
-    }
+    const layer = new Layer2({ ...model, ...askHost(), ...(await askGuest()) });
+    await layer.prepare(seed);
     return layer;
   }
 
-  private constructor(options: ApicSystemOptions, rigs: readonly RigSpec[]) {
-    this.#rigs = rigs;
-    this.#tscKhz = options.tscKhz ?? 1_000_000;
+  private constructor(options: ApicSystemOptions) {
+    this.#options = options;
+    this.coverage = new Coverage(registerCoverage(options));
     this.#model = new RegisterModel(options);
-    this.#observer = new RegisterObserver(this.coverage);
-    this.#model.observer = this.#observer;
+    this.#model.observer = new RegisterObserver(this.coverage);
   }
 
-  prepare(): { arbitrary: fc.Arbitrary<RegisterRecipe>; resolve(recipe: RegisterRecipe): RegisterCase } {
-    return { arbitrary: recipes(this.#rigs.length), resolve: (recipe) => resolve(recipe, this.#rigs, this.#tscKhz) };
+  async prepare(seed: number): Promise<Prepared<RegisterRecipe, RegisterCase>> {
+    const rigs = makeRigs(seed, RIG_CPUS);
+    if (this.#seed !== seed) {
+      this.close();
+      for (const rig of rigs) {
+        this.#pairs.set(key(rig), {
+          kernel: await KernelRig.create(rig),
+          user: await UserRig.create(rig, this.#options),
+        });
+      }
+      this.#seed = seed;
+    }
+    const tscKhz = this.#options.tscKhz ?? 1_000_000;
+    return { arbitrary: recipes(rigs.length), resolve: (recipe) => resolve(recipe, rigs, tscKhz) };
   }
 
   judge(candidate: RegisterCase): string[] | undefined {
@@ -127,18 +132,18 @@ function askHost(): ApicSystemOptions {
 }
 
 /** What only a guest can find out of the kernel's APICs: whether an interrupt that was taken is in ISR until its EOI. */
-function askGuest(kernel: KernelRig | undefined): ApicSystemOptions {
-  const apicId = kernel?.spec.rig[0];
-  if (kernel === undefined || apicId === undefined) return {};
-  const apic = { apicId, baseLow: 0xfee00900, baseHigh: 0, registers: [[REG.SPIV, 0x1ff]] as const };
-  const operation = { kind: 'nothing', cpu: 0, size: 4, address: 0, low: 0, high: 0 } as const;
+async function askGuest(): Promise<ApicSystemOptions> {
+  const rig: RigSpec = { x2apicFormat: false, broadcastQuirkDisabled: false, rig: [0] };
+  const kernel = await KernelRig.create(rig);
+  const apic = { apicId: 0, baseLow: 0xfee00900, baseHigh: 0, registers: [[REG.SPIV, 0x1ff]] as const };
+  const operation = { cpu: 0, size: 4, address: 0, low: 0, high: 0 };
   const { cpus } = kernel.carryOut({
-    machine: { ...kernel.spec, apics: [apic] },
+    machine: { ...rig, apics: [apic] },
     operations: [
       { ...operation, kind: 'mmio-write', address: 0xfee00000 + REG.ICR, low: ICR.SELF | 0x45 },
       { ...operation, kind: 'window', size: 1 },
     ],
   });
-  const page = cpus[0]?.page;
-  return { autoEoi: page !== undefined && page.subarray(REG.ISR, REG.TMR).every((byte) => byte === 0) };
+  kernel.close();
+  return { autoEoi: cpus[0]?.page.subarray(REG.ISR, REG.TMR).every((byte) => byte === 0) ?? false };
 }

@@ -6,6 +6,7 @@
 import { timerDivisor } from '../../apic/fields.ts';
 import {
   ApicEvent,
+  type ApicMode,
   ApicSystem,
   type ApicSystemOptions,
   BASE,
@@ -61,7 +62,8 @@ interface ModelCpu {
 
 /** Told of everything that the model does, for coverage. */
 export interface ModelObserver {
-  performed?(operation: RegisterOperation, result: OperationResult, apic: LocalApic): void;
+  performed?(operation: RegisterOperation, result: OperationResult, before: ApicMode, after: ApicMode): void;
+  took?(event: 'INIT' | 'SIPI' | 'NMI' | 'interrupt' | 'timer interrupt'): void;
 }
 
 export class RegisterModel implements RegisterJudge {
@@ -94,12 +96,14 @@ export class RegisterModel implements RegisterJudge {
       if (!cpu.runs) return { low: 0, high: 0, fault: SKIPPED };
       this.#takeNmis(cpu, i);
       this.#expire(cpu);
+      const before = cpu.apic.mode;
       const result = this.#perform(cpu, operation, i);
       if (operation.kind.endsWith('write') || operation.kind === 'wrmsr') this.#noteCount(cpu);
       this.#expire(cpu);
+      const after = cpu.apic.mode;
       if (mayStartCpus(operation)) this.#settleAll(i, operation.cpu);
       if (cpu.runs) this.#takeNmis(cpu, i);
-      this.observer.performed?.(operation, result, cpu.apic);
+      this.observer.performed?.(operation, result, before, after);
       return result;
     });
     const pages = this.#cpus.map(({ apic }) => apic.getState());
@@ -232,6 +236,7 @@ export class RegisterModel implements RegisterJudge {
   #open(cpu: ModelCpu, flags: number, position: number): void {
     const { apic, taken } = cpu;
     for (let vector = apic.acknowledge(); vector >= 0; vector = apic.acknowledge()) {
+      this.observer.took?.('interrupt');
       taken.push({ vector: EXCEPTIONS_WITH_CODE.has(vector) ? vector + 1 : vector, position });
       if ((flags & NO_EOI) !== 0) continue;
       if ((apic.apicBaseLow & BASE.EXTD) !== 0) apic.writeMsr(MSR.X2APIC_FIRST + (REG.EOI >> 4), 0, 0);
@@ -240,7 +245,10 @@ export class RegisterModel implements RegisterJudge {
   }
 
   #takeNmis({ apic, taken }: ModelCpu, position: number): void {
-    for (let nmis = Math.min(apic.takeNmis(), NMI_LIMIT); nmis > 0; nmis--) taken.push({ vector: NMI, position });
+    for (let nmis = Math.min(apic.takeNmis(), NMI_LIMIT); nmis > 0; nmis--) {
+      this.observer.took?.('NMI');
+      taken.push({ vector: NMI, position });
+    }
   }
 
   #noteCount(cpu: ModelCpu): void {
@@ -249,7 +257,9 @@ export class RegisterModel implements RegisterJudge {
   }
 
   #expire({ apic }: ModelCpu): void {
-    if (apic.timerDeadlineNanos() <= this.#now) apic.expireTimer(this.#now);
+    if (apic.timerDeadlineNanos() > this.#now) return;
+    apic.expireTimer(this.#now);
+    this.observer.took?.('timer interrupt');
   }
 
   /** @param sender the CPU of an operation that can start CPUs, which takes its own INIT half-way through it */
@@ -261,11 +271,13 @@ export class RegisterModel implements RegisterJudge {
       const events = cpu.apic.takeEvents(!cpu.runs);
       if ((events & ApicEvent.init) !== 0) {
         if (cpu.runs) this.#events.push(`cpu ${i}: INIT by operation ${position + 1}`);
+        this.observer.took?.('INIT');
         cpu.apic.reset(true);
         cpu.runs = cpu.bootstrap;
       }
       if ((events & ApicEvent.sipi) !== 0 && !cpu.runs) {
         this.#events.push(`cpu ${i}: SIPI ${cpu.apic.sipiVector} by operation ${position + 1}`);
+        this.observer.took?.('SIPI');
         cpu.runs = true;
       }
     }
