@@ -31,6 +31,11 @@ const LEGACY_XSAVE_BYTES = 576;
 const FIRST_EXTENDED_COMPONENT = 2;
 const COMPONENTS = 63;
 
+/** CPUID.0:EBX, the first letters of the vendor: GenuineIntel, CentaurHauls, "  Shanghai  ". */
+const INTEL_COMPATIBLE: ReadonlySet<number> = new Set([0x756e6547, 0x746e6543, 0x68532020]);
+/** Without leaf 0x80000008 (cpuid_query_maxphyaddr). */
+const DEFAULT_ADDRESS_BITS = 36;
+
 export interface CpuModel {
   readonly entries: readonly CpuidEntry[];
 }
@@ -72,6 +77,21 @@ export function cpuModel(supported: readonly CpuidEntry[], spec: string, options
 /** @param maxApicId the highest APIC ID this machine can have; @returns what KVM_SET_CPUID2 takes for the vCPU `apicId`. */
 export function cpuidFor(model: CpuModel, apicId: number, maxApicId: number): CpuidEntry[] {
   return withTopology(model.entries, apicId, maxApicId);
+}
+
+/** What of a guest's CPUID decides how its local APICs behave (guest_cpu_cap_has and its like in KVM's lapic.c). */
+export function apicCpuid({ entries }: CpuModel): {
+  x2apicCpuid: boolean;
+  tscDeadlineCpuid: boolean;
+  physicalAddressBits: number;
+  intelCompatible: boolean;
+} {
+  return {
+    x2apicCpuid: hasFeature(entries, named('x2apic')),
+    tscDeadlineCpuid: hasFeature(entries, named('tsc_deadline_timer')),
+    physicalAddressBits: (entryOf(entries, 0x8000_0008, 0)?.eax ?? DEFAULT_ADDRESS_BITS) & 0xff,
+    intelCompatible: INTEL_COMPATIBLE.has(entryOf(entries, 0, 0)?.ebx ?? 0),
+  };
 }
 
 interface Change {

@@ -82,6 +82,7 @@ export class Machine extends EventEmitter<MachineEvents> {
               maxApics: limits.maxVcpus,
               maxApicId: limits.maxVcpuId - 1,
               tscKhz: vm.tscKhz(),
+              ...vm.apicCpuid(),
             },
             { nowNanos: native.nowNanos }, // for the current count in snapshots
           )

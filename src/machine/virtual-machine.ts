@@ -5,7 +5,7 @@
 
 import { IOAPIC_PINS } from '../devices/ioapic.ts';
 import { Cap, type CpuidEntry, MsrExitReason, System, type Vcpu, type Vm, X2apicFlag } from '../kvm/index.ts';
-import { type CpuModel, cpuidFor, cpuModel } from './cpuid.ts';
+import { apicCpuid, type CpuModel, cpuidFor, cpuModel } from './cpuid.ts';
 import { ConfigError } from './errors.ts';
 import type { GuestMemory } from './memory.ts';
 import type { HostLimits, MachineConfig } from './options.ts';
@@ -70,6 +70,12 @@ export class VirtualMachine {
   /** Frequency of the guests' TSC. */
   tscKhz(): number {
     return this.#created().getTscKhz();
+  }
+
+  /** The guests' CPUID as far as their APICs follow it. */
+  apicCpuid(): ReturnType<typeof apicCpuid> {
+    if (!this.#model) throw new Error('the VM has not been created');
+    return apicCpuid(this.#model);
   }
 
   get fd(): number {
