@@ -2,15 +2,17 @@
  * What the QEMU options of a unittests.cfg mean to a machine of ours: words in, options of `apiary run` out, or the reason
  * why there is no such machine here (the test is then skipped, as theirs are when QEMU refuses).
  *
- * Our one CPU model is the host's, so every model's name becomes `host`; features by name keep their meaning.
+ * Our one CPU model is the host's, so every model's name becomes `host`. QEMU gives a feature that is asked for by name only
+ * where the host has it, and then it is in `host` already; features that are to be hidden keep their meaning.
  */
 import { parseArgsStringToArgv } from 'string-argv';
+import { featureBit } from '../machine/cpu-features.ts';
 import type { UnitTest } from './unittests-config.ts';
 
 /** A machine for one test. */
 export interface MachinePlan {
   readonly cpus: number;
-  /** Features to add or take away, `+name` or `-name`, in order. */
+  /** Features to take away: `-name`. */
   readonly features: readonly string[];
   /** As QEMU writes it (`4g`, `2048` in MiB), in bytes. */
   readonly memoryBytes: number;
@@ -104,15 +106,15 @@ function megabytes(text: string): number {
   return Number(match?.[1] ?? Number.NaN) * 2 ** shift;
 }
 
-/** @returns the `+name` and `-name` words of a -cpu value, or why it cannot be */
+/** @returns the `-name` words of a -cpu value, or why it cannot be */
 function cpuFeatures(value: string): readonly string[] | string {
   const features: string[] = [];
   for (const word of value.split(',').slice(1)) {
     const assigned = /^([^=]+)=(on|off)$/.exec(word);
-    if (/^[+-]/.test(word)) features.push(word);
-    else if (IGNORED_CPU.test(word)) continue;
-    else if (assigned) features.push(`${assigned[2] === 'on' ? '+' : '-'}${assigned[1]}`);
-    else return `no -cpu ${word} here`;
+    if (word.startsWith('+') || IGNORED_CPU.test(word) || assigned?.[2] === 'on') continue;
+    const hidden = word.startsWith('-') ? word.slice(1) : assigned?.[1];
+    if (hidden === undefined || !featureBit(hidden)) return `no -cpu ${word} here`;
+    features.push(`-${hidden}`);
   }
   return features;
 }
