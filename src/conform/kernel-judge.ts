@@ -56,12 +56,14 @@ export class KernelJudge implements Judge {
         return this.#open().vm.signalMsi(operation.addressLow, operation.addressHigh, operation.data);
       case 'base':
         return this.#setBase(operation.cpu, operation.low, operation.high);
+      case 'read-base':
+        return Number(this.#cpu(operation.cpu).getMsrs([MSR.APIC_BASE])[0]?.value ?? 0n);
       case 'state':
         this.#cpu(operation.cpu).getLapic(this.#page);
         applyRegisters(this.#page, operation.registers);
         return answer(() => this.#cpu(operation.cpu).setLapic(this.#page));
       case 'settle':
-        return this.#cpu(operation.cpu).getMpState();
+        return this.#cpu(operation.cpu).getMpState() | (this.#cpu(operation.cpu).getSregs().cs.selector & 0xff00);
       case 'events': {
         const { nmi, smi } = this.#cpu(operation.cpu).getVcpuEvents();
         return nmi.pending | (smi.pending << 8);
@@ -109,6 +111,8 @@ export class KernelJudge implements Judge {
           flags: VcpuEventValid.NMI_PENDING | VcpuEventValid.SMM,
         });
         cpu.setMpState(startState(this.#machine?.apics[i]?.apicId));
+        const sregs = cpu.getSregs(); // a SIPI has moved CS
+        cpu.setSregs({ ...sregs, cs: { ...sregs.cs, selector: RESET_PAGE << 8, base: BigInt(RESET_PAGE) << 12n } });
       }
       clear(cpu, this.#page);
     }
@@ -137,6 +141,9 @@ export class KernelJudge implements Judge {
     return rig;
   }
 }
+
+/** Upper byte of CS at power-up and after INIT. */
+export const RESET_PAGE = 0xf0;
 
 /** KVM_MP_STATE_* of a new vCPU: the boot processor is the one with ID 0. */
 export const startState = (apicId: number | undefined): number =>

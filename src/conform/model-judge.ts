@@ -12,7 +12,7 @@ import {
   STATE_BYTES,
 } from '../apic/index.ts';
 import { MpState } from '../kvm/index.ts';
-import { startState } from './kernel-judge.ts';
+import { RESET_PAGE, startState } from './kernel-judge.ts';
 import { applyRegisters, fillPage } from './page.ts';
 import { EINVAL_OUTCOME, type Judge, type MachineSpec, type Operation } from './spec.ts';
 
@@ -23,6 +23,8 @@ interface Cpu {
   mpState: number;
   nmis: number;
   smi: boolean;
+  /** Upper byte of CS. */
+  startPage: number;
 }
 
 export class ModelJudge implements Judge {
@@ -55,7 +57,7 @@ export class ModelJudge implements Judge {
     this.#cpus = apics.map((spec) => {
       const apic = this.#system.addApic(spec.apicId);
       this.#clear(apic);
-      return { apic, mpState: startState(spec.apicId), nmis: 0, smi: false };
+      return { apic, mpState: startState(spec.apicId), nmis: 0, smi: false, startPage: RESET_PAGE };
     });
     for (const [i, spec] of apics.entries()) {
       const { apic } = this.#cpu(i);
@@ -73,6 +75,8 @@ export class ModelJudge implements Judge {
     switch (operation.kind) {
       case 'base':
         return cpu.apic.setApicBaseFromHost(operation.low, operation.high) ? 0 : EINVAL_OUTCOME;
+      case 'read-base':
+        return Number(cpu.apic.apicBase());
       case 'state':
         cpu.apic.getState(this.#page);
         applyRegisters(this.#page, operation.registers);
@@ -118,7 +122,11 @@ function settle(cpu: Cpu): number {
     cpu.smi = false;
     const boots = (cpu.apic.apicBaseLow & BASE.BSP) !== 0;
     cpu.mpState = boots ? MpState.RUNNABLE : MpState.INIT_RECEIVED;
+    cpu.startPage = RESET_PAGE;
   }
-  if ((events & ApicEvent.sipi) !== 0 && cpu.mpState === MpState.INIT_RECEIVED) cpu.mpState = MpState.RUNNABLE;
-  return cpu.mpState;
+  if ((events & ApicEvent.sipi) !== 0 && cpu.mpState === MpState.INIT_RECEIVED) {
+    cpu.mpState = MpState.RUNNABLE;
+    cpu.startPage = cpu.apic.sipiVector;
+  }
+  return cpu.mpState | (cpu.startPage << 8);
 }

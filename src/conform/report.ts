@@ -63,6 +63,8 @@ export function describeOperation(operation: Operation): string {
       return describeMsi(operation);
     case 'base':
       return `cpu ${operation.cpu}: host sets IA32_APIC_BASE ${operation.high === 0 ? '' : `${hex(operation.high)}:`}${hex(operation.low)} (${modeOf(operation.low)})`;
+    case 'read-base':
+      return `cpu ${operation.cpu}: IA32_APIC_BASE (KVM_GET_MSRS)`;
     case 'state':
       return `cpu ${operation.cpu}: host sets ${operation.registers.map(describeRegister).join(' ')} (KVM_SET_LAPIC)`;
     case 'settle':

@@ -115,8 +115,8 @@ export class RoutingObserver {
         this.#lookAtMap();
         break;
       case 'settle':
-        if (outcome === 2) coverage.hit('INIT taken');
-        if (outcome === 0) coverage.hit('SIPI taken');
+        if ((outcome & 0xff) === 2) coverage.hit('INIT taken');
+        if ((outcome & 0xff) === 0 && outcome >> 8 !== 0xf0) coverage.hit('SIPI taken');
         break;
       case 'events':
         if ((outcome & 0xff) !== 0) coverage.hit('NMI pending');

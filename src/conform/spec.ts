@@ -38,9 +38,11 @@ export type Operation =
   | { readonly kind: 'msi'; readonly addressLow: number; readonly addressHigh: number; readonly data: number }
   /** KVM_SET_MSRS of IA32_APIC_BASE. */
   | { readonly kind: 'base'; readonly cpu: number; readonly low: number; readonly high: number }
+  /** KVM_GET_MSRS of IA32_APIC_BASE: answers all of it. */
+  | { readonly kind: 'read-base'; readonly cpu: number }
   /** KVM_GET_LAPIC, these changes, KVM_SET_LAPIC. */
   | { readonly kind: 'state'; readonly cpu: number; readonly registers: readonly RegisterValue[] }
-  /** KVM_GET_MP_STATE, by which the vCPU takes a pending INIT and SIPI. Answers KVM_MP_STATE_*. */
+  /** KVM_GET_MP_STATE, by which the vCPU takes a pending INIT and SIPI. Answers KVM_MP_STATE_* | start page << 8. */
   | { readonly kind: 'settle'; readonly cpu: number }
   /** KVM_GET_VCPU_EVENTS: answers pending NMIs | pending SMI << 8. */
   | { readonly kind: 'events'; readonly cpu: number };
