@@ -272,15 +272,15 @@ export class LocalApic {
     this.#finish(this.#core.endOfInterrupt());
   }
 
-  // What senders left
+  // What senders left. Plain loads tell whether there is anything, as in `highestVector`.
 
   hasNmi(): boolean {
-    return Atomics.load(this.#words, this.#a + INBOX.NMIS) !== 0;
+    return this.#words[this.#a + INBOX.NMIS] !== 0;
   }
 
   /** NMIs since the last call. A CPU keeps two at most: one in service and one pending. */
   takeNmis(): number {
-    return Atomics.exchange(this.#words, this.#a + INBOX.NMIS, 0);
+    return this.hasNmi() ? Atomics.exchange(this.#words, this.#a + INBOX.NMIS, 0) : 0;
   }
 
   takeSmis(): number {
@@ -288,7 +288,7 @@ export class LocalApic {
   }
 
   hasEvents(): boolean {
-    return Atomics.load(this.#words, this.#a + INBOX.EVENTS) !== 0;
+    return this.#words[this.#a + INBOX.EVENTS] !== 0;
   }
 
   /**

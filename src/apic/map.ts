@@ -50,7 +50,7 @@ export class ApicMap {
   /** Rebuilds the map if it is dirty. Any thread; returns when a map is published that contains the caller's changes. */
   recalculate(): void {
     const words = this.#words;
-    if (Atomics.load(words, HEADER.MAP_DIRTY) === DIRT.CLEAN) return;
+    if (words[HEADER.MAP_DIRTY] === DIRT.CLEAN) return; // plain: our own change is seen, another's is its author's duty
     lock(words, HEADER.MAP_LOCK);
     if (Atomics.compareExchange(words, HEADER.MAP_DIRTY, DIRT.DIRTY, DIRT.UPDATING) !== DIRT.CLEAN) {
       const serial = (Atomics.load(words, HEADER.MAP_PUBLISHED) + 1) | 0;

@@ -12,7 +12,7 @@ import { median } from './stats.ts';
 const path = (relative: string): string => fileURLToPath(new URL(relative, import.meta.url));
 
 /** The command, as package.json's `bin` names it. */
-export const APIARY = path('../../dist/cli/main.js');
+export const APIARY = path('../../dist/bundle/main.cjs');
 export const probe = (name: string): string => path(`probes/${name}.mjs`);
 export const guest = (name: string): string => path(`../../guest/build/${name}.elf`);
 
