@@ -27,18 +27,21 @@ export class TraceFile {
   #separator = '';
   #broken = false;
   #flows = 0;
-  #start: number | undefined;
+  readonly #start: number;
 
   /**
    * @param apicIdOf names the vCPUs' tracks
    * @param failed told once when the file cannot be written later on; events after that are dropped
+   * @param startNanos time 0 of the trace, on the clock of its events (CLOCK_MONOTONIC): before all of them
    * @throws ConfigError when the file cannot be opened
    */
   constructor(
     path: string,
     apicIdOf: (vcpuIndex: number) => number | undefined,
     failed: (error: ConfigError) => void = () => {},
+    startNanos = Number(process.hrtime.bigint()),
   ) {
+    this.#start = startNanos;
     this.#path = path;
     this.#apicIdOf = apicIdOf;
     this.#failed = failed;
@@ -53,7 +56,6 @@ export class TraceFile {
 
   write(event: TraceEvent): void {
     const { message, path, scan, nanos, result } = event;
-    this.#start ??= nanos;
     const at = (nanos - this.#start) / 1000;
     const targets = (path === 'map' ? event.map : event.scanTargets) ?? [];
     const mode = DELIVERY_NAMES[message.deliveryMode] ?? `mode ${message.deliveryMode}`;

@@ -48,7 +48,12 @@ interface Item {
 }
 
 function written(...events: TraceEvent[]): Item[] {
-  const file = new TraceFile(path, (vcpuIndex) => IDS[vcpuIndex]);
+  const file = new TraceFile(
+    path,
+    (vcpuIndex) => IDS[vcpuIndex],
+    () => {},
+    5_000_000,
+  );
   for (const each of events) file.write(each);
   file.close();
   return JSON.parse(readFileSync(path, 'utf8')) as Item[];
@@ -103,7 +108,7 @@ describe('TraceFile', () => {
   });
 
   test('10,000 events are valid JSON, too', () => {
-    const events = Array.from({ length: 10_000 }, (_, index) => event({ nanos: index * 1000 }));
+    const events = Array.from({ length: 10_000 }, (_, index) => event({ nanos: 5_000_000 + index * 1000 }));
     expect(written(...events).filter(({ ph }) => ph === 's')).toHaveLength(10_000);
   });
 
