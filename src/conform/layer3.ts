@@ -47,7 +47,8 @@ const RACE_COVERAGE = [
 
 const ROUND_MILLIS = 500;
 const SETTLED_MESSAGES = 2000;
-const ROUND_TIMEOUT_MILLIS = 60_000;
+/** Far beyond what a thread waits for a lost interrupt. */
+const ROUND_TIMEOUT_MILLIS = 40_000;
 
 export async function runLayer3(model: ApicSystemOptions, options: CampaignOptions): Promise<Result> {
   const races = new Layer3(model, options);
@@ -136,10 +137,15 @@ class Layer3 {
     await new Promise((resolve) => setTimeout(resolve, ROUND_MILLIS));
     Atomics.store(words, CONTROL.PHASE, PHASE.SETTLE);
     const failures: string[] = [];
-    for (const report of await Promise.all(reports)) {
-      this.#cases += report.sends;
-      coverage.add(report.coverage);
-      failures.push(...report.failures);
+    const answers = await Promise.allSettled(reports);
+    for (const [worker, answer] of answers.entries()) {
+      if (answer.status === 'rejected') failures.push(`thread ${worker}: ${answer.reason}`);
+      else failures.push(...answer.value.failures);
+    }
+    for (const answer of answers) {
+      if (answer.status === 'rejected') return failures; // what it holds or has half built would stop this thread too
+      this.#cases += answer.value.sends;
+      coverage.add(answer.value.coverage);
     }
     coverage.hit('map rebuilt', system.map().serial - before);
     const [sent, taken] = [words[CONTROL.NMIS_SENT], words[CONTROL.NMIS_TAKEN]];
@@ -150,7 +156,10 @@ class Layer3 {
 
 function ask(thread: Worker, plan: RoundPlan): Promise<RoundReport> {
   return new Promise((resolve, reject) => {
-    const late = setTimeout(() => reject(new Error('a thread of layer 3 does not answer')), ROUND_TIMEOUT_MILLIS);
+    const late = setTimeout(
+      () => reject(new Error('it does not answer: it waits for a lock, or turns in a loop')),
+      ROUND_TIMEOUT_MILLIS,
+    );
     thread.once('message', (report: RoundReport) => {
       clearTimeout(late);
       thread.removeAllListeners('error');

@@ -15,7 +15,7 @@ const OFF = 0xfee00000;
 /** Nobody is descheduled for so long. */
 const LOST_MILLIS = 8_000;
 const SENDS_A_TURN = 8;
-const SNAPSHOT_EVERY = 64;
+const SNAPSHOT_EVERY = 16;
 const MAX_FAILURES = 5;
 
 interface Outstanding {
