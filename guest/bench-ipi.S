@@ -10,8 +10,8 @@
 
         .include "defs.inc"
 
-        .set BATCHES, 30
-        .set COUNT, 30
+        .set BATCHES, 40
+        .set COUNT, 50
         .set VECTOR_COUNT, 0x50         # to the second CPU: count it
         .set VECTOR_PING, 0x51          # to the second CPU: answer with PONG
         .set VECTOR_PONG, 0x52          # to the boot CPU: count it

@@ -103,8 +103,13 @@ export function targetQemu(report: Report): void {
 
 async function inTurns(monitors: readonly Monitor[], image: string, cpus: number, rounds: number): Promise<Rounds> {
   const results = new Map<string, GuestFigures[]>(monitors.map(({ name }) => [name, []]));
+  const able = new Set(monitors);
   for (let round = 0; round < rounds; round++) {
-    for (const monitor of monitors) results.get(monitor.name)?.push(await runGuest(monitor, image, cpus));
+    for (const monitor of able) {
+      const figures = await runGuest(monitor, image, cpus);
+      results.get(monitor.name)?.push(figures);
+      if (figures.size === 0) able.delete(monitor); // QEMU's own APIC hangs here in some guests: not once more
+    }
   }
   return results;
 }

@@ -77,7 +77,7 @@ export function qemuMonitors(): Monitor[] {
 export type GuestFigures = ReadonlyMap<string, number>;
 
 /** A guest that a busy or unsuited monitor does not finish is ended, and its figures up to then count. */
-const GUEST_LIMIT_MS = 60_000;
+const GUEST_LIMIT_MS = 40_000;
 /** The first batches run in V8's interpreter; under the other monitors they are left out as well. */
 const WARM_UP = 1 / 3;
 
