@@ -185,37 +185,49 @@ class ListMaker {
     switch (which % 16) {
       case 0:
       case 1:
-        return this.#write(cpu, REG.TPR, choice < 200 ? value & 0xff : value, high);
+        this.#write(cpu, REG.TPR, choice < 200 ? value & 0xff : value, high);
+        break;
       case 2:
-        return this.#write(cpu, REG.SPIV, choice < 100 ? 0x1ff : choice < 150 ? 0xff : value & 0x1fff, high);
+        this.#write(cpu, REG.SPIV, choice < 100 ? 0x1ff : choice < 150 ? 0xff : value & 0x1fff, high);
+        break;
       case 3:
-        return this.#write(cpu, REG.LDR, choice < 128 ? 1 << (24 + (value & 7)) : value, high);
+        this.#write(cpu, REG.LDR, choice < 128 ? 1 << (24 + (value & 7)) : value, high);
+        break;
       case 4:
-        return this.#write(cpu, REG.DFR, choice < 100 ? DFR_FLAT : choice < 200 ? DFR_CLUSTER : value, high);
+        this.#write(cpu, REG.DFR, choice < 100 ? DFR_FLAT : choice < 200 ? DFR_CLUSTER : value, high);
+        break;
       case 5:
-        return this.#write(cpu, REG.ID, ((this.#cpus[choice % this.#cpus.length]?.apicId ?? 0) & 0xff) * 2 ** 24, high);
+        this.#write(cpu, REG.ID, ((this.#cpus[choice % this.#cpus.length]?.apicId ?? 0) & 0xff) * 2 ** 24, high);
+        break;
       case 6:
       case 7:
       case 8:
-        return this.#write(
+        this.#write(
           cpu,
           LVTS[choice % LVTS.length] ?? REG.LVT_ERROR,
           more % 4 === 0 ? value * 2 : value & 0x1ffff,
           high,
         );
+        break;
       case 9:
         this.#write(cpu, REG.LVT_TIMER, (more % 4 === 0 ? (value * 2) & ~0xff : value & 0x70000) | vector, high);
-        return this.#breathe(cpu);
+        this.#breathe(cpu);
+        break;
       case 10:
-        return this.#write(cpu, REG.ESR, choice < 128 ? 0 : value, high);
+        this.#write(cpu, REG.ESR, choice < 128 ? 0 : value, high);
+        break;
       case 11:
-        return this.#write(cpu, REG.TDCR, choice < 200 ? value & 0xf : value, high);
+        this.#write(cpu, REG.TDCR, choice < 200 ? value & 0xf : value, high);
+        break;
       case 12:
-        return this.#write(cpu, REG.SELF_IPI, choice < 230 ? vector : value, high);
+        this.#write(cpu, REG.SELF_IPI, choice < 230 ? vector : value, high);
+        break;
       case 13:
-        return this.#write(cpu, REG.ICR2, choice < 200 ? (value & 0xff) * 2 ** 24 : value, high);
+        this.#write(cpu, REG.ICR2, choice < 200 ? (value & 0xff) * 2 ** 24 : value, high);
+        break;
       case 14:
-        return this.#write(cpu, REG.EOI, 0, high);
+        this.#write(cpu, REG.EOI, 0, high);
+        break;
       default: {
         const register = readables[choice % readables.length] ?? REG.ID;
         if (register !== REG.ICR && register !== REG.TMICT) this.#write(cpu, register, value, high);
@@ -274,7 +286,10 @@ class ListMaker {
   }
 
   #setBase(cpu: number, { register, choice, value, more }: OperationRecipe): void {
-    if (register < 50) return this.#put('rdmsr', cpu, MSR.APIC_BASE);
+    if (register < 50) {
+      this.#put('rdmsr', cpu, MSR.APIC_BASE);
+      return;
+    }
     const tracked = this.#tracked(cpu);
     const mode = [BASE.ENABLE, X2APIC, 0, BASE.EXTD, X2APIC, BASE.ENABLE][choice % 6] ?? 0;
     const page = (more & 15) === 15 ? (PAGES[(more >>> 4) % PAGES.length] ?? DEFAULT_PAGE) : this.#page(cpu);

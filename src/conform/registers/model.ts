@@ -20,8 +20,10 @@ import {
 import { applyRegisters, fillPage } from '../page.ts';
 import type { MachineSpec } from '../spec.ts';
 import {
+  byName,
   GP,
   mayStartCpus,
+  NMI,
   type OperationResult,
   type Outcome,
   type RegisterCase,
@@ -42,7 +44,6 @@ const SLOW_NANOS = 3e9;
 /** The TSC when a list starts: any deadline below has passed. */
 const TSC_START = 1n << 40n;
 
-const NMI = 2;
 const NMI_LIMIT = 2;
 /** As interrupts they push no error code, so the guest has them share the gate of the next vector. */
 const EXCEPTIONS_WITH_CODE: ReadonlySet<number> = new Set([17, 21]);
@@ -53,7 +54,6 @@ const TOP_OF_MEMORY = 2 ** 32;
 
 interface ModelCpu {
   readonly apic: LocalApic;
-  readonly bootstrap: boolean;
   readonly taken: Taken[];
   runs: boolean;
   /** How long the timer had to go after the CPU's last write. */
@@ -106,6 +106,7 @@ export class RegisterModel implements RegisterJudge {
       this.observer.performed?.(operation, result, before, after);
       return result;
     });
+    for (const cpu of this.#cpus) if (cpu.runs) this.#takeNmis(cpu, operations.length);
     const pages = this.#cpus.map(({ apic }) => apic.getState());
     this.finalCounts = this.#cpus.map((cpu, i) => {
       const view = new DataView((pages[i] ?? this.#page).buffer);
@@ -115,7 +116,7 @@ export class RegisterModel implements RegisterJudge {
     });
     return {
       results,
-      events: this.#events.toSorted(),
+      events: this.#events.toSorted(byName),
       cpus: this.#cpus.map(({ apic, taken }, i) => ({
         taken,
         page: pages[i] ?? this.#page,
@@ -151,7 +152,7 @@ export class RegisterModel implements RegisterJudge {
       this.#page.fill(0);
       applyRegisters(this.#page, [[REG.SPIV, 0xff]]);
       apic.setState(this.#page);
-      return { apic, bootstrap, taken: [], runs: true, countNanos: 0 };
+      return { apic, taken: [], runs: true, countNanos: 0 };
     });
     for (const [i, spec] of apics.entries()) {
       const { apic } = this.#cpu(i);
@@ -273,7 +274,7 @@ export class RegisterModel implements RegisterJudge {
         if (cpu.runs) this.#events.push(`cpu ${i}: INIT by operation ${position + 1}`);
         this.observer.took?.('INIT');
         cpu.apic.reset(true);
-        cpu.runs = cpu.bootstrap;
+        cpu.runs = (cpu.apic.apicBaseLow & BASE.BSP) !== 0; // kvm_vcpu_is_bsp: what its APIC base says
       }
       if ((events & ApicEvent.sipi) !== 0 && !cpu.runs) {
         this.#events.push(`cpu ${i}: SIPI ${cpu.apic.sipiVector} by operation ${position + 1}`);

@@ -51,6 +51,8 @@ export interface OperationResult {
 
 export const SKIPPED = 0xff;
 export const GP = 13;
+/** The vector of an NMI. */
+export const NMI = 2;
 
 /** An interrupt or NMI (vector 2) that a CPU took during operation `position`. */
 export interface Taken {
@@ -81,7 +83,7 @@ export interface RegisterJudge {
 }
 
 const ICR_MSR = MSR.X2APIC_FIRST + (REG.ICR >> 4);
-const NMI = 4;
+const NMI_DELIVERY = 4;
 const INIT = 5;
 const STARTUP = 6;
 
@@ -99,4 +101,7 @@ export function mayStartCpus(operation: RegisterOperation): boolean {
 }
 
 /** May this send an NMI? Whoever carries it out then lets the sender take its own before it goes on. */
-export const maySendNmi = (operation: RegisterOperation): boolean => deliveryMode(operation) === NMI;
+export const maySendNmi = (operation: RegisterOperation): boolean => deliveryMode(operation) === NMI_DELIVERY;
+
+/** Events in an order that does not depend on who looked after which CPU first. */
+export const byName = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);

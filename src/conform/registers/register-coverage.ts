@@ -90,8 +90,10 @@ export class RegisterObserver implements ModelObserver {
   }
 
   #mmio({ kind, address, size }: RegisterOperation, mode: ApicMode): void {
-    if (mode === 'disabled') return this.#hit('MMIO while disabled');
-    if (mode === 'x2apic') return this.#hit('MMIO in x2APIC mode');
+    if (mode !== 'xapic') {
+      this.#hit(mode === 'x2apic' ? 'MMIO in x2APIC mode' : 'MMIO while disabled');
+      return;
+    }
     this.#hit(`MMIO ${kind === 'mmio-read' ? 'read' : 'write'} of ${size}`);
     if (address % 16 !== 0) this.#hit('MMIO unaligned');
     else if (size === 4) this.#register('xAPIC', kind, address % PAGE_BYTES);

@@ -22,6 +22,7 @@ import { PACKAGE_ROOT } from '../../package-root.ts';
 import type { RigSpec } from '../rigs.ts';
 import type { ApicSpec } from '../spec.ts';
 import {
+  byName,
   maySendNmi,
   mayStartCpus,
   type Outcome,
@@ -43,8 +44,8 @@ const RSM = [0x0f, 0xaa];
 const LOST_NANOS = 5e9;
 /** How soon to look whether a vCPU sits in KVM_RUN waiting for a SIPI, after an operation that may be its own INIT. */
 const INIT_CHECK_NANOS = 3e6;
-/** Two NMIs, and one turn to be on the way. */
-const NMI_TURNS = 4;
+/** More turns round its loop than a CPU needs to take two NMIs. */
+const NMI_TURNS = 100;
 const EINTR = 4;
 const EAGAIN = 11;
 const RFLAGS_FIXED = 2n;
@@ -157,11 +158,14 @@ export abstract class GuestRig {
       }
       from = to;
     }
+    if (operations.some(maySendNmi)) {
+      for (const each of this.#cpus) this.#takeNmis(each, operations.length);
+    }
     oplist.live = 0;
     this.#eventful = operations.some(isEventful);
     return {
       results: operations.map((_, i) => oplist.result(i)),
-      events: this.#events.toSorted(),
+      events: this.#events.toSorted(byName),
       cpus: this.#cpus.map((each, i) => {
         const base = this.base(each);
         const baseLow = Number(base & 0xffffffffn);
@@ -211,7 +215,11 @@ export abstract class GuestRig {
     if (!each.runs) return;
     this.#oplist.live = position;
     this.#oplist.position = position;
-    for (let turn = 0; turn < NMI_TURNS; turn++) this.#step(each, LOST_NANOS);
+    for (let turn = 0; turn < NMI_TURNS; turn++) {
+      this.#step(each, LOST_NANOS);
+      const { pending, injected, masked } = each.cpu.vcpu.getVcpuEvents().nmi;
+      if ((pending | injected | masked) === 0) return;
+    }
   }
 
   #settleAll(position: number): void {
@@ -288,16 +296,13 @@ export abstract class GuestRig {
     let look = native.nowNanos() + patienceNanos;
     native.armTimer(look);
     for (;;) {
-      const deadline = interrupts.timerDeadlineNanos();
-      if (deadline !== Number.POSITIVE_INFINITY) {
-        const now = native.nowNanos();
-        if (deadline <= now) interrupts.expireTimer(now);
-        else if (deadline < look) native.armTimer(deadline);
-      }
+      const deadline = this.#expireTimer(cpu);
+      if (deadline < look) native.armTimer(deadline);
       if (!interrupts.prepare()) return Stop.waiting;
       const result = run.run();
       interrupts.afterRun();
       if (result === 0) {
+        this.#expireTimer(cpu); // before what the guest did later
         if (run.exitReason === ExitReason.IO && run.ioIsOut) {
           switch (run.ioPort) {
             case TURN:
@@ -321,6 +326,16 @@ export abstract class GuestRig {
       look = now + patienceNanos;
       native.armTimer(look);
     }
+  }
+
+  /** @returns when the timer wants to be looked at next */
+  #expireTimer({ interrupts }: Cpu): number {
+    const deadline = interrupts.timerDeadlineNanos();
+    if (deadline === Number.POSITIVE_INFINITY) return deadline;
+    const now = native.nowNanos();
+    if (deadline > now) return deadline;
+    interrupts.expireTimer(now);
+    return interrupts.timerDeadlineNanos();
   }
 
   /** After KVM_RUN was interrupted: does the vCPU wait inside it? */
