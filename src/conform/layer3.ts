@@ -120,7 +120,7 @@ class Layer3 {
     for (const { apicId, ids, logicalIds } of apics) {
       const apic = system.addApic(apicId, { bootstrap: false });
       apic.writeMmio(REG.SPIV, 4, 0x1ff);
-      apic.writeMmio(REG.ID, 4, (ids[0] ?? 0) * 2 ** 24);
+      apic.writeMmio(REG.ID, 4, (ids[kind === 'aliases' && ids.length > 1 ? 1 : 0] ?? 0) * 2 ** 24); // aliased at once
       apic.writeMmio(REG.LDR, 4, (logicalIds[0] ?? 0) * 2 ** 24);
     }
     const before = system.map().serial;

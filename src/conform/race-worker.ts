@@ -66,10 +66,10 @@ class Racer {
   race(): RoundReport {
     const control = this.#control;
     for (let turn = 0; Atomics.load(control, CONTROL.PHASE) === PHASE.RACE; turn++) {
+      if (turn % SNAPSHOT_EVERY === 0) this.#lookAtMap();
       for (const { apic, index } of this.#own) if (this.#plan.apics[index]?.steady === false) this.#toggle(apic, index);
       this.#take();
       for (let i = 0; i < SENDS_A_TURN; i++) this.#send();
-      if (turn % SNAPSHOT_EVERY === 0) this.#lookAtMap();
     }
     for (const { apic, index } of this.#own) if (this.#plan.apics[index]?.steady === false) this.#settle(apic, index);
     this.#barrier(CONTROL.SENT);
