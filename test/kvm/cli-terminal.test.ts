@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { assemble, COMMAND, describeKvm, EXIT_OK, GUEST_OK, SLOW_HOST_MS } from './support.ts';
+import { assemble, COMMAND, describeKvm, EXIT_OK, GUEST_OK } from './support.ts';
 
 const SCRIPT = fileURLToPath(new URL('./cli-pty.py', import.meta.url));
 const hasPython = spawnSync('python3', ['-c', 'import pty, termios']).status === 0;
@@ -87,33 +87,21 @@ describeKvm('the command on a terminal', () => {
       ['SIGINT twice at once', { image: 'spin', signals: ['SIGINT', 'SIGINT'] }, 130],
       ['SIGINT, then SIGTERM a little later', { image: 'spin', signals: ['SIGINT', 'SIGTERM'], gap: 0.02 }, 130],
       ['a guest that exits', { image: 'echo', keys: 'hi q' }, GUEST_OK],
-    ] as const)(
-      '%s: the terminal was raw, is restored, and the status tells why',
-      async (_name, plan, status) => {
-        const outcome = await onTerminal({ ...AFTER_START, ...plan });
-        expect(outcome).toMatchObject({ status, signal: null, raw: true, restored: true, hangs: false });
-        expect(outcome.seconds).toBeLessThan(5);
-      },
-      SLOW_HOST_MS,
-    );
+    ] as const)('%s: the terminal was raw, is restored, and the status tells why', async (_name, plan, status) => {
+      const outcome = await onTerminal({ ...AFTER_START, ...plan });
+      expect(outcome).toMatchObject({ status, signal: null, raw: true, restored: true, hangs: false });
+      expect(outcome.seconds).toBeLessThan(5);
+    });
 
-    test(
-      'keys reach the guest one by one, Ctrl-Z and Ctrl-D too',
-      async () => {
-        const { output } = await onTerminal({ ...AFTER_START, image: 'echo', keys: 'ab\x1a\x04\rq' });
-        expect(output).toBe('R\r\nab\x1a\x04\rq');
-      },
-      SLOW_HOST_MS,
-    );
+    test('keys reach the guest one by one, Ctrl-Z and Ctrl-D too', async () => {
+      const { output } = await onTerminal({ ...AFTER_START, image: 'echo', keys: 'ab\x1a\x04\rq' });
+      expect(output).toBe('R\r\nab\x1a\x04\rq');
+    });
 
-    test(
-      'a timeout restores the terminal',
-      async () => {
-        const outcome = await onTerminal({ ...AFTER_START, image: 'spin', options: ['--timeout', '500ms'] });
-        expect(outcome).toMatchObject({ status: 124, restored: true, hangs: false });
-      },
-      SLOW_HOST_MS,
-    );
+    test('a timeout restores the terminal', async () => {
+      const outcome = await onTerminal({ ...AFTER_START, image: 'spin', options: ['--timeout', '500ms'] });
+      expect(outcome).toMatchObject({ status: 124, restored: true, hangs: false });
+    });
 
     test.each([0, 0.05, 0.1, 0.15, 0.2, 0.3])(
       'Ctrl-C %f s after the start: it ends, and the terminal is as before',
@@ -124,18 +112,13 @@ describeKvm('the command on a terminal', () => {
         expect(outcome.seconds).toBeLessThan(5);
         expect(outcome.output).not.toMatch(/Error|at file:/);
       },
-      SLOW_HOST_MS,
     );
 
-    test.each([0, 0.1, 0.2])(
-      'SIGTERM %f s after the start: it ends, and the terminal is as before',
-      async (delay) => {
-        const outcome = await onTerminal({ image: 'halt', delay, signals: ['SIGTERM'] });
-        expect(outcome).toMatchObject({ restored: true, hangs: false });
-        expect(outcome.status === 143 || outcome.signal === 15).toBe(true);
-        expect(outcome.output).not.toMatch(/Error|at file:/);
-      },
-      SLOW_HOST_MS,
-    );
+    test.each([0, 0.1, 0.2])('SIGTERM %f s after the start: it ends, and the terminal is as before', async (delay) => {
+      const outcome = await onTerminal({ image: 'halt', delay, signals: ['SIGTERM'] });
+      expect(outcome).toMatchObject({ restored: true, hangs: false });
+      expect(outcome.status === 143 || outcome.signal === 15).toBe(true);
+      expect(outcome.output).not.toMatch(/Error|at file:/);
+    });
   });
 });

@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { Machine, type MachineOptions } from 'apiary';
 import { beforeAll, expect, test } from 'vitest';
-import { assemble, describeKvm, EXIT_OK, guestImage, leftovers, REAL_MODE, until } from './support.ts';
+import { assemble, describeKvm, EXIT_OK, guestImage, leftovers, REAL_MODE, SLOW_HOST_MS, until } from './support.ts';
 
 const SPIN = '1: jmp 1b\n';
 const HALT = 'cli\n1: hlt\n jmp 1b\n';
@@ -112,7 +112,7 @@ describeKvm('after the end nothing is left', () => {
       await machine.run();
     }
     expect(leftovers()).toEqual(before);
-  }, 60_000);
+  });
 });
 
 /** Runs a script of its own process; it prints one line of JSON. */
@@ -121,7 +121,7 @@ function script(name: string, limits = ''): unknown {
   const shell = `${limits} exec "$0" "$@"`;
   const { stdout, stderr, status } = spawnSync('sh', ['-c', shell, process.execPath, file], {
     encoding: 'utf8',
-    timeout: 25_000,
+    timeout: SLOW_HOST_MS,
   });
   if (status !== 0) throw new Error(`${name} ended with ${status}: ${stderr}`);
   return JSON.parse(stdout);

@@ -42,13 +42,9 @@ const guests: Readonly<Record<string, readonly MachineOptions[]>> = {
 
 describeKvm('every guest passes its own checks', () => {
   for (const [guest, machines] of Object.entries(guests)) {
-    test.each(machines.map((options) => [name(options), options] as const))(
-      `${guest}: %s`,
-      async (_name, options) => {
-        const { result, text } = await runGuest(guestImage(guest), { ...options, timeoutMs: SLOW_HOST_MS });
-        expect({ ...result, text }).toMatchObject({ reason: 'debug-exit', status: GUEST_OK });
-      },
-      SLOW_HOST_MS,
-    );
+    test.each(machines.map((options) => [name(options), options] as const))(`${guest}: %s`, async (_name, options) => {
+      const { result, text } = await runGuest(guestImage(guest), { ...options, timeoutMs: SLOW_HOST_MS });
+      expect({ ...result, text }).toMatchObject({ reason: 'debug-exit', status: GUEST_OK });
+    });
   }
 });

@@ -8,7 +8,6 @@ import {
   GUEST_OK,
   REAL_MODE,
   runGuest,
-  SLOW_HOST_MS,
   sendIpi,
   startCpu,
   X2APIC_MODE,
@@ -95,10 +94,8 @@ describeKvm('hostile guests', () => {
     expect((await runGuest(assemble(source))).result.status).toBe(GUEST_OK);
   });
 
-  test(
-    '30,000 NMIs to a CPU that is not started, then to one that is',
-    async () => {
-      const source = `
+  test('30,000 NMIs to a CPU that is not started, then to one that is', async () => {
+    const source = `
         ${X2APIC_MODE}
         mov $15000, %ebx
       1: ${sendIpi(0x4400, 1)}
@@ -120,15 +117,11 @@ describeKvm('hostile guests', () => {
         jmp 1b
         .org 0x1080
         iret`;
-      expect((await runGuest(assemble(source), { cpus: 2, threads: 2 })).result.status).toBe(GUEST_OK);
-    },
-    SLOW_HOST_MS,
-  );
+    expect((await runGuest(assemble(source), { cpus: 2, threads: 2 })).result.status).toBe(GUEST_OK);
+  });
 
-  test(
-    'a timer with the shortest period does not starve the guest or the monitor',
-    async () => {
-      const source = `
+  test('a timer with the shortest period does not starve the guest or the monitor', async () => {
+    const source = `
         movw $tick, 0x100
         movw $0, 0x102
         ${X2APIC_MODE}
@@ -158,10 +151,8 @@ describeKvm('hostile guests', () => {
         pop %ecx
         pop %eax
         iret`;
-      expect((await runGuest(assemble(source))).result.status).toBe(GUEST_OK);
-    },
-    SLOW_HOST_MS,
-  );
+    expect((await runGuest(assemble(source))).result.status).toBe(GUEST_OK);
+  });
 
   test('an instruction that KVM does not know ends the run with status 3, the bytes and what to try', async () => {
     // An x87 store to an address without memory: KVM's emulator has no such instruction.

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Machine, type MachineOptions, type RunResult } from 'apiary';
-import { describe } from 'vitest';
+import { describe, vi } from 'vitest';
 import { kvmProblem } from './bindings-guest.ts';
 
 const problem = kvmProblem();
@@ -28,6 +28,7 @@ export function guestImage(name: string): string {
 
 /** How long a guest may take on a host that is busy with other things. */
 export const SLOW_HOST_MS = 60_000;
+vi.setConfig({ testTimeout: SLOW_HOST_MS, hookTimeout: SLOW_HOST_MS });
 
 /** The exit value of a guest that writes 0 to the debug exit port. */
 export const GUEST_OK = 1;
@@ -144,7 +145,7 @@ export function command(parameters: readonly string[], options: { cwd?: string }
     const child = spawn(process.execPath, [COMMAND, ...parameters], {
       ...options,
       stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: 25_000,
+      timeout: SLOW_HOST_MS,
       killSignal: 'SIGKILL',
     });
     let stdout = '';
