@@ -126,7 +126,7 @@ function describe(layer: Layer, { failure }: Result, options: ConformOptions): s
     pc.red(`layer ${layer}: different after ${(failure.foundAfterMillis / 1000).toFixed(1)} s (seed ${failure.seed})`),
     ...failure.lines,
     `again: ${replay.join(' ')}`,
-    ...(process.env['APIARY_DEBUG'] ? [`as a case: ${failure.json}`] : []),
+    ...(process.env.APIARY_DEBUG ? [`as a case: ${failure.json}`] : []),
   ].join('\n');
 }
 

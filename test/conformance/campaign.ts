@@ -6,7 +6,7 @@ import { accessSync, constants } from 'node:fs';
 import type { Result } from '../../src/conform/campaign.ts';
 import { type LayerOptions, runLayer } from '../../src/conform/run.ts';
 
-export const SECONDS = Number(process.env['CONFORM_SECONDS'] ?? 10);
+export const SECONDS = Number(process.env.CONFORM_SECONDS ?? 10);
 
 /** Why KVM cannot be used, or undefined. */
 export function whyNoKvm(): string | undefined {
