@@ -41,7 +41,7 @@ const RESET_CODE = [0xe6, RESET_PORT, 0xeb, 0xfc];
 const SMM_ENTRY = 0x38000;
 const RSM = [0x0f, 0xaa];
 /** A list takes milliseconds; a guest that is silent for so long is lost. */
-const LOST_NANOS = 5e9;
+const LOST_NANOS = 60e9;
 /** How soon to look whether a vCPU sits in KVM_RUN waiting for a SIPI, after an operation that may be its own INIT. */
 const INIT_CHECK_NANOS = 3e6;
 /** More turns round its loop than a CPU needs to take two NMIs. */
