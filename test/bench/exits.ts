@@ -57,11 +57,17 @@ const QEMU_LIMITS: readonly { readonly id: string; readonly limit: number }[] = 
   { id: 'pio-in', limit: 1.2 },
 ];
 
+export interface Effort {
+  readonly rounds: number;
+  /** Measure QEMU as well, where it is installed. */
+  readonly qemu: boolean;
+}
+
 /** By monitor's name, then round. */
 type Rounds = ReadonlyMap<string, readonly GuestFigures[]>;
 
-export async function measureExits(report: Report, floor: Floor, rounds: number): Promise<void> {
-  const monitors = [floor, ours, ...qemuMonitors()];
+export async function measureExits(report: Report, floor: Floor, { rounds, qemu }: Effort): Promise<void> {
+  const monitors = [floor, ours, ...(qemu ? qemuMonitors() : [])];
   const results = await inTurns(monitors, 'bench-exits', 1, rounds);
   tabulate(report, 'exit', 'Exits, in nanoseconds', EXITS, monitors, results, floor.tscKhz());
   for (const id of TARGETED) {
@@ -74,8 +80,8 @@ export async function measureExits(report: Report, floor: Floor, rounds: number)
   if (read !== undefined) report.set('pm-timer.reads-per-second', 1e9 / read);
 }
 
-export async function measureIpis(report: Report, floor: Floor, rounds: number): Promise<void> {
-  const monitors = [floor, ours, oursOnKernelApic, ...qemuMonitors()];
+export async function measureIpis(report: Report, floor: Floor, { rounds, qemu }: Effort): Promise<void> {
+  const monitors = [floor, ours, oursOnKernelApic, ...(qemu ? qemuMonitors() : [])];
   const results = await inTurns(monitors, 'bench-ipi', 2, rounds);
   tabulate(report, 'ipi', 'Interrupts between two vCPUs, in nanoseconds', IPIS, monitors, results, floor.tscKhz());
   const rows = monitors.map(({ name }) => {

@@ -25,6 +25,7 @@ interface Options {
   readonly json?: string;
   readonly only: readonly SectionName[];
   readonly rounds: number;
+  readonly qemu: boolean;
 }
 
 function sections(text: string): SectionName[] {
@@ -41,7 +42,7 @@ function rounds(text: string): number {
   return value;
 }
 
-async function bench({ json, only, rounds }: Options): Promise<void> {
+async function bench({ json, only, rounds, qemu }: Options): Promise<void> {
   const report = new Report();
   const wanted = only.filter((name) => {
     const able = name === 'routing' || existsSync('/dev/kvm');
@@ -51,8 +52,8 @@ async function bench({ json, only, rounds }: Options): Promise<void> {
   const floor = wanted.some((name) => name === 'exits' || name === 'ipis') ? new Floor() : undefined;
   const measure: Readonly<Record<SectionName, () => Promise<void> | undefined>> = {
     routing: () => measureRouting(report),
-    exits: () => floor && measureExits(report, floor, rounds),
-    ipis: () => floor && measureIpis(report, floor, rounds),
+    exits: () => floor && measureExits(report, floor, { rounds, qemu }),
+    ipis: () => floor && measureIpis(report, floor, { rounds, qemu }),
     start: () => measureStart(report, 2 * rounds),
     hotplug: () => measureHotplug(report),
     scale: () => measureScale(report),
@@ -80,5 +81,6 @@ const program = new Command('bench')
   .option('--json <file>', 'write the figures to a file as well')
   .option('--only <sections>', SECTIONS.join(', '), sections, [...SECTIONS])
   .option('--rounds <n>', 'how many times the monitors take their turn', rounds, 5)
+  .option('--no-qemu', 'leave QEMU out of exits and interrupts, also where it is installed')
   .action((options: Options) => bench(options));
 await program.parseAsync();
