@@ -104,9 +104,9 @@ describeKvm('after the end nothing is left', () => {
     expect(leftovers()).toEqual(before);
   });
 
-  test('50 machines one after the other', async () => {
+  test('15 machines one after the other', async () => {
     const image = assemble(EXIT_OK);
-    for (let round = 0; round < 50; round++) {
+    for (let round = 0; round < 15; round++) {
       const machine = await Machine.create({ threads: 1, memory: '2M' });
       await machine.load(image, REAL_MODE);
       await machine.run();
