@@ -48,7 +48,7 @@ const RACE_COVERAGE = [
 const ROUND_MILLIS = 500;
 const SETTLED_MESSAGES = 2000;
 /** Far beyond what a thread waits for a lost interrupt. */
-const ROUND_TIMEOUT_MILLIS = 40_000;
+const ROUND_TIMEOUT_MILLIS = 120_000;
 
 export async function runLayer3(model: ApicSystemOptions, options: CampaignOptions): Promise<Result> {
   const races = new Layer3(model, options);
