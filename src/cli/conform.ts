@@ -8,12 +8,12 @@ import pc from 'picocolors';
 import type { ApicSystemOptions, Behaviour, RuleName } from '../apic/index.ts';
 import { LAYERS, type Layer, layerOf, parseRule, ruleList } from '../conform/breaking.ts';
 import type { Progress, Result } from '../conform/campaign.ts';
+import { runLayerOnCores } from '../conform/cores.ts';
 import type { Coverage } from '../conform/coverage.ts';
 import { type HeadlineJudge, kernelHeadline, modelHeadline, monitorHeadline } from '../conform/headline.ts';
 import { headlineTable, LEGEND } from '../conform/headline-table.ts';
 import { probeHost } from '../conform/host.ts';
 import { freshSeed } from '../conform/random.ts';
-import { runLayer } from '../conform/run.ts';
 import { hex } from '../conform/spec.ts';
 
 export interface ConformOptions {
@@ -44,7 +44,7 @@ export async function conform(options: ConformOptions): Promise<number> {
   let skipped = false;
   for (const layer of layers) {
     const show = progressLine(layer);
-    const running = runLayer({
+    const running = runLayerOnCores({
       layer,
       seed,
       millis: options.seconds * 1000,
