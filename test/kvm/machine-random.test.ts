@@ -165,9 +165,9 @@ msr:
     mov %eax, %ecx
     and $0xff, %ecx
     or $0x800, %ecx
-    test $0x3f00, %ebx
+    test $0x0700, %ebx
     jnz 1f
-    mov $0x1b, %ecx                 # one in 64: IA32_APIC_BASE where it was, any mode
+    mov $0x1b, %ecx                 # one in 8: IA32_APIC_BASE where it was, any mode
     and $0xc00, %eax
     or $0xfee00000, %eax
     xor %edx, %edx
