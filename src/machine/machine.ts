@@ -79,6 +79,7 @@ export class Machine extends EventEmitter<MachineEvents> {
               behaviour: config.behaviour,
               failMapAllocation: config.failMapAllocation,
               vectorHashing: config.vectorHashing,
+              breakRules: config.breakRules,
               maxApics: limits.maxVcpus,
               maxApicId: limits.maxVcpuId - 1,
               tscKhz: vm.tscKhz(),

@@ -1,7 +1,7 @@
 /**
  * What a machine can be made of, and the one place where it is checked. Sizes are in bytes once they are parsed.
  */
-import type { Behaviour } from '../apic/index.ts';
+import type { Behaviour, RuleName } from '../apic/index.ts';
 import { ConfigError } from './errors.ts';
 
 export const BEHAVIOURS: readonly Behaviour[] = ['kvm', 'kvm-legacy', 'hardware'];
@@ -38,6 +38,8 @@ export interface MachineOptions {
   reboot?: boolean;
   /** Ask for the 'trace' event: every routed interrupt. Costs time on each. */
   trace?: boolean;
+  /** Rules of our APICs to switch off, to see that a test notices (src/apic/rules.ts). Default none. */
+  breakRules?: readonly RuleName[];
 }
 
 /** The same, checked, with nothing left out. */
@@ -56,6 +58,7 @@ export interface MachineConfig {
   readonly timeoutMs: number;
   readonly reboot: boolean;
   readonly trace: boolean;
+  readonly breakRules: readonly RuleName[];
 }
 
 export interface HostLimits {
@@ -153,5 +156,6 @@ export function checkOptions(options: MachineOptions, limits: HostLimits): Machi
     timeoutMs,
     reboot: options.reboot ?? false,
     trace: options.trace ?? false,
+    breakRules: options.breakRules ?? [],
   };
 }

@@ -133,6 +133,8 @@ export class Scheduler {
       words[this.#guest] = GUEST_NONE; // plain: who still sees the old value sends a kick too many
       interrupts.afterRun();
       if (result === 0) {
+        // A timer that ran out before the guest got here comes first: a guest that waited by its TSC can tell.
+        if (this.#timers.next !== Number.POSITIVE_INFINITY) this.#expireTimers(native.nowNanos());
         handleExit(cpu, this.#hooks.devices, this.#hooks.end);
         this.#setTimer(cpu);
       } else if (result === -EINTR) {
