@@ -59,8 +59,15 @@ export function recipes(rigs: number): fc.Arbitrary<RegisterRecipe> {
   });
 }
 
-/** @param tscKhz how many TSC ticks make a wait */
-export function resolve(recipe: RegisterRecipe, rigs: readonly RigSpec[], tscKhz: number): RegisterCase {
+/** The time stamp counter of the machines. */
+export interface Tsc {
+  /** How many ticks make a wait. */
+  readonly khz: number;
+  /** Upper half of what it was when the machines were made. */
+  readonly high: number;
+}
+
+export function resolve(recipe: RegisterRecipe, rigs: readonly RigSpec[], tsc: Tsc): RegisterCase {
   const rig = rigs[recipe.rig % rigs.length];
   if (rig === undefined) throw new RangeError('there are no rigs');
   const slots = new Map<number, CpuRecipe>();
@@ -71,7 +78,7 @@ export function resolve(recipe: RegisterRecipe, rigs: readonly RigSpec[], tscKhz
   const apics = [...slots]
     .toSorted(([a], [b]) => a - b)
     .map(([slot, cpu], i) => resolveCpu(cpu, rig.rig[slot] ?? 0, i, slot === 0, recipe.cr8));
-  const list = new ListMaker(apics, tscKhz, recipe.cr8);
+  const list = new ListMaker(apics, tsc, recipe.cr8);
   for (const operation of recipe.operations) list.add(operation);
   return { machine: { ...rig, apics }, operations: list.operations };
 }
@@ -113,21 +120,24 @@ const LONG_COUNT = 0xc0000000;
 /** Nanoseconds: what a short timer counts at most, and how long is waited for it. */
 const SHORT_COUNT = 60_000;
 const SHORT_WAIT = 300_000;
-/** A far deadline in TSC ticks (hours), and one that has passed. */
-const FAR_DEADLINE_HIGH = 0x1000;
+/**
+ * How far ahead of the TSC a far deadline is, in its upper half: 2^41 ticks, some 15 minutes. It must not be much more: KVM
+ * (start_sw_tscdeadline) multiplies the ticks to go by 1,000,000 in 64 bits, which wraps at 1.8e13, two hours.
+ */
+const FAR_AHEAD_HIGH = 0x200;
 
 class ListMaker {
   readonly operations: RegisterOperation[] = [];
   readonly #cpus: Tracked[];
-  readonly #tscKhz: number;
+  readonly #tsc: Tsc;
   readonly #cr8Writes: boolean;
   #units = 0;
   #unit: number | undefined;
 
-  constructor(apics: readonly ApicSpec[], tscKhz: number, cr8: boolean) {
+  constructor(apics: readonly ApicSpec[], tsc: Tsc, cr8: boolean) {
     this.#cr8Writes = cr8;
     this.#cpus = apics.map(({ apicId, baseLow }) => ({ apicId, base: baseLow }));
-    this.#tscKhz = tscKhz;
+    this.#tsc = tsc;
   }
 
   add(recipe: OperationRecipe): void {
@@ -309,7 +319,7 @@ class ListMaker {
     else if (register < 160) this.#write(cpu, REG.LVT_TIMER, 0x40000 | ((choice & 1) << 16) | vectorOf(value));
     else if (choice < 64) this.#put('wrmsr', cpu, MSR.TSC_DEADLINE);
     else if (choice < 160) this.#put('wrmsr', cpu, MSR.TSC_DEADLINE, 1 + (value & 0xffff));
-    else this.#put('wrmsr', cpu, MSR.TSC_DEADLINE, value, FAR_DEADLINE_HIGH);
+    else this.#put('wrmsr', cpu, MSR.TSC_DEADLINE, value, this.#tsc.high + FAR_AHEAD_HIGH);
     if (register >= 60) this.#breathe(cpu);
   }
 
@@ -324,7 +334,7 @@ class ListMaker {
     this.#write(cpu, REG.TDCR, divide);
     this.#write(cpu, REG.TMICT, 1 + Math.floor((more % SHORT_COUNT) / divisor));
     this.#read(cpu, REG.TMCCT);
-    this.#put('wait', cpu, 0, Math.ceil((SHORT_WAIT * this.#tscKhz) / 1e6));
+    this.#put('wait', cpu, 0, Math.ceil((SHORT_WAIT * this.#tsc.khz) / 1e6));
     if (masked && (choice & 8) !== 0) {
       this.#write(cpu, REG.LVT_TIMER, lvt);
       this.#breathe(cpu);

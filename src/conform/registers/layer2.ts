@@ -69,8 +69,8 @@ export class Layer2 implements Suite<RegisterRecipe, RegisterCase> {
       }
       this.#seed = seed;
     }
-    const tscKhz = this.#options.tscKhz ?? 1_000_000;
-    return { arbitrary: recipes(rigs.length), resolve: (recipe) => resolve(recipe, rigs, tscKhz) };
+    const tsc = { khz: this.#options.tscKhz ?? 1_000_000, high: askTscHigh() };
+    return { arbitrary: recipes(rigs.length), resolve: (recipe) => resolve(recipe, rigs, tsc) };
   }
 
   judge(candidate: RegisterCase): string[] | undefined {
@@ -128,6 +128,21 @@ const key = (rig: Pick<RigSpec, 'x2apicFormat' | 'broadcastQuirkDisabled' | 'rig
   `${Number(rig.x2apicFormat)}${Number(rig.broadcastQuirkDisabled)}:${rig.rig.join()}`;
 
 const ADDRESS_SIZES = 0x80000008;
+const IA32_TSC = 0x10;
+
+/** Upper half of the TSC that a new vCPU has: near 0, or the host's own where KVM cannot offset it. */
+function askTscHigh(): number {
+  const system = System.open();
+  const vm = system.createVm();
+  const vcpu = vm.createVcpu(0);
+  try {
+    return Number((vcpu.getMsrs([IA32_TSC])[0]?.value ?? 0n) >> 32n);
+  } finally {
+    vcpu.close();
+    vm.close();
+    system.close();
+  }
+}
 
 /** What a whole machine's APICs depend on besides what probeHost asks: TSC frequency and the width of addresses. */
 function askHost(): ApicSystemOptions {

@@ -46,6 +46,7 @@ const LOST_NANOS = 60e9;
 const INIT_CHECK_NANOS = 3e6;
 /** More turns round its loop than a CPU needs to take two NMIs. */
 const NMI_TURNS = 100;
+const IA32_TSC = 0x10;
 const EINTR = 4;
 const EAGAIN = 11;
 const RFLAGS_FIXED = 2n;
@@ -121,7 +122,10 @@ export abstract class GuestRig {
     applyBootState(first.cpu.vcpu, loaded);
     if (this.#step(first, LOST_NANOS) !== Stop.boot) throw new Error('the guest did not get to its doorbell');
     this.#template = first.cpu.vcpu.getSregs();
-    for (const each of this.#byId.values()) this.#start(each);
+    for (const each of this.#byId.values()) {
+      each.cpu.vcpu.setMsrs([{ index: IA32_TSC, value: 0n }]); // so that a deadline means the same on every host
+      this.#start(each);
+    }
   }
 
   // What differs between the two kinds of APIC
