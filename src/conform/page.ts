@@ -17,6 +17,13 @@ export function fillPage(page: Uint8Array, apic: ApicSpec, x2apicFormat: boolean
   if (x2apicFormat && (apic.baseLow & EXTD) !== 0) applyRegisters(page, [[REG.ID, apic.apicId]]);
 }
 
+/**
+ * Is anything in service in its state? KVM then has a PPR that is older than the ISR (rule `isrCache`) until the vCPU runs,
+ * or the state is set once more: where it runs, set it twice.
+ */
+export const hasInService = ({ registers }: ApicSpec): boolean =>
+  registers.some(([offset]) => offset >= REG.ISR && offset < REG.TMR);
+
 const NAMES = new Map(REGISTERS.map(({ offset, name }) => [offset, name]));
 
 export const registerName = (offset: number): string => NAMES.get(offset) ?? `+${hex(offset, 3)}`;

@@ -96,6 +96,10 @@ function resolveCpu({ mode, state }: CpuRecipe, apicId: number, index: number, b
   registers.push([REG.LDR, (1 << (index & 7)) * 2 ** 24]);
   registers.push([REG.DFR, (state & 0x70) === 0x70 ? DFR_CLUSTER : DFR_FLAT]);
   if ((state & 0x700) === 0x700) registers.push([REG.TPR, (state >>> 12) & (cr8 ? 0xf0 : 0xff)]);
+  // In service from the start, for EOIs: where KVM ends interrupts by itself, nothing else ever is.
+  if ((state & 0x1800) === 0x800) {
+    registers.push([REG.ISR + ((state >>> 16) & 7) * 16, ((1 << (state >>> 19)) | (1 << (state >>> 24))) >>> 0]);
+  }
   const page = mode === 15 ? (PAGES[state % PAGES.length] ?? DEFAULT_PAGE) : DEFAULT_PAGE;
   return { apicId, baseLow: (page | base | (boots ? BASE.BSP : 0)) >>> 0, baseHigh: 0, registers };
 }

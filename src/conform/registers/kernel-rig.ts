@@ -7,7 +7,7 @@ import { kernelRouter } from '../../machine/interrupt-router.ts';
 import { KernelInterrupts } from '../../machine/kernel-interrupts.ts';
 import type { DevicePort } from '../../machine/mailbox.ts';
 import { SharedState } from '../../machine/shared.ts';
-import { applyRegisters, fillPage } from '../page.ts';
+import { applyRegisters, fillPage, hasInService } from '../page.ts';
 import type { RigSpec } from '../rigs.ts';
 import type { ApicSpec } from '../spec.ts';
 import { makePlatform } from './platform.ts';
@@ -59,6 +59,7 @@ export class KernelRig extends GuestRig {
     vcpu.setMsrs([{ index: MSR.APIC_BASE, value }]);
     fillPage(page, spec, this.spec.x2apicFormat);
     vcpu.setLapic(page);
+    if (hasInService(spec)) vcpu.setLapic(page);
   }
 
   protected page({ cpu }: RigCpu): Uint8Array {

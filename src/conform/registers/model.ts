@@ -17,7 +17,7 @@ import {
   STATE_BYTES,
   TIMER_MODE,
 } from '../../apic/index.ts';
-import { applyRegisters, fillPage } from '../page.ts';
+import { applyRegisters, fillPage, hasInService } from '../page.ts';
 import type { MachineSpec } from '../spec.ts';
 import {
   byName,
@@ -159,6 +159,7 @@ export class RegisterModel implements RegisterJudge {
       apic.setApicBaseFromHost(spec.baseLow, spec.baseHigh);
       fillPage(this.#page, spec, x2apicFormat);
       apic.setState(this.#page);
+      if (hasInService(spec)) apic.setState(this.#page);
     }
   }
 

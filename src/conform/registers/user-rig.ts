@@ -7,7 +7,7 @@ import { userRouter } from '../../machine/interrupt-router.ts';
 import type { DevicePort } from '../../machine/mailbox.ts';
 import { RunState, SharedState } from '../../machine/shared.ts';
 import { UserInterrupts } from '../../machine/user-interrupts.ts';
-import { applyRegisters, fillPage } from '../page.ts';
+import { applyRegisters, fillPage, hasInService } from '../page.ts';
 import type { RigSpec } from '../rigs.ts';
 import type { ApicSpec } from '../spec.ts';
 import { makePlatform } from './platform.ts';
@@ -87,6 +87,7 @@ export class UserRig extends GuestRig {
     apic.setApicBaseFromHost(spec.baseLow, spec.baseHigh);
     fillPage(page, spec, this.spec.x2apicFormat);
     apic.setState(page);
+    if (hasInService(spec)) apic.setState(page);
   }
 
   protected page({ cpu }: RigCpu): Uint8Array {

@@ -1,0 +1,56 @@
+/** What the APICs of a whole machine depend on besides what probeHost (../host.ts) asks: asked of the host, not assumed. */
+import { type ApicSystemOptions, ICR, REG } from '../../apic/index.ts';
+import { System } from '../../kvm/index.ts';
+import type { RigSpec } from '../rigs.ts';
+import { KernelRig } from './kernel-rig.ts';
+
+/** @throws KvmError when the host has no KVM that can be used */
+export async function probeMachine(): Promise<ApicSystemOptions> {
+  return { ...askHost(), ...(await askGuest()) };
+}
+
+const ADDRESS_SIZES = 0x80000008;
+const IA32_TSC = 0x10;
+
+/** Upper half of the TSC that a new vCPU has: near 0, or the host's own where KVM cannot offset it. */
+export function askTscHigh(): number {
+  const system = System.open();
+  const vm = system.createVm();
+  const vcpu = vm.createVcpu(0);
+  try {
+    return Number((vcpu.getMsrs([IA32_TSC])[0]?.value ?? 0n) >> 32n);
+  } finally {
+    vcpu.close();
+    vm.close();
+    system.close();
+  }
+}
+
+function askHost(): ApicSystemOptions {
+  const system = System.open();
+  const sizes = system.getSupportedCpuid().find((entry) => entry.function === ADDRESS_SIZES);
+  const vm = system.createVm();
+  try {
+    return { tscKhz: vm.getTscKhz(), physicalAddressBits: (sizes?.eax ?? 48) & 0xff };
+  } finally {
+    vm.close();
+    system.close();
+  }
+}
+
+/** What only a guest can find out of the kernel's APICs: whether an interrupt that was taken is in ISR until its EOI. */
+async function askGuest(): Promise<ApicSystemOptions> {
+  const rig: RigSpec = { x2apicFormat: false, broadcastQuirkDisabled: false, rig: [0] };
+  const kernel = await KernelRig.create(rig);
+  const apic = { apicId: 0, baseLow: 0xfee00900, baseHigh: 0, registers: [[REG.SPIV, 0x1ff]] as const };
+  const operation = { cpu: 0, size: 4, address: 0, low: 0, high: 0 };
+  const { cpus } = kernel.carryOut({
+    machine: { ...rig, apics: [apic] },
+    operations: [
+      { ...operation, kind: 'mmio-write', address: 0xfee00000 + REG.ICR, low: ICR.SELF | 0x45 },
+      { ...operation, kind: 'window', size: 1 },
+    ],
+  });
+  kernel.close();
+  return { autoEoi: cpus[0]?.page.subarray(REG.ISR, REG.TMR).every((byte) => byte === 0) ?? false };
+}
