@@ -27,6 +27,8 @@ export type ImageFormat = 'multiboot' | 'linux' | 'pvh' | 'elf' | 'raw';
 
 export interface BootState {
   readonly format: ImageFormat;
+  /** The image is a Linux kernel, by whichever protocol. */
+  readonly isLinux?: boolean;
   readonly mode: 'real' | 'protected' | 'long';
   /** Offset in the code segment; in protected and long mode that is the guest-physical address of the first instruction. */
   readonly rip: number;

@@ -22,6 +22,8 @@ export interface ElfFile {
   readonly segments: readonly ElfSegment[];
   /** XEN_ELFNOTE_PHYS32_ENTRY: physical address of the PVH entry */
   readonly pvhEntry: number | undefined;
+  /** XEN_ELFNOTE_GUEST_OS says "linux" */
+  readonly isLinux: boolean;
 }
 
 /** Where a field is: [offset, bytes] in the 32-bit and in the 64-bit form. */
@@ -47,7 +49,8 @@ const MACHINE_NAMES: Readonly<Record<number, string>> = {
 };
 
 const XEN_NOTE_NAME = 'Xen\0';
-const XEN_ELFNOTE_PHYS32_ENTRY = 18;
+const XEN_ELFNOTE = { guestOs: 6, phys32Entry: 18 } as const;
+const LINUX = 'linux\0';
 
 export function isElf(image: ImageReader): boolean {
   return image.length >= 4 && image.u32(0, 'the magic') === MAGIC;
@@ -83,6 +86,7 @@ export function readElf(image: ImageReader): ElfFile {
 
   const segments: ElfSegment[] = [];
   let pvhEntry: number | undefined;
+  let isLinux = false;
   let noteBytes = 0;
   for (let index = 0; index < count; index++) {
     const at = tableOffset + index * entrySize;
@@ -101,7 +105,10 @@ export function readElf(image: ImageReader): ElfFile {
     if (kind === PT.note) {
       noteBytes += segment.fileSize;
       if (noteBytes > image.length) throw image.error('note segments that overlap');
-      pvhEntry ??= findPvhEntry(image, segment, word(at + layout.align, 'p_align') === 8 ? 8 : 4);
+      const align = word(at + layout.align, 'p_align') === 8 ? 8 : 4;
+      pvhEntry ??= pvhEntryOf(image, findXenNote(image, segment, align, XEN_ELFNOTE.phys32Entry));
+      const guestOs = findXenNote(image, segment, align, XEN_ELFNOTE.guestOs);
+      isLinux ||= guestOs !== undefined && latin1(image.slice(guestOs.at, guestOs.bytes, 'a note')) === LINUX;
       continue;
     }
     if (segment.fileSize > segment.memorySize) {
@@ -110,7 +117,7 @@ export function readElf(image: ImageReader): ElfFile {
     if (segment.memorySize > 0) segments.push(segment);
   }
   if (segments.length === 0) throw image.error('nothing to load: no PT_LOAD program header');
-  return { bits, entry: word(header.entry, 'e_entry'), segments, pvhEntry };
+  return { bits, entry: word(header.entry, 'e_entry'), segments, pvhEntry, isLinux };
 }
 
 /**
@@ -137,7 +144,12 @@ function elfClass(image: ImageReader): 32 | 64 {
  * Walks one note segment: { namesz, descsz, type, name padded, desc padded }*. Padding is to 4 bytes, in segments aligned
  * to 8 (GNU property notes) to 8.
  */
-function findPvhEntry(image: ImageReader, notes: ElfSegment, align: 4 | 8): number | undefined {
+function findXenNote(
+  image: ImageReader,
+  notes: ElfSegment,
+  align: 4 | 8,
+  wanted: number,
+): { readonly at: number; readonly bytes: number } | undefined {
   const end = notes.offset + notes.fileSize;
   const padded = (size: number) => Math.ceil(size / align) * align;
   for (let at = notes.offset; at + 12 <= end; ) {
@@ -147,13 +159,18 @@ function findPvhEntry(image: ImageReader, notes: ElfSegment, align: 4 | 8): numb
     const name = at + 12;
     const descriptor = at + padded(12 + nameSize);
     if (descriptor + descriptorSize > end) throw image.error(`the ELF note at ${hex(at)} is longer than its segment`);
-    if (type === XEN_ELFNOTE_PHYS32_ENTRY && latin1(image.slice(name, nameSize, 'a note name')) === XEN_NOTE_NAME) {
-      if (descriptorSize === 4) return image.u32(descriptor, 'the PVH entry');
-      if (descriptorSize === 8) return image.u64(descriptor, 'the PVH entry');
-      throw image.error(`the PVH entry note has ${descriptorSize} bytes, not 4 or 8`);
+    if (type === wanted && latin1(image.slice(name, nameSize, 'a note name')) === XEN_NOTE_NAME) {
+      return { at: descriptor, bytes: descriptorSize };
     }
     at = descriptor + padded(descriptorSize);
   }
+  return undefined;
+}
+
+function pvhEntryOf(image: ImageReader, note: ReturnType<typeof findXenNote>): number | undefined {
+  if (note?.bytes === 4) return image.u32(note.at, 'the PVH entry');
+  if (note?.bytes === 8) return image.u64(note.at, 'the PVH entry');
+  if (note) throw image.error(`the PVH entry note has ${note.bytes} bytes, not 4 or 8`);
   return undefined;
 }
 

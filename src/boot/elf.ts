@@ -16,7 +16,8 @@ export function loadElf(context: LoadContext): BootState {
   const imageEnd = placeSegments(context, elf);
   if (elf.pvhEntry !== undefined) {
     const entry = physicalEntry(image, elf, elf.pvhEntry, 'the PVH entry');
-    return protectedMode(memory, 'pvh', entry, { rbx: writePvhStartInfo(context, imageEnd) });
+    const state = protectedMode(memory, 'pvh', entry, { rbx: writePvhStartInfo(context, imageEnd) });
+    return { ...state, isLinux: elf.isLinux };
   }
   refuseExtras(context, 'an ELF image without a multiboot header or PVH note');
   const entry = physicalEntry(image, elf, elf.entry, 'the entry point');

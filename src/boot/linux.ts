@@ -97,7 +97,7 @@ export function loadLinux(context: LoadContext): BootState {
     memory.setU64(entry + E820.length, size);
     memory.setU32(entry + E820.type, type);
   });
-  return longMode(memory, 'linux', kernel + ENTRY_64, { rsi: params });
+  return { ...longMode(memory, 'linux', kernel + ENTRY_64, { rsi: params }), isLinux: true };
 }
 
 interface SetupHeader {

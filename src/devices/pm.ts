@@ -2,7 +2,7 @@
  * ACPI power management (ACPI 6.5, section 4.8) with the ports of QEMU's q35 machine, PMBASE 0x600:
  *
  *     0x600  PM1_STS  16 bits, write 1 to clear     0  timer  8  power button
- *     0x602  PM1_EN   16 bits                       0  timer  8  power button  10  RTC (its status is never set)
+ *     0x602  PM1_EN   16 bits                       0  timer  5  global lock  8  power button  10  RTC (5 and 10: status never set)
  *     0x604  PM1_CNT  16 bits                       0  SCI_EN  12:10  sleep type  13  sleep now
  *     0x608  PM_TMR   24 bits at 3.579545 MHz, read-only
  *     0x620  GPE0     64 status bits (write 1 to clear), then 64 enable bits
@@ -19,8 +19,8 @@ const TIMER_MASK = 0xffffff;
 const HALF_TIMER = 0x800000;
 
 const RANGE = { PM1: 0, TIMER: 1, GPE: 2 } as const;
-const STATUS = { TIMER: 0x0001, POWER_BUTTON: 0x0100, RTC: 0x0400 } as const;
-const ENABLE_MASK = STATUS.TIMER | STATUS.POWER_BUTTON | STATUS.RTC;
+const STATUS = { TIMER: 0x0001, GLOBAL_LOCK: 0x0020, POWER_BUTTON: 0x0100, RTC: 0x0400 } as const;
+const ENABLE_MASK = STATUS.TIMER | STATUS.GLOBAL_LOCK | STATUS.POWER_BUTTON | STATUS.RTC;
 const CONTROL = { SCI_EN: 0x0001, SLEEP_TYPE: 0x1c00, SLEEP_ENABLE: 0x2000, STORED: 0x1c02 } as const;
 /** Byte offsets in the PM1 block. */
 const PM1 = { STATUS: 0, ENABLE: 2, CONTROL: 4, END: 6 } as const;

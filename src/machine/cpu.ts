@@ -36,6 +36,8 @@ export interface CpuInterrupts {
   park(): void;
   /** Power-up state: a reset of the machine, or a CPU that comes back. The boot CPU runs, others wait for SIPI. */
   powerUp(): void;
+  /** Switches from xAPIC to x2APIC mode before the guest starts, as firmware does. */
+  startInX2apicMode(): void;
   readonly state: RunState;
 }
 

@@ -9,6 +9,7 @@ import type { DevicePort } from './mailbox.ts';
 import { MachineWord, RunState, type SharedState } from './shared.ts';
 
 const IA32_APIC_BASE = 0x1b;
+const APIC_BASE_X2APIC = 0x400n;
 /** Power-up value of IA32_APIC_BASE of a CPU that is not the boot CPU (SDM vol. 3A 10.4.4). */
 const APIC_BASE_ENABLED = 0xfee0_0800n;
 const APIC_BASE_BSP = 0x100n;
@@ -118,6 +119,11 @@ export class KernelInterrupts implements CpuInterrupts {
     applyPowerUp(this.#vcpu, this.#reset, apicBase);
     this.#vcpu.setMpState(this.#bootstrap ? MpState.RUNNABLE : MpState.UNINITIALIZED);
     this.#publish(RunState.running);
+  }
+
+  startInX2apicMode(): void {
+    const value = this.#vcpu.getSregs().apicBase | APIC_BASE_X2APIC;
+    this.#vcpu.setMsrs([{ index: IA32_APIC_BASE, value }]);
   }
 
   #publish(state: RunState): void {

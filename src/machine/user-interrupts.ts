@@ -17,6 +17,7 @@ const APIC_PAGE = 0x1000;
 /** One in service, one pending: a CPU keeps no more (SDM vol. 3A 6.7.1). */
 const MAX_NMIS = 2;
 const IA32_APIC_BASE = 0x1b;
+const APIC_BASE_X2APIC = 1 << 10;
 
 export class UserInterrupts implements CpuInterrupts {
   recheckNanos = Number.POSITIVE_INFINITY;
@@ -154,6 +155,10 @@ export class UserInterrupts implements CpuInterrupts {
     this.#apic.takeEvents();
     applyPowerUp(this.#vcpu, this.#reset, this.#apic.apicBase());
     this.#publish(this.#bootstrap ? RunState.running : RunState.waitForSipi);
+  }
+
+  startInX2apicMode(): void {
+    this.writeMsr(IA32_APIC_BASE, this.#apic.apicBaseLow | APIC_BASE_X2APIC, this.#apic.apicBaseHigh);
   }
 
   /** The PICs' interrupt comes before the local APIC's own, if LINT0 takes it (kvm_cpu_has_extint). */

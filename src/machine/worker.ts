@@ -25,6 +25,7 @@ import { TraceRecorder } from './trace.ts';
 import { UserInterrupts } from './user-interrupts.ts';
 
 const IA32_TSC = 0x10;
+const FIRST_WIDE_ID = 255;
 /** Ends that a PC answers by starting again. */
 const REBOOTS: ReadonlySet<EndReason> = new Set(['reset', 'triple-fault']);
 
@@ -240,10 +241,19 @@ class MachineWorker {
     }
   }
 
+  /** Linux believes an APIC ID from 255 on, in the MADT, only if it starts in x2APIC mode: firmware's task on a real PC. */
+  #hasWideIds(): boolean {
+    const { cpus, hotpluggable } = this.#handles.config;
+    return Math.max(...cpus, ...hotpluggable) >= FIRST_WIDE_ID;
+  }
+
   /** The guest may run from now on. @param boot the boot CPU's entry state, for the worker that is its home */
   #start(boot: BootState | null): void {
     const bootCpu = this.#scheduler.cpu(0);
-    if (boot && bootCpu) applyBootState(bootCpu.vcpu, boot);
+    if (boot && bootCpu) {
+      applyBootState(bootCpu.vcpu, boot);
+      if (boot.isLinux === true && this.#hasWideIds()) bootCpu.interrupts.startInX2apicMode();
+    }
     this.#scheduler.start();
   }
 }

@@ -93,9 +93,9 @@ test('writing a 0 to a status bit leaves it', () => {
   expect(read16(STATUS)).toBe(0x0100);
 });
 
-test('only the timer, power button and RTC events can be enabled', () => {
+test('only the timer, global lock, power button and RTC events can be enabled', () => {
   write16(ENABLE, 0xffff);
-  expect(read16(ENABLE)).toBe(0x0501);
+  expect(read16(ENABLE)).toBe(0x0521);
 });
 
 test('control: SCI_EN reads 1, the sleep type is kept, sleep enable reads 0', () => {
