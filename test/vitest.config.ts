@@ -8,5 +8,7 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     pool: 'forks',
     testTimeout: 30_000,
+    // Commands that tests run speak without colour, also where CI=true asks for it.
+    env: { NO_COLOR: '1' },
   },
 });

@@ -36,6 +36,6 @@ function report(error: unknown): number {
   if (CALLERS_FAULT.has(error.name)) return USAGE_STATUS;
   if (HOSTS_FAULT.has(error.name)) return HOST_STATUS;
   process.stderr.write('  this is a bug in apiary; APIARY_DEBUG=1 shows where\n');
-  if (process.env['APIARY_DEBUG']) process.stderr.write(`${error.stack}\n`);
+  if (process.env.APIARY_DEBUG) process.stderr.write(`${error.stack}\n`);
   return SOFTWARE_STATUS;
 }

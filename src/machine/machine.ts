@@ -108,7 +108,7 @@ export class Machine extends EventEmitter<MachineEvents> {
     } catch (error) {
       await pool?.stop();
       vm.close();
-      const cause = machine && machine.#result?.detail; // a worker that failed
+      const cause = machine ? machine.#result?.detail : undefined; // a worker that failed
       throw cause === undefined ? error : new HostError(cause);
     }
   }

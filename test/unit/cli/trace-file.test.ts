@@ -92,14 +92,14 @@ describe('TraceFile', () => {
     const [one, none] = written(
       event({ path: 'scan', map: null, scanTargets: [1, 2] }),
       event({ path: 'scan', map: null, scan: [], scanTargets: [], result: -1 }),
-    ).filter(({ args }) => args?.['taken'] !== undefined);
-    expect(one.args?.['taken']).toBe('vCPU 1 (APIC ID 0x23), vCPU 2 (APIC ID 0x123)');
+    ).filter(({ args }) => args?.taken !== undefined);
+    expect(one.args?.taken).toBe('vCPU 1 (APIC ID 0x23), vCPU 2 (APIC ID 0x123)');
     expect(none.args).toMatchObject({ taken: 'nobody', scan: 'no match', result: -1 });
   });
 
   test('messages of devices have a track of their own; every track is named once', () => {
     const items = written(event({ message: { ...message, source: -1 } }), event(), event());
-    const names = items.filter(({ name }) => name === 'thread_name').map(({ tid, args }) => [tid, args?.['name']]);
+    const names = items.filter(({ name }) => name === 'thread_name').map(({ tid, args }) => [tid, args?.name]);
     expect(names).toEqual([
       [1_000_000, 'devices and MSIs'],
       [1, 'vCPU 1 (APIC ID 0x23)'],
