@@ -22,7 +22,7 @@ export interface ElfFile {
   readonly segments: readonly ElfSegment[];
   /** XEN_ELFNOTE_PHYS32_ENTRY: physical address of the PVH entry */
   readonly pvhEntry: number | undefined;
-  /** XEN_ELFNOTE_GUEST_OS says "linux" */
+  /** Has a note of Linux's own (include/linux/elfnote-lto.h, build-salt.h): every vmlinux since 4.19 does */
   readonly isLinux: boolean;
 }
 
@@ -48,9 +48,8 @@ const MACHINE_NAMES: Readonly<Record<number, string>> = {
   243: 'RISC-V',
 };
 
-const XEN_NOTE_NAME = 'Xen\0';
-const XEN_ELFNOTE = { guestOs: 6, phys32Entry: 18 } as const;
-const LINUX = 'linux\0';
+const NOTE_OWNER = { xen: 'Xen\0', linux: 'Linux\0' } as const;
+const XEN_ELFNOTE_PHYS32_ENTRY = 18;
 
 export function isElf(image: ImageReader): boolean {
   return image.length >= 4 && image.u32(0, 'the magic') === MAGIC;
@@ -106,9 +105,8 @@ export function readElf(image: ImageReader): ElfFile {
       noteBytes += segment.fileSize;
       if (noteBytes > image.length) throw image.error('note segments that overlap');
       const align = word(at + layout.align, 'p_align') === 8 ? 8 : 4;
-      pvhEntry ??= pvhEntryOf(image, findXenNote(image, segment, align, XEN_ELFNOTE.phys32Entry));
-      const guestOs = findXenNote(image, segment, align, XEN_ELFNOTE.guestOs);
-      isLinux ||= guestOs !== undefined && latin1(image.slice(guestOs.at, guestOs.bytes, 'a note')) === LINUX;
+      pvhEntry ??= pvhEntryOf(image, findNote(image, segment, align, NOTE_OWNER.xen, XEN_ELFNOTE_PHYS32_ENTRY));
+      isLinux ||= findNote(image, segment, align, NOTE_OWNER.linux) !== undefined;
       continue;
     }
     if (segment.fileSize > segment.memorySize) {
@@ -144,11 +142,12 @@ function elfClass(image: ImageReader): 32 | 64 {
  * Walks one note segment: { namesz, descsz, type, name padded, desc padded }*. Padding is to 4 bytes, in segments aligned
  * to 8 (GNU property notes) to 8.
  */
-function findXenNote(
+function findNote(
   image: ImageReader,
   notes: ElfSegment,
   align: 4 | 8,
-  wanted: number,
+  owner: string,
+  wanted?: number,
 ): { readonly at: number; readonly bytes: number } | undefined {
   const end = notes.offset + notes.fileSize;
   const padded = (size: number) => Math.ceil(size / align) * align;
@@ -159,7 +158,8 @@ function findXenNote(
     const name = at + 12;
     const descriptor = at + padded(12 + nameSize);
     if (descriptor + descriptorSize > end) throw image.error(`the ELF note at ${hex(at)} is longer than its segment`);
-    if (type === wanted && latin1(image.slice(name, nameSize, 'a note name')) === XEN_NOTE_NAME) {
+    const isWanted = wanted === undefined || type === wanted;
+    if (isWanted && latin1(image.slice(name, nameSize, 'a note name')) === owner) {
       return { at: descriptor, bytes: descriptorSize };
     }
     at = descriptor + padded(descriptorSize);
@@ -167,7 +167,7 @@ function findXenNote(
   return undefined;
 }
 
-function pvhEntryOf(image: ImageReader, note: ReturnType<typeof findXenNote>): number | undefined {
+function pvhEntryOf(image: ImageReader, note: ReturnType<typeof findNote>): number | undefined {
   if (note?.bytes === 4) return image.u32(note.at, 'the PVH entry');
   if (note?.bytes === 8) return image.u64(note.at, 'the PVH entry');
   if (note) throw image.error(`the PVH entry note has ${note.bytes} bytes, not 4 or 8`);
