@@ -56,8 +56,8 @@ interface ModelCpu {
   readonly apic: LocalApic;
   readonly taken: Taken[];
   runs: boolean;
-  /** How long the timer had to go after the CPU's last write. */
-  countNanos: number;
+  /** The current count after the CPU's last write; undefined when it cannot be told. */
+  count: number | undefined;
 }
 
 /** Told of everything that the model does, for coverage. */
@@ -152,7 +152,7 @@ export class RegisterModel implements RegisterJudge {
       this.#page.fill(0);
       applyRegisters(this.#page, [[REG.SPIV, 0xff]]);
       apic.setState(this.#page);
-      return { apic, taken: [], runs: true, countNanos: 0 };
+      return { apic, taken: [], runs: true, count: 0 };
     });
     for (const [i, spec] of apics.entries()) {
       const { apic } = this.#cpu(i);
@@ -254,8 +254,13 @@ export class RegisterModel implements RegisterJudge {
   }
 
   #noteCount(cpu: ModelCpu): void {
+    const page = new DataView(cpu.apic.getState().buffer);
+    const ticks = page.getUint32(REG.TMCCT, true);
     const deadline = cpu.apic.timerDeadlineNanos();
-    if (deadline !== Number.POSITIVE_INFINITY) cpu.countNanos = Math.max(0, deadline - this.#now);
+    const divisor = timerDivisor(page.getUint32(REG.TDCR, true));
+    // A count is taken modulo the period, so it reads as 0 while no time has gone by at all.
+    if (ticks !== 0) cpu.count = ticks;
+    else cpu.count = deadline === Number.POSITIVE_INFINITY ? undefined : Math.ceil((deadline - this.#now) / divisor);
   }
 
   #expire({ apic }: ModelCpu): void {
@@ -289,18 +294,19 @@ export class RegisterModel implements RegisterJudge {
 const NOTHING: OperationResult = { low: 0, high: 0, fault: 0 };
 const FAULT: OperationResult = { low: 0, high: 0, fault: GP };
 
-/** What the current count may read as, if it is `count` as long as no time goes by. */
-function allowedCount({ apic, countNanos }: ModelCpu, count: number): Count {
+/** What the current count may read as, if it is `read` as long as no time goes by. */
+function allowedCount({ apic, count }: ModelCpu, read: number): Count {
   const page = new DataView(apic.getState().buffer);
   if (
     page.getUint32(REG.TMICT, true) === 0 ||
     (page.getUint32(REG.LVT_TIMER, true) & TIMER_MODE.MASK) === TIMER_MODE.TSC_DEADLINE
   ) {
-    return { least: count, most: count };
+    return { least: read, most: read };
   }
-  const divisor = timerDivisor(page.getUint32(REG.TDCR, true));
+  if (count === undefined) return { least: 0, most: 0xffffffff }; // run out, or about to start
   // A count that is short may have run out since, or begun anew.
-  return { least: Math.floor(Math.max(0, countNanos - SLOW_NANOS) / divisor), most: Math.ceil(countNanos / divisor) };
+  const slow = SLOW_NANOS / timerDivisor(page.getUint32(REG.TDCR, true));
+  return { least: Math.max(0, Math.floor(count - slow)), most: count };
 }
 
 /** Offset of a guest-physical address in the APIC's page, or -1. */

@@ -34,6 +34,7 @@ export class OplistMemory {
     this.#words = new Int32Array(ram.buffer, ram.byteOffset, ram.length >> 2);
   }
 
+  /** Where a monitor may start a CPU; not 0 once the guest has made its records and awaits a list. */
   get entry(): number {
     return this.#words[ENTRY_WORD] >>> 0;
   }
