@@ -65,7 +65,14 @@ export interface Result extends Progress {
 const SHRINK_MILLIS = 1500;
 const PROGRESS_MILLIS = 100;
 
-class Failed extends Error {}
+class Failed extends Error {
+  readonly wrong: readonly string[];
+
+  constructor(wrong: readonly string[]) {
+    super('judges differ');
+    this.wrong = wrong;
+  }
+}
 
 export async function runCampaign<Recipe, Case>(suite: Suite<Recipe, Case>, options: CampaignOptions): Promise<Result> {
   const campaign = new Campaign(suite, options);
@@ -120,7 +127,8 @@ class Campaign<Recipe, Case> {
     const until = shrink ? Date.now() + SHRINK_MILLIS : 0;
     const fails = async (candidate: Case): Promise<boolean> => (await suite.judge(candidate)) !== undefined;
     const shortest = await minimise(resolve(recipe), suite.shorter.bind(suite), fails, until);
-    const wrong = (await suite.judge(shortest)) ?? ['it passed when it was tried once more'];
+    const { wrong: last } = details.errorInstance;
+    const wrong = (await suite.judge(shortest)) ?? ['it passed when it was tried once more; before that:', ...last];
     return {
       seed,
       path: (details.counterexamplePath ?? '').split(':')[0] ?? '', // the run; the rest is shrinking, done again
@@ -139,12 +147,13 @@ class Campaign<Recipe, Case> {
   async #tryOut(candidate: Case): Promise<void> {
     if (this.#over) return;
     this.#machines++;
-    if ((await this.#suite.judge(candidate)) === undefined) {
+    const wrong = await this.#suite.judge(candidate);
+    if (wrong === undefined) {
       this.#report(PROGRESS_MILLIS);
       return;
     }
     if (this.#foundAt === 0) this.#foundAt = Date.now();
-    throw new Failed();
+    throw new Failed(wrong);
   }
 
   #report(pause: number): void {
