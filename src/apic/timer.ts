@@ -209,11 +209,13 @@ export class ApicTimer {
   }
 
   #armDeadline(): void {
-    const { tscKhz } = this.#memory.options;
+    const { tscKhz, behaviour } = this.#memory.options;
     const deadline = (BigInt(this.deadlineHigh) << 32n) | BigInt(this.deadlineLow);
     if (deadline === 0n || tscKhz === 0) return;
     const cycles = deadline - this.#host.guestTsc(this.#vcpuIndex);
-    const nanos = cycles > 0n ? Number((cycles * 1_000_000n) / BigInt(tscKhz)) : 0;
+    // KVM (start_sw_tscdeadline) computes in 64 bits: from 1.8e13 cycles on, two hours, a deadline comes early.
+    const scaled = behaviour === 'hardware' ? cycles * 1_000_000n : BigInt.asUintN(64, cycles * 1_000_000n);
+    const nanos = cycles > 0n ? Number(scaled / BigInt(tscKhz)) : 0;
     this.#memory.doubles[this.#target] = this.#host.nowNanos() + nanos;
     this.#words[this.#a + CONTROL.TIMER_ARMED] = 1;
   }

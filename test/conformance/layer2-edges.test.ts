@@ -327,4 +327,23 @@ describe.skipIf(why !== undefined)(`edges through a guest${why === undefined ? '
     expect(outcome.results[3]?.fault).toBe(0xff);
     expect(outcome.results[5]?.fault).toBe(0);
   });
+
+  it('a TSC deadline beyond 2^64 / 1,000,000 cycles comes early: KVM multiplies in 64 bits', () => {
+    for (const judge of [kernel, user]) {
+      const by = (operations: RegisterOperation[]): Outcome =>
+        judge.carryOut({ machine: { ...RIG, apics: [apic(0, XAPIC)] }, operations });
+      const [now] = by([operation('read-tsc', 0)]).results;
+      const tsc = (BigInt(now?.high ?? 0) << 32n) | BigInt(now?.low ?? 0);
+      const deadline = tsc + 2n ** 64n / 1_000_000n + 20_000_000n;
+      const outcome = by([
+        write(0, 0x320, 0x40031),
+        wrmsr(0, 0x6e0, Number(deadline & 0xffffffffn), Number(deadline >> 32n)),
+        operation('wait', 0, 0, 60_000_000),
+        window(0),
+        rdmsr(0, 0x6e0),
+      ]);
+      expect(taken(outcome), judge.name).toEqual([[0x31]]);
+      expect(outcome.results[4], judge.name).toEqual({ low: 0, high: 0, fault: 0 });
+    }
+  });
 });

@@ -84,6 +84,12 @@ describe('priority', () => {
     expect(apic.acknowledge()).toBe(0x41);
   });
 
+  it('autoEoi: what is taken is in service at no time, as with the APICs of the software KVM', () => {
+    const { system, apic } = one({ autoEoi: true });
+    for (const vector of [0x31, 0x55]) sendMsi(system, 0, vector);
+    expect([apic.acknowledge(), apic.acknowledge(), vectors(apic, ISR), read(apic, PPR)]).toEqual([0x55, 0x31, [], 0]);
+  });
+
   it('nothing is pending while the APIC is off', () => {
     const { system, apic } = one();
     sendMsi(system, 0, 0x41);

@@ -241,6 +241,14 @@ describe('the system', () => {
     expect(apic.snapshot()).toMatchObject({ apicId: 0, mode: 'xapic', softwareEnabled: true, apicBase: '0xfee00900' });
   });
 
+  it('a snapshot in x2APIC mode shows the upper half of ICR as ICR2, as the state does', () => {
+    const { apic } = one();
+    write(apic, ICR2, 0x77000000);
+    apic.setApicBase(0xfee00d00, 0);
+    apic.writeMsr(0x830, 0x4031, 0x123);
+    expect(apic.snapshot().registers).toMatchObject({ ICR: 0x4031, ICR2: 0x123 });
+  });
+
   it('an attached view is the same system, options and rules included', () => {
     const system = new ApicSystem({ x2apicFormat: true, behaviour: 'hardware', tscKhz: 12345, breakRules: ['gate'] });
     system.addApic(0x123).writeMmio(0xf0, 4, 0x1ff);

@@ -192,6 +192,17 @@ describe('mode changes', () => {
     expect(b.apic.timerDeadlineNanos()).toBe(Number.POSITIVE_INFINITY);
   });
 
+  it('a deadline beyond 2^64 / 1,000,000 cycles wraps and comes early; not by the manual', () => {
+    const deadline = 5_000_000n + 2n ** 64n / 1_000_000n + 7000n;
+    const inNanos = (options: ApicSystemOptions): number => {
+      const b = bench(options, DEADLINE | V);
+      b.apic.writeMsr(TSC_DEADLINE, Number(deadline & 0xffffffffn), Number(deadline >> 32n));
+      return b.apic.timerDeadlineNanos() - b.now;
+    };
+    expect(inNanos({})).toBeCloseTo(7000, -1);
+    expect(inNanos({ behaviour: 'hardware' })).toBe(Number(deadline) - 5_000_000);
+  });
+
   it('in deadline mode TMICT is not writable and TMCCT reads 0', () => {
     const b = bench({}, DEADLINE | V);
     write(b.apic, TMICT, 1000);
