@@ -50,7 +50,7 @@ export function takeSnapshot(core: ApicCore, timer: ApicTimer, vcpuIndex: number
   for (const { name, offset } of REGISTERS) {
     if (offset < REG.ISR || offset >= REG.ESR) registers[name] = core.register(offset) >>> 0;
   }
-  if (core.x2apicMode) registers['ICR2'] = words[core.icrHighWord] >>> 0; // as KVM_GET_LAPIC shows it
+  if (core.x2apicMode) registers.ICR2 = words[core.icrHighWord] >>> 0; // as KVM_GET_LAPIC shows it
   const counter = (which: number): number => words[a + CONTROL.COUNTERS + which];
   const low = words[a + CONTROL.BASE_LOW] >>> 0;
   const high = words[a + CONTROL.BASE_HIGH] >>> 0;
