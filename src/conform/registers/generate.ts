@@ -4,7 +4,7 @@
  * through the door that is open.
  */
 import fc from 'fast-check';
-import { BASE, MSR, PAGE_BYTES, REG, REGISTERS } from '../../apic/index.ts';
+import { BASE, MSR, PAGE_BYTES, REG, REGISTERS, TIMER_MODE } from '../../apic/index.ts';
 import type { RigSpec } from '../rigs.ts';
 import type { ApicSpec, RegisterValue } from '../spec.ts';
 import type { Kind, RegisterCase, RegisterOperation } from './operations.ts';
@@ -223,10 +223,13 @@ class ListMaker {
           high,
         );
         break;
-      case 9:
-        this.#write(cpu, REG.LVT_TIMER, (more % 4 === 0 ? (value * 2) & ~0xff : value & 0x70000) | vector, high);
-        this.#breathe(cpu);
+      case 9: {
+        const lvt = (more % 4 === 0 ? (value * 2) & ~0xff : value & 0x70000) | vector;
+        this.#write(cpu, REG.LVT_TIMER, lvt, high);
+        // A deadline that has passed may have waited for its unmasking.
+        if ((lvt & TIMER_MODE.MASK) === TIMER_MODE.TSC_DEADLINE) this.#breathe(cpu);
         break;
+      }
       case 10:
         this.#write(cpu, REG.ESR, choice < 128 ? 0 : value, high);
         break;
