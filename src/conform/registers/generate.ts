@@ -100,6 +100,9 @@ function resolveCpu({ mode, state }: CpuRecipe, apicId: number, index: number, b
   if ((state & 0x1800) === 0x800) {
     registers.push([REG.ISR + ((state >>> 16) & 7) * 16, ((1 << (state >>> 19)) | (1 << (state >>> 24))) >>> 0]);
   }
+  // A timer that is half-way, as a restored state has it.
+  if ((state & 0x6000) === 0x6000)
+    registers.push([REG.LVT_TIMER, MASKED], [REG.TMICT, 0xffffffff], [REG.TMCCT, 0x80000000]);
   const page = mode === 15 ? (PAGES[state % PAGES.length] ?? DEFAULT_PAGE) : DEFAULT_PAGE;
   return { apicId, baseLow: (page | base | (boots ? BASE.BSP : 0)) >>> 0, baseHigh: 0, registers };
 }
@@ -119,6 +122,7 @@ const LVTS: readonly number[] = [
   REG.LVT_ERROR,
   REG.LVT_CMCI,
 ];
+const MASKED = 1 << 16; // an LVT entry
 /** Long enough not to run out before a list ends, also on a busy host. */
 const LONG_COUNT = 0xc0000000;
 /** Nanoseconds: what a short timer counts at most, and how long is waited for it. */
@@ -237,7 +241,7 @@ class ListMaker {
         this.#write(cpu, REG.TDCR, choice < 200 ? value & 0xf : value, high);
         break;
       case 12:
-        this.#write(cpu, REG.SELF_IPI, choice < 230 ? vector : value, high);
+        this.#write(cpu, REG.SELF_IPI, choice < 180 ? vector : value, high);
         break;
       case 13:
         this.#write(cpu, REG.ICR2, choice < 200 ? (value & 0xff) * 2 ** 24 : value, high);
@@ -258,7 +262,7 @@ class ListMaker {
     const logical = (more & 3) === 3;
     const trigger = (more & 0x70) === 0x70 ? (more >>> 7) & 1 : 0;
     const assert = (more & 0x700) === 0x700 ? (more >>> 11) & 1 : 1;
-    const odd = (more & 0xf000) === 0xf000 ? ((1 << ((more >>> 16) & 31)) & 0xfff33000) >>> 0 : 0;
+    const odd = (more & 0x7000) === 0x7000 ? (ODD_ICR_BITS[(more >>> 16) % ODD_ICR_BITS.length] ?? 0) : 0;
     let low =
       vectorOf(value) | (mode << 8) | (logical ? 1 << 11 : 0) | (assert << 14) | (trigger << 15) | (shorthand << 18);
     low |= odd;
@@ -267,7 +271,13 @@ class ListMaker {
     if (this.#isX2apic(cpu)) {
       this.#put('wrmsr', cpu, msrOf(REG.ICR), low, to);
     } else {
-      if (shorthand === 0) this.#put('mmio-write', cpu, this.#page(cpu) + REG.ICR2, to << 24);
+      if (shorthand === 0)
+        this.#put(
+          'mmio-write',
+          cpu,
+          this.#page(cpu) + REG.ICR2,
+          (to << 24) | ((more & 3) === 1 ? value & 0xffffff : 0),
+        );
       this.#put('mmio-write', cpu, this.#page(cpu) + REG.ICR, low);
     }
     // A SIPI that is still pending when INIT comes.
@@ -358,10 +368,14 @@ class ListMaker {
 
   #longTimer(cpu: number, { choice, value }: OperationRecipe): void {
     if (choice < 128) this.#write(cpu, REG.TMICT, choice < 24 ? 0 : LONG_COUNT + (value & 0x3fffffff));
-    this.#read(cpu, choice < 200 ? REG.TMCCT : REG.TMICT);
+    if (choice >= 96 && choice < 128)
+      this.#write(cpu, REG.LVT_TIMER, MASKED | TIMER_MODE.TSC_DEADLINE | vectorOf(value));
+    this.#read(cpu, choice < 96 || choice >= 200 ? REG.TMCCT : REG.TMICT);
   }
 }
 
+/** BUSY, which is dropped, and reserved bits, which are #GP in x2APIC mode. */
+const ODD_ICR_BITS = [12, 12, 12, 13, 16, 17, 20, 25, 31].map((bit) => (1 << bit) >>> 0);
 const STARTUP = 6;
 const INIT = 5;
 /** Delivery modes, as often as they are worth: fixed, lowest, SMI, remote read, NMI, INIT, start-up, ExtINT. */

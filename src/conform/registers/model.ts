@@ -155,11 +155,13 @@ export class RegisterModel implements RegisterJudge {
       return { apic, taken: [], runs: true, count: 0 };
     });
     for (const [i, spec] of apics.entries()) {
-      const { apic } = this.#cpu(i);
+      const cpu = this.#cpu(i);
+      const { apic } = cpu;
       apic.setApicBaseFromHost(spec.baseLow, spec.baseHigh);
       fillPage(this.#page, spec, x2apicFormat);
       apic.setState(this.#page);
       if (hasInService(spec)) apic.setState(this.#page);
+      this.#noteCount(cpu);
     }
   }
 
