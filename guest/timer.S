@@ -260,7 +260,9 @@ dividers:
         mov $ONE_SHOT, %edi
         call set_lvt
         xor %ebx, %ebx
-1:      mov %ebx, %edi
+1:      xor %edi, %edi
+        call count_down                 # off first: in KVM an expired timer fires once more when its divider changes
+        mov %ebx, %edi
         and $4, %edi
         lea (%rbx, %rdi), %edi          # bit 2 to bit 3
         call set_divider
