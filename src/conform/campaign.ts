@@ -2,6 +2,7 @@
  * A campaign: fast-check in batches until the time is up or something fails; then shrinking, first fast-check's of the
  * recipe, then the suite's own of the case. Progress is reported from inside.
  */
+import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import type { Coverage } from './coverage.ts';
 import { minimise } from './minimise.ts';
@@ -78,6 +79,7 @@ export async function runCampaign<Recipe, Case>(suite: Suite<Recipe, Case>, opti
   const campaign = new Campaign(suite, options);
   let failure: Failure | undefined;
   for (let n = 0; failure === undefined && campaign.millis < options.millis; n++) {
+    await setImmediate(); // judges may be synchronous: let timers, messages and signals be heard
     failure = await campaign.batch(batchSeed(options.seed, n));
     if (options.path !== undefined) break;
   }

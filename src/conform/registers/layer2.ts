@@ -21,7 +21,7 @@ import { UserRig } from './user-rig.ts';
 const RIG_CPUS = 8;
 /**
  * What fails is tried again if time may be to blame: a list takes milliseconds, and counters that are meant to outlast it may
- * not if a busy host stalls it for a second; two NMIs may become one if the first is late, and a count falls further.
+ * not if a busy host stalls it for a second; and two NMIs may become one if the first is late.
  */
 const SLOW_MILLIS = 1000;
 const ATTEMPTS = 5;

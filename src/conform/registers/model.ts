@@ -58,6 +58,8 @@ interface ModelCpu {
   runs: boolean;
   /** The current count after the CPU's last write; undefined when it cannot be told. */
   count: number | undefined;
+  /** The smallest divisor of the list so far: how fast the count may have fallen before a later write changed it. */
+  fastest: number;
 }
 
 /** Told of everything that the model does, for coverage. */
@@ -152,7 +154,7 @@ export class RegisterModel implements RegisterJudge {
       this.#page.fill(0);
       applyRegisters(this.#page, [[REG.SPIV, 0xff]]);
       apic.setState(this.#page);
-      return { apic, taken: [], runs: true, count: 0 };
+      return { apic, taken: [], runs: true, count: 0, fastest: Number.POSITIVE_INFINITY };
     });
     for (const [i, spec] of apics.entries()) {
       const cpu = this.#cpu(i);
@@ -260,6 +262,7 @@ export class RegisterModel implements RegisterJudge {
     const ticks = page.getUint32(REG.TMCCT, true);
     const deadline = cpu.apic.timerDeadlineNanos();
     const divisor = timerDivisor(page.getUint32(REG.TDCR, true));
+    cpu.fastest = Math.min(cpu.fastest, divisor);
     // A count is taken modulo the period, so it reads as 0 while no time has gone by at all.
     if (ticks !== 0) cpu.count = ticks;
     else cpu.count = deadline === Number.POSITIVE_INFINITY ? undefined : Math.ceil((deadline - this.#now) / divisor);
@@ -297,7 +300,7 @@ const NOTHING: OperationResult = { low: 0, high: 0, fault: 0 };
 const FAULT: OperationResult = { low: 0, high: 0, fault: GP };
 
 /** What the current count may read as, if it is `read` as long as no time goes by. */
-function allowedCount({ apic, count }: ModelCpu, read: number): Count {
+function allowedCount({ apic, count, fastest }: ModelCpu, read: number): Count {
   const page = new DataView(apic.getState().buffer);
   if (
     page.getUint32(REG.TMICT, true) === 0 ||
@@ -307,7 +310,7 @@ function allowedCount({ apic, count }: ModelCpu, read: number): Count {
   }
   if (count === undefined) return { least: 0, most: 0xffffffff }; // run out, or about to start
   // A count that is short may have run out since, or begun anew.
-  const slow = SLOW_NANOS / timerDivisor(page.getUint32(REG.TDCR, true));
+  const slow = SLOW_NANOS / fastest;
   return { least: Math.max(0, Math.floor(count - slow)), most: count };
 }
 
