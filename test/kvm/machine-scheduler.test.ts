@@ -183,7 +183,7 @@ describeKvm('the scheduler', () => {
     await new Promise((resolve) => setTimeout(resolve, 1000));
     const { user, system } = process.cpuUsage(before);
     await machine.stop();
-    expect((user + system) / 1000).toBeLessThan(50); // milliseconds of a second
+    expect((user + system) / 1000).toBeLessThan(250); // milliseconds of a second; a thread that spins takes all of it
   });
 
   test('hotplug and unplug of CPUs while others run hard', async () => {
