@@ -10,6 +10,8 @@ import type { TraceEvent } from './trace.ts';
 export interface WorkerStart {
   readonly worker: number;
   readonly port: import('node:worker_threads').MessagePort;
+  /** One word: the worker stores 1 and notifies once its program is loaded. */
+  readonly loaded: Int32Array<SharedArrayBuffer>;
 }
 
 /** The machine that a worker belongs to; sent once the VM exists. */

@@ -14,6 +14,17 @@ export interface Thread {
 /** Beside this file: the module, or the bundle if this is in one. */
 const PROGRAM = new URL(import.meta.url.endsWith('.cjs') ? './worker.cjs' : './worker.js', import.meta.url);
 
+/** A thread that loads its program for longer than this has other troubles. */
+const LOAD_MILLIS = 2000;
+
+/** Of the threads that have not ended: whether their program is loaded. */
+const loading = new Set<Int32Array<SharedArrayBuffer>>();
+
+// koffi aborts the process if its thread is ended while it loads, and a command that finds a mistake at once ends just then.
+process.once('exit', () => {
+  for (const loaded of loading) Atomics.wait(loaded, 0, 0, LOAD_MILLIS);
+});
+
 /** Worker 0 of the next machine, if it was started ahead. */
 let spare: Thread | undefined;
 
@@ -22,7 +33,6 @@ export function takeThread(worker: number): Thread {
   if (worker !== 0 || spare === undefined) return startThread(worker);
   const taken = spare;
   spare = undefined;
-  taken.thread.removeAllListeners();
   taken.thread.ref();
   return taken;
 }
@@ -41,7 +51,10 @@ export function startSpareThread(): void {
 
 function startThread(worker: number): Thread {
   const { port1, port2 } = new MessageChannel();
-  const start: WorkerStart = { worker, port: port2 };
+  const loaded = new Int32Array(new SharedArrayBuffer(4));
+  const start: WorkerStart = { worker, port: port2, loaded };
   const thread = new Worker(PROGRAM, { workerData: start, transferList: [port2], name: `apiary ${worker}` });
+  loading.add(loaded);
+  thread.once('exit', () => loading.delete(loaded));
   return { thread, port: port1 };
 }

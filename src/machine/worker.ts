@@ -271,4 +271,7 @@ function main(start: WorkerStart): void {
   });
 }
 
-main(workerData as WorkerStart);
+const start = workerData as WorkerStart;
+Atomics.store(start.loaded, 0, 1);
+Atomics.notify(start.loaded, 0);
+main(start);
