@@ -4,7 +4,7 @@
  */
 
 import { IOAPIC_PINS } from '../devices/ioapic.ts';
-import { Cap, type CpuidEntry, MsrExitReason, System, type Vcpu, type Vm, X2apicFlag } from '../kvm/index.ts';
+import { Cap, type CpuidEntry, System, type Vcpu, type Vm, X2apicFlag } from '../kvm/index.ts';
 import { apicCpuid, type CpuModel, cpuidFor, cpuModel } from './cpuid.ts';
 import { ConfigError } from './errors.ts';
 import type { GuestMemory } from './memory.ts';
@@ -13,8 +13,6 @@ import type { HostLimits, MachineConfig } from './options.ts';
 /** Three pages below 4 GiB that VMX needs for itself (KVM_SET_TSS_ADDR), and one for its identity map. */
 const TSS_ADDRESS = 0xfffb_d000;
 const IDENTITY_MAP_ADDRESS = 0xfffb_c000;
-const IA32_APIC_BASE = 0x1b;
-const IA32_TSC_DEADLINE = 0x6e0;
 /** Bits an APIC ID takes in CPUID even if the highest ID is lower, so that IDs hot-added later still fit. */
 const MIN_TOPOLOGY_ID = 0xff;
 
@@ -63,7 +61,7 @@ export class VirtualMachine {
         (config.disableBroadcastQuirk ? X2apicFlag.API_DISABLE_BROADCAST_QUIRK : 0);
       if (flags !== 0) vm.enableCap(Cap.X2APIC_API, flags);
     } else {
-      trapApicMsrs(vm);
+      vm.trapApicMsrs();
     }
   }
 
@@ -109,10 +107,4 @@ export class VirtualMachine {
     if (!this.#vm) throw new Error('the VM has not been created');
     return this.#vm;
   }
-}
-
-/** The MSRs of an APIC that KVM does not have become exits: 0x800-0x8ff are invalid to it, the other two need a filter. */
-function trapApicMsrs(vm: Vm): void {
-  vm.enableCap(Cap.X86_USER_SPACE_MSR, MsrExitReason.INVAL | MsrExitReason.FILTER);
-  vm.setMsrFilter([IA32_APIC_BASE, IA32_TSC_DEADLINE].map((base) => ({ base, count: 1 })));
 }
