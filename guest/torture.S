@@ -3,8 +3,10 @@
 #
 # Each CPU's sequence depends on its index alone. Left out, since they end the VM, reset it or make it run random
 # code, which says nothing about it: the debug exit, resets (8042, 0x92, 0xcf9), ACPI power and SMI ports, the PICs
-# (their vectors look like exceptions), fw_cfg's DMA, QEMU's port 0x7e (it patches the guest's code); SMI, INIT and SIPI with random targets (delivery modes 2, 5, 6);
-# changes of the BSP bit in IA32_APIC_BASE.
+# (their vectors look like exceptions), fw_cfg's DMA, QEMU's port 0x7e (it patches the guest's code); SMI, INIT and SIPI
+# with random targets (delivery modes 2, 5, 6), NMI to any but the sender itself (a CPU that starts has no IDT yet);
+# changes of the BSP bit in IA32_APIC_BASE; an INIT on its way to a CPU that turns its APIC off or changes its ID: no SIPI
+# would find it (CPU_REACH).
 # Under QEMU only with one CPU: its register block ejects the others when asked at random.
 # Output (there is other output before it: the serial port is among the ports):
 #   torture: cpus=4 operations=123456 faults=2345 interrupts=678 restarts=9
@@ -21,6 +23,11 @@
         .set CPU_FAULTS, CPU_USER + 12
         .set CPU_INTERRUPTS, CPU_USER + 16
         .set CPU_DONE, CPU_USER + 20
+        .set CPU_REACH, CPU_USER + 24   # who decides on how to reach this CPU's APIC, REACH_*
+
+        .set REACH_FREE, 0
+        .set REACH_OWN, 1               # the CPU itself changes its APIC's mode, address or ID: no INIT now
+        .set REACH_RESTART, 2           # the boot CPU's INIT is on its way: no such change now
 
 function main
         call time_init
@@ -87,10 +94,10 @@ function main
         cmpl $0, CPU_DONE(%rax)
         jne 7b
         xor %r12d, %r12d
-        mov CPU_ID(%rax), %edi
+        mov %rax, %rdi
         test $7, %ebp                   # not too often: it may just be about to finish
         jnz 7b
-        call cpu_init_sipi
+        call restart_cpu
         jmp 7b
 8:      test %r12d, %r12d
         jnz 9f
@@ -200,8 +207,8 @@ random:
         mov %rax, %gs:CPU_RANDOM
         ret
 
-# rax = a random value: one time in two with few bits set. No delivery mode 2, 5 or 6 where an ICR, LVT or
-# redirection entry has it.
+# rax = a random value: one time in two with few bits set. No delivery mode 2, 5 or 6 where an ICR, LVT or redirection
+# entry has it; with delivery mode 4 (NMI) the shorthand "self" where the ICR has it.
 random_value:
         call random
         test $0x10000, %eax
@@ -219,7 +226,11 @@ random_value:
         bt %edx, %ecx
         jnc 2f
         and $~0x700, %rax
-2:      ret
+2:      cmp $4, %edx
+        jne 3f
+        and $~(3 << 18), %rax
+        or $1 << 18, %rax
+3:      ret
 
 # edx = a port that may be used: any, or one near a device
 random_port:
@@ -291,6 +302,14 @@ random_apic_address:
 
 write_apic:
         call random_apic_address
+        mov %edi, %eax
+        and $0xff0, %eax
+        cmp $APIC_ID, %eax
+        jne write_apic_register
+        call hold_reach
+        call write_apic_register
+        jmp free_reach
+write_apic_register:
         call random_value
         mov %edi, %ecx                  # the ICR by whole registers only: parts could add up to an INIT
         and $0xff8, %ecx
@@ -360,6 +379,10 @@ write_msr:
 # The mode and the address of the APIC, mostly by writing what should not fault. After random values the APIC is
 # disabled more often than not, so that nothing happens any more: three times in four it is put in order instead.
 write_apic_base:
+        call hold_reach
+        call write_apic_base_held
+        jmp free_reach
+write_apic_base_held:
         test $0x1800, %ebx
         jz 4f
         mov $MSR_APIC_BASE, %ecx
@@ -427,6 +450,7 @@ write_cr8:
 
 write_ioapic:
         call random_value
+        btr $10, %eax                   # no NMI, not even to itself: there is no shorthand here
         mov $IOAPIC, %edi
         mov %ebx, %ecx
         shr $8, %ecx
@@ -449,8 +473,7 @@ restart:
         mov cpu_count, %ecx
         dec %ecx
         div %ecx
-        mov cpu_list + 8(, %rdx, 8), %rax
-        mov CPU_ID(%rax), %edi
+        mov cpu_list + 8(, %rdx, 8), %rsi
         mov $MSR_APIC_BASE, %ecx
         rdmsr
         mov %eax, %ecx
@@ -460,13 +483,41 @@ restart:
         shr $10, %eax
         and $1, %eax
         jnz 2f
-        cmp $0xff, %edi                 # 8 bits must not become somebody else's
+        cmpl $0xff, CPU_ID(%rsi)        # 8 bits must not become somebody else's
         jae 1f
 2:      mov %eax, %gs:CPU_X2APIC
-        incl restarts
+        mov %rsi, %rdi
         cli
-        jmp cpu_init_sipi
+        jmp restart_cpu
 1:      ret
+
+# restart_cpu(rdi = record): INIT and SIPI, unless that CPU is just changing how it is reached.
+restart_cpu:
+        xor %eax, %eax
+        mov $REACH_RESTART, %ecx
+        lock cmpxchg %ecx, CPU_REACH(%rdi)
+        jne 1f
+        incl restarts
+        push %rdi
+        mov CPU_ID(%rdi), %edi
+        call cpu_init_sipi
+        mov $100, %edi                  # much longer than the INIT needs to arrive
+        call delay_us
+        pop %rdi
+        movl $REACH_FREE, CPU_REACH(%rdi)
+1:      ret
+
+# This CPU's own hold on how it is reached. Both keep rdi and rbx.
+hold_reach:
+        pause
+        xor %eax, %eax
+        mov $REACH_OWN, %ecx
+        lock cmpxchg %ecx, %gs:CPU_REACH
+        jne hold_reach
+        ret
+free_reach:
+        movl $REACH_FREE, %gs:CPU_REACH
+        ret
 
         .data
         .balign 8
