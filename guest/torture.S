@@ -5,8 +5,8 @@
 # code, which says nothing about it: the debug exit, resets (8042, 0x92, 0xcf9), ACPI power and SMI ports, the PICs
 # (their vectors look like exceptions), fw_cfg's DMA, QEMU's port 0x7e (it patches the guest's code); SMI, INIT and SIPI
 # with random targets (delivery modes 2, 5, 6), NMI to any but the sender itself (a CPU that starts has no IDT yet);
-# changes of the BSP bit in IA32_APIC_BASE; an INIT on its way to a CPU that turns its APIC off or changes its ID: no SIPI
-# would find it (CPU_REACH).
+# changes of the BSP bit in IA32_APIC_BASE; an INIT that meets a CPU as it turns its APIC off or changes its ID, since no
+# SIPI would find it any more (CPU_REACH); APIC IDs below 0x80, which may be another CPU's.
 # Under QEMU only with one CPU: its register block ejects the others when asked at random.
 # Output (there is other output before it: the serial port is among the ports):
 #   torture: cpus=4 operations=123456 faults=2345 interrupts=678 restarts=9
@@ -23,11 +23,11 @@
         .set CPU_FAULTS, CPU_USER + 12
         .set CPU_INTERRUPTS, CPU_USER + 16
         .set CPU_DONE, CPU_USER + 20
-        .set CPU_REACH, CPU_USER + 24   # who decides on how to reach this CPU's APIC, REACH_*
+        .set CPU_REACH, CPU_USER + 24   # dword: does INIT reach this CPU's APIC, REACH_*
 
-        .set REACH_FREE, 0
-        .set REACH_OWN, 1               # the CPU itself changes its APIC's mode, address or ID: no INIT now
-        .set REACH_RESTART, 2           # the boot CPU's INIT is on its way: no such change now
+        .set REACH_NOT, 0               # not known, or it is just changing
+        .set REACH_BY_ID, 1             # yes; the CPU withdraws this before it changes its APIC's mode, address or ID
+        .set REACH_RESTART, 2           # INIT and SIPI are on their way, and the CPU changes nothing before they came
 
 function main
         call time_init
@@ -70,7 +70,7 @@ function main
         xor %eax, %eax
         mov %rax, %cr8
 
-        # Order again: this CPU's APIC, the serial port. Then those that were lost between INIT and SIPI.
+        # Order again: this CPU's APIC, for the delays, and the serial port. Meanwhile the others finish.
         mov $MSR_APIC_BASE, %ecx
         mov $APIC_DEFAULT_BASE | APIC_BASE_BSP, %eax
         xor %edx, %edx
@@ -94,10 +94,6 @@ function main
         cmpl $0, CPU_DONE(%rax)
         jne 7b
         xor %r12d, %r12d
-        mov %rax, %rdi
-        test $7, %ebp                   # not too often: it may just be about to finish
-        jnz 7b
-        call restart_cpu
         jmp 7b
 8:      test %r12d, %r12d
         jnz 9f
@@ -164,6 +160,7 @@ interrupted:
 
 # The other CPUs: after each restart, on with it.
 work:
+        movl $REACH_BY_ID, %gs:CPU_REACH
         call apic_init
         call work_until_end
         cli
@@ -305,12 +302,13 @@ write_apic:
         mov %edi, %eax
         and $0xff0, %eax
         cmp $APIC_ID, %eax
-        jne write_apic_register
-        call hold_reach
-        call write_apic_register
-        jmp free_reach
-write_apic_register:
-        call random_value
+        jne 5f
+        call withdraw_reach
+        call random
+        or $0x80000000, %eax
+        mov %eax, (%rdi)
+        ret
+5:      call random_value
         mov %edi, %ecx                  # the ICR by whole registers only: parts could add up to an INIT
         and $0xff8, %ecx
         cmp $0x2f8, %ecx
@@ -370,21 +368,14 @@ write_msr:
         test $0x600, %ebx
         jnz 2f
         mov $MSR_TSC_DEADLINE, %ecx
-2:      call wrmsr_safe
-        test %eax, %eax
-        jz 3f
-        incl %gs:CPU_FAULTS
-3:      ret
+2:      jmp wrmsr_counting
 
 # The mode and the address of the APIC, mostly by writing what should not fault. After random values the APIC is
 # disabled more often than not, so that nothing happens any more: three times in four it is put in order instead.
 write_apic_base:
-        call hold_reach
-        call write_apic_base_held
-        jmp free_reach
-write_apic_base_held:
+        call withdraw_reach
         test $0x1800, %ebx
-        jz 4f
+        jz random_apic_base
         mov $MSR_APIC_BASE, %ecx
         rdmsr
         and $APIC_BASE_BSP, %eax
@@ -406,12 +397,15 @@ write_apic_base_held:
         xor $3 << 18, %esi
 5:      call apic_write
         test $0x2000, %ebx
-        jz 3f
+        jz 6f
         mov $MSR_APIC_BASE, %ecx
         rdmsr
         or $APIC_BASE_EXTD, %eax
-        jmp 2f
-4:      call random_value
+        call wrmsr_counting
+6:      movl $REACH_BY_ID, %gs:CPU_REACH
+        ret
+random_apic_base:
+        call random_value
         mov %rax, %rdx
         shr $32, %rdx
         test $0x700, %ebx
@@ -424,6 +418,9 @@ write_apic_base_held:
         jne 2f
         or $APIC_BASE_BSP, %eax
 2:      mov $MSR_APIC_BASE, %ecx
+
+# wrmsr_safe, and counts a #GP
+wrmsr_counting:
         call wrmsr_safe
         test %eax, %eax
         jz 3f
@@ -486,37 +483,24 @@ restart:
         cmpl $0xff, CPU_ID(%rsi)        # 8 bits must not become somebody else's
         jae 1f
 2:      mov %eax, %gs:CPU_X2APIC
-        mov %rsi, %rdi
-        cli
-        jmp restart_cpu
-1:      ret
-
-# restart_cpu(rdi = record): INIT and SIPI, unless that CPU is just changing how it is reached.
-restart_cpu:
-        xor %eax, %eax
+        mov $REACH_BY_ID, %eax
         mov $REACH_RESTART, %ecx
-        lock cmpxchg %ecx, CPU_REACH(%rdi)
+        lock cmpxchg %ecx, CPU_REACH(%rsi)
         jne 1f
         incl restarts
-        push %rdi
-        mov CPU_ID(%rdi), %edi
-        call cpu_init_sipi
-        mov $100, %edi                  # much longer than the INIT needs to arrive
-        call delay_us
-        pop %rdi
-        movl $REACH_FREE, CPU_REACH(%rdi)
+        cli
+        mov CPU_ID(%rsi), %edi
+        jmp cpu_init_sipi
 1:      ret
 
-# This CPU's own hold on how it is reached. Both keep rdi and rbx.
-hold_reach:
-        pause
-        xor %eax, %eax
-        mov $REACH_OWN, %ecx
+# Before this CPU changes how it is reached: waits for an INIT that is on its way. Keeps rdi and rbx.
+withdraw_reach:
+        mov $REACH_BY_ID, %eax
+        mov $REACH_NOT, %ecx
         lock cmpxchg %ecx, %gs:CPU_REACH
-        jne hold_reach
-        ret
-free_reach:
-        movl $REACH_FREE, %gs:CPU_REACH
+        pause
+        cmp $REACH_RESTART, %eax
+        je withdraw_reach
         ret
 
         .data
