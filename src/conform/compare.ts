@@ -26,24 +26,43 @@ export interface Observer {
 const left = Buffer.alloc(STATE_BYTES);
 const right = Buffer.alloc(STATE_BYTES);
 
+/** A case takes a millisecond. One that the host held up for longer decides nothing: a timer may have run out in it. */
+const LONGEST_MILLIS = 1000;
+const TRIES = 10;
+
 /** @returns the first difference, or undefined */
 export function compare(
   reference: Judge,
   subject: Judge,
-  { machine, operations }: Case,
+  candidate: Case,
   observer: Observer = {},
+): Mismatch | undefined {
+  for (let left = TRIES; ; left--) {
+    const start = performance.now();
+    const mismatch = compareOnce(reference, subject, candidate, observer, start);
+    if (mismatch === undefined || left === 1 || performance.now() - start < LONGEST_MILLIS) return mismatch;
+  }
+}
+
+/** @param start when it began, by `performance.now` */
+function compareOnce(
+  reference: Judge,
+  subject: Judge,
+  { machine, operations }: Case,
+  observer: Observer,
+  start: number,
 ): Mismatch | undefined {
   const cpus = machine.apics.length;
   const judges = [reference.name, subject.name] as const;
   reference.build(machine);
   subject.build(machine);
-  const registers = differingPages(reference, subject, cpus);
+  const registers = differingPages(reference, subject, cpus, start);
   if (registers.length > 0) return { step: -1, operation: undefined, judges, outcomes: undefined, registers };
   observer.built?.();
   const step = (operation: Operation, index: number): Mismatch | undefined => {
     const expected = reference.perform(operation);
     const actual = subject.perform(operation);
-    const found = differingPages(reference, subject, cpus);
+    const found = differingPages(reference, subject, cpus, start);
     if (expected === actual && found.length === 0) {
       observer.performed?.(operation, actual);
       return undefined;
@@ -66,20 +85,20 @@ export function compare(
   return undefined;
 }
 
-/** Counts at 1 GHz and divisor 1. A case takes a millisecond, but a busy host has held one up for over a second. */
-const LONGEST_CASE = 4_000_000_000;
+/**
+ * The timer's count (1 GHz, divisor 1) goes down in the kernel while it stands still in the model. It cannot have gone
+ * further than the time since the case began.
+ */
+const isRunningCount = ({ register, expected, actual }: RegisterDifference, start: number): boolean =>
+  register === 'TMCCT' && expected <= actual && actual - expected <= (performance.now() - start) * 1e6;
 
-/** The timer's count is compared by rule: the judge whose time stands has the highest value, and time does not fly. */
-const isRunningCount = ({ register, expected, actual }: RegisterDifference): boolean =>
-  register === 'TMCCT' && expected !== 0 && expected <= actual && actual - expected < LONGEST_CASE;
-
-function differingPages(reference: Judge, subject: Judge, cpus: number): Mismatch['registers'] {
+function differingPages(reference: Judge, subject: Judge, cpus: number, start: number): Mismatch['registers'] {
   const list: ({ readonly cpu: number } & RegisterDifference)[] = [];
   for (let cpu = 0; cpu < cpus; cpu++) {
     reference.page(cpu, left);
     subject.page(cpu, right);
     if (left.equals(right)) continue;
-    const found = comparePages(left, right).filter((difference) => !isRunningCount(difference));
+    const found = comparePages(left, right).filter((difference) => !isRunningCount(difference, start));
     list.push(...found.map((difference) => ({ cpu, ...difference })));
   }
   return list;
