@@ -287,6 +287,6 @@ describeKvm('Machine', () => {
     await made.load(assemble(source), REAL_MODE);
     await made.run();
     // Each worker reports its own, so the order in which main hears of them is open.
-    expect(seen.sort()).toEqual([0, 1]);
+    expect(seen.toSorted((a, b) => a - b)).toEqual([0, 1]);
   });
 });
