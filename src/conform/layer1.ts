@@ -44,10 +44,7 @@ export class Layer1 implements Suite<Recipe, Case> {
     const observer = this.#observer;
     let index = 0;
     const mismatch = compare(this.#reference, this.#model, candidate, {
-      built: () => {
-        index = 0;
-        observer.built(this.#model.system);
-      },
+      built: () => observer.built(this.#model.system),
       performed: (operation, outcome) => {
         this.cases++;
         observer.performed(operation, outcome, index++);
