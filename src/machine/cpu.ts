@@ -7,8 +7,12 @@ import type { RunState } from './shared.ts';
 
 /** How interrupts reach a vCPU: through our local APIC (user-interrupts.ts) or through KVM's (kernel-interrupts.ts). */
 export interface CpuInterrupts {
-  /** Takes what came in since the last run and sets up injection. @returns whether the vCPU may enter the guest. */
-  prepare(): boolean;
+  /**
+   * Takes what came in since the last run and sets up injection.
+   * @param woken somebody may have sent something since the last call (`wakeVcpu`)
+   * @returns whether the vCPU may enter the guest
+   */
+  prepare(woken: boolean): boolean;
   /** Reads back what the guest did to `kvm_run` fields (CR8). */
   afterRun(): void;
   /** Another event is queued for the next entry: KVM injects one at a time, so no interrupt beside it. */
@@ -20,8 +24,8 @@ export interface CpuInterrupts {
   writeMsr(msr: number, low: number, high: number): boolean;
   readonly msrLow: number;
   readonly msrHigh: number;
-  /** @returns whether the guest-physical `address` is this vCPU's APIC page. */
-  ownsMmio(address: number): boolean;
+  /** @returns the offset of the guest-physical `address` in this vCPU's APIC page, below 0 if it is not in it. */
+  mmioOffset(address: number): number;
   /** @param offset bytes into the APIC page; `size` 1 to 8 bytes: any access a guest can make. */
   readMmio(offset: number, size: number): number;
   /** Bytes 4-7 of the last `readMmio` of more than 4 bytes. */

@@ -68,8 +68,8 @@ function memoryAccess(cpu: Cpu, devices: DevicePort): void {
   const { run, interrupts } = cpu;
   const address = run.mmioAddress;
   const length = run.mmioLength;
-  if (interrupts.ownsMmio(address)) {
-    const offset = address % 0x1000;
+  const offset = interrupts.mmioOffset(address);
+  if (offset >= 0) {
     if (run.mmioIsWrite) {
       interrupts.writeMmio(offset, length, run.mmioValue());
     } else {

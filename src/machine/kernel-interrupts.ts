@@ -85,8 +85,8 @@ export class KernelInterrupts implements CpuInterrupts {
     return false;
   }
 
-  ownsMmio(): boolean {
-    return false;
+  mmioOffset(): number {
+    return -1;
   }
 
   readMmio(): number {

@@ -47,17 +47,20 @@ export interface PlatformHooks {
 }
 
 export class Platform implements DevicePort {
-  readonly console: Console;
-  readonly hotplug: CpuHotplug;
-  readonly input: SerialInput;
+  readonly #console: Console;
+  readonly #hotplug: CpuHotplug;
+  readonly #input: SerialInput;
   readonly #bus = new Bus();
   readonly #ioapic: IoApic;
   readonly #pic: Pic;
+  #deadline = Number.POSITIVE_INFINITY;
+  /** Something was done to a device since `#deadline` was asked for: asking all of them costs more than a small exit. */
+  #touched = true;
 
   /** @param ram guest memory from guest-physical address 0 */
   constructor(config: MachineConfig, ram: Uint8Array, hooks: PlatformHooks) {
     const { router, nowNanos: now } = hooks;
-    this.console = new Console(hooks.serialOutput, now, hooks.mainIsIdle);
+    this.#console = new Console(hooks.serialOutput, now, hooks.mainIsIdle);
     this.#pic = new Pic(hooks.picInterrupt);
     this.#ioapic = new IoApic({
       deliver: router.deliver,
@@ -67,12 +70,12 @@ export class Platform implements DevicePort {
     });
     const wiring = new Wiring(this.#pic, this.#ioapic);
     const serial = new Serial({
-      transmit: (byte) => this.console.put(byte),
+      transmit: (byte) => this.#console.put(byte),
       interrupt: wiring.line(Gsi.serial),
-      onInputRoom: () => this.input.offer(),
+      onInputRoom: () => this.#input.offer(),
     });
-    this.input = new SerialInput(serial);
-    this.hotplug = new CpuHotplug({
+    this.#input = new SerialInput(serial);
+    this.#hotplug = new CpuHotplug({
       interrupt: wiring.line(Gsi.cpuHotplug),
       onEject: hooks.ejected,
       onOst: hooks.ost,
@@ -82,7 +85,7 @@ export class Platform implements DevicePort {
     bus.register(this.#ioapic);
     bus.register(this.#pic);
     bus.register(serial);
-    bus.register(this.hotplug);
+    bus.register(this.#hotplug);
     bus.register(new Pit({ now, interrupt: wiring.line(Gsi.timer) }));
     bus.register(
       new Rtc({
@@ -108,15 +111,18 @@ export class Platform implements DevicePort {
   }
 
   read(space: 'pio' | 'mmio', address: number, size: number): number {
+    this.#touched = true;
     return space === 'pio' ? this.#bus.readPort(address, size) : this.#bus.readMmio(address, size);
   }
 
   write(space: 'pio' | 'mmio', address: number, size: number, value: number): void {
+    this.#touched = true;
     if (space === 'pio') this.#bus.writePort(address, size, value);
     else this.#bus.writeMmio(address, size, value);
   }
 
   endOfInterrupt(vector: number): void {
+    this.#touched = true;
     this.#ioapic.eoi(vector);
   }
 
@@ -124,18 +130,52 @@ export class Platform implements DevicePort {
     return this.#pic.acknowledge();
   }
 
+  /** A CPU that can come: its slot in the register block. */
+  addSlot(apicId: number, enabled: boolean): void {
+    this.#hotplug.addSlot(apicId, enabled);
+  }
+
+  /** A CPU has come into the slot: tells the guest. */
+  plug(slot: number): void {
+    this.#touched = true;
+    this.#hotplug.plug(slot);
+  }
+
+  /** Asks the guest to eject the CPU. */
+  requestUnplug(slot: number): void {
+    this.#touched = true;
+    this.#hotplug.requestUnplug(slot);
+  }
+
+  /** Input for the serial port. @param taken called once its queue has all of `bytes` */
+  type(bytes: Uint8Array, taken: () => void): void {
+    this.#touched = true;
+    this.#input.type(bytes, taken);
+  }
+
+  /** Hands over what the serial port has put out so far. */
+  flushConsole(): void {
+    this.#console.flush();
+  }
+
   /** Nanoseconds of the machine's clock; Infinity when nothing is due. */
   deadlineNanos(): number {
-    return Math.min(this.#bus.nextDeadlineNanos(), this.console.deadlineNanos());
+    if (this.#touched) {
+      this.#touched = false;
+      this.#deadline = Math.min(this.#bus.nextDeadlineNanos(), this.#console.deadlineNanos());
+    }
+    return this.#deadline;
   }
 
   advance(nowNanos: number): void {
+    this.#touched = true;
     this.#bus.advance(nowNanos);
-    this.console.advance(nowNanos);
+    this.#console.advance(nowNanos);
   }
 
   /** Power-up state of every device; the hotplug slots and what was typed stay. */
   reset(): void {
+    this.#touched = true;
     this.#bus.reset();
   }
 }

@@ -108,8 +108,9 @@ export class Scheduler {
     if (!cpu.hasRun) this.#hooks.firstRun(cpu);
     let sliceEnd = this.#othersReady(cpu.vcpuIndex) ? native.nowNanos() + SLICE_NANOS : Number.POSITIVE_INFINITY;
     while (this.#started && !this.#stopping) {
-      if (words[request] !== 0) Atomics.store(words, request, 0);
-      if (!interrupts.prepare()) {
+      const woken = words[request] !== 0;
+      if (woken) Atomics.store(words, request, 0);
+      if (!interrupts.prepare(woken)) {
         this.#setTimer(cpu);
         this.#clearReady(cpu.vcpuIndex);
         if (Atomics.load(words, request) !== 0) this.#setReady(cpu.vcpuIndex);

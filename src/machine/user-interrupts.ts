@@ -1,6 +1,6 @@
 /**
  * A vCPU on our local APIC. KVM knows nothing of APICs here: INIT and SIPI are register writes, HLT is a state of ours,
- * one interrupt at a time goes in by KVM_INTERRUPT when the guest can take it, NMIs by KVM_NMI.
+ * one interrupt at a time goes in through kvm_run when the guest can take it, NMIs by KVM_NMI.
  *
  * Runs on the vCPU's home worker only. IRR moves to ISR at the moment of injection, as on hardware.
  */
@@ -14,6 +14,7 @@ import { MachineWord, RunState, type SharedState } from './shared.ts';
 /** Not every host reports KVM_EXIT_SET_TPR (DESIGN.md): how long an interrupt may wait unseen for TPR to fall. */
 const TPR_RECHECK_NANOS = 250_000;
 const APIC_PAGE = 0x1000;
+const NOT_OURS = -1;
 /** One in service, one pending: a CPU keeps no more (SDM vol. 3A 6.7.1). */
 const MAX_NMIS = 2;
 const IA32_APIC_BASE = 0x1b;
@@ -31,6 +32,8 @@ export class UserInterrupts implements CpuInterrupts {
   #state: RunState;
   #canInject = false;
   #gaveNmi = false;
+  /** The last `prepare` left nothing to do, and this vCPU has done nothing to its APIC since. */
+  #settled = false;
 
   constructor(
     vcpu: Vcpu,
@@ -49,6 +52,7 @@ export class UserInterrupts implements CpuInterrupts {
     this.#bootstrap = bootstrap;
     this.#devices = devices;
     this.#state = RunState.waitForSipi;
+    run.shareEvents();
     this.#publish(bootstrap ? RunState.running : RunState.waitForSipi);
     this.#mirrorApicBase();
   }
@@ -65,7 +69,8 @@ export class UserInterrupts implements CpuInterrupts {
     return this.#apic.msrHigh;
   }
 
-  prepare(): boolean {
+  prepare(woken: boolean): boolean {
+    if (this.#settled && !woken) return true;
     if (this.#state === RunState.parked) return false;
     const apic = this.#apic;
     if (apic.hasEvents()) this.#takeEvents();
@@ -77,7 +82,7 @@ export class UserInterrupts implements CpuInterrupts {
       this.#publish(RunState.running);
     }
     if (pending && this.#canInject && !apic.hasNmi() && !this.#nmiWaits()) {
-      this.#vcpu.interrupt(this.#takesPic() ? this.#devices.acknowledgePic() : apic.acknowledge());
+      run.injectInterrupt(this.#takesPic() ? this.#devices.acknowledgePic() : apic.acknowledge());
       this.#canInject = false; // until KVM_RUN says that it can take the next: one vector at a time
       pending = this.#isInterruptPending();
     }
@@ -88,13 +93,17 @@ export class UserInterrupts implements CpuInterrupts {
     }
     run.requestInterruptWindow = pending;
     run.cr8 = apic.cr8;
-    this.recheckNanos = !pending && apic.isBlockedByTpr() ? TPR_RECHECK_NANOS : Number.POSITIVE_INFINITY;
+    const blocked = !pending && apic.isBlockedByTpr();
+    this.recheckNanos = blocked ? TPR_RECHECK_NANOS : Number.POSITIVE_INFINITY;
+    this.#settled = !pending && !blocked;
     return true;
   }
 
   afterRun(): void {
     this.#canInject = this.#run.readyForInterruptInjection;
-    if (this.#run.cr8 !== this.#apic.cr8) this.#apic.setCr8(this.#run.cr8);
+    if (this.#run.cr8 === this.#apic.cr8) return;
+    this.#settled = false;
+    this.#apic.setCr8(this.#run.cr8);
   }
 
   eventQueued(): void {
@@ -110,14 +119,15 @@ export class UserInterrupts implements CpuInterrupts {
   }
 
   writeMsr(msr: number, low: number, high: number): boolean {
+    this.#settled = false;
     if (!this.#apic.writeMsr(msr, low, high)) return this.#fault();
     if (msr === IA32_APIC_BASE) this.#mirrorApicBase();
     return true;
   }
 
-  ownsMmio(address: number): boolean {
+  mmioOffset(address: number): number {
     const offset = address - this.#apic.pageAddress;
-    return offset >= 0 && offset < APIC_PAGE;
+    return offset < APIC_PAGE ? offset : NOT_OURS;
   }
 
   readMmio(offset: number, size: number): number {
@@ -129,6 +139,7 @@ export class UserInterrupts implements CpuInterrupts {
   }
 
   writeMmio(offset: number, size: number, value: number): void {
+    this.#settled = false;
     this.#apic.writeMmio(offset, size, value);
   }
 
@@ -137,6 +148,7 @@ export class UserInterrupts implements CpuInterrupts {
   }
 
   expireTimer(nowNanos: number): void {
+    this.#settled = false;
     this.#apic.expireTimer(nowNanos);
   }
 
@@ -191,7 +203,7 @@ export class UserInterrupts implements CpuInterrupts {
    * interrupt, and not every host the NMI right after. Asked only between an NMI and the next interrupt.
    */
   #nmiWaits(): boolean {
-    this.#gaveNmi &&= this.#vcpu.getVcpuEvents().nmi.pending !== 0;
+    this.#gaveNmi &&= this.#run.pendingNmis !== 0;
     return this.#gaveNmi;
   }
 
@@ -209,6 +221,7 @@ export class UserInterrupts implements CpuInterrupts {
   }
 
   #publish(state: RunState): void {
+    this.#settled = false;
     this.#state = state;
     this.#shared.setRunState(this.#apic.vcpuIndex, state);
   }

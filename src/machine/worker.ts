@@ -151,7 +151,7 @@ class MachineWorker {
   };
 
   #flush(): void {
-    this.#platform?.console.flush();
+    this.#platform?.flushConsole();
     this.#trace?.flush();
   }
 
@@ -181,16 +181,16 @@ class MachineWorker {
         for (const handle of message.cpus) this.#addCpu(handle);
         break;
       case 'slots':
-        for (const { apicId, enabled } of message.slots) this.#platform?.hotplug.addSlot(apicId, enabled);
+        for (const { apicId, enabled } of message.slots) this.#platform?.addSlot(apicId, enabled);
         break;
       case 'start':
         this.#start(message.boot);
         break;
       case 'plug':
-        this.#platform?.hotplug.plug(message.slot);
+        this.#platform?.plug(message.slot);
         break;
       case 'unplug':
-        this.#platform?.hotplug.requestUnplug(message.slot);
+        this.#platform?.requestUnplug(message.slot);
         break;
       case 'park':
       case 'unpark':
@@ -203,7 +203,7 @@ class MachineWorker {
         this.#powerUp();
         break;
       case 'serial-input':
-        this.#platform?.input.type(message.bytes, () => this.#send({ type: 'reply', reply: message.reply }));
+        this.#platform?.type(message.bytes, () => this.#send({ type: 'reply', reply: message.reply }));
         break;
     }
   }

@@ -78,6 +78,10 @@ export class KernelRig extends GuestRig {
     return true; // KVM shows it in no cheaper way than by taking them
   }
 
+  protected takeWake(): boolean {
+    return true;
+  }
+
   protected waitsForSipi({ vcpu }: Cpu): boolean {
     return vcpu.getMpState() === MpState.INIT_RECEIVED;
   }

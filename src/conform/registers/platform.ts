@@ -7,7 +7,7 @@ import { Platform } from '../../machine/platform.ts';
 export function makePlatform(config: MachineConfig, ram: Uint8Array, router: InterruptRouter): Platform {
   const said: string[] = [];
   const end = (reason: string, status: number): never => {
-    platform.console.flush();
+    platform.flushConsole();
     throw new Error(`the guest ended: ${reason}, status ${status}. It said: ${said.join('')}`);
   };
   const platform = new Platform(config, ram, {

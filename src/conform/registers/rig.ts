@@ -139,6 +139,8 @@ export abstract class GuestRig {
   protected abstract base(each: RigCpu): bigint;
   /** Takes INIT and SIPI that are pending. @returns whether it may run */
   protected abstract settle(each: RigCpu): boolean;
+  /** Whether its APIC has asked for a look since the last call, as the scheduler's request word tells. */
+  protected abstract takeWake(cpu: Cpu): boolean;
   /** May INIT or SIPI be pending for it? */
   protected abstract hasEvents(each: RigCpu): boolean;
 
@@ -302,7 +304,7 @@ export abstract class GuestRig {
     for (;;) {
       const deadline = this.#expireTimer(cpu);
       if (deadline < look) native.armTimer(deadline);
-      if (!interrupts.prepare()) return Stop.waiting;
+      if (!interrupts.prepare(this.takeWake(cpu))) return Stop.waiting;
       const result = run.run();
       interrupts.afterRun();
       if (result === 0) {

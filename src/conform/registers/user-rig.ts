@@ -24,6 +24,7 @@ export class UserRig extends GuestRig {
   readonly #shared: SharedState;
   readonly #page = new Uint8Array(STATE_BYTES);
   readonly #cpus: Cpu[] = [];
+  readonly #woken: boolean[] = [];
   #resetState: ResetState | undefined;
 
   /** @param options the host's properties, the behaviour and the rules to break */
@@ -48,6 +49,9 @@ export class UserRig extends GuestRig {
       {
         nowNanos: native.nowNanos,
         guestTsc: (vcpuIndex) => this.#cpus[vcpuIndex]?.vcpu.getMsrs([IA32_TSC])[0]?.value ?? 0n,
+        wake: (vcpuIndex) => {
+          this.#woken[vcpuIndex] = true;
+        },
         eoi: (_vcpuIndex, vector) => this.devices.endOfInterrupt(vector),
       },
     );
@@ -69,10 +73,11 @@ export class UserRig extends GuestRig {
   protected wakeUp({ cpu }: RigCpu): void {
     if (cpu.interrupts.state !== RunState.waitForSipi) return;
     this.system.apic(cpu.vcpuIndex).postEvents(ApicEvent.init | ApicEvent.sipi, SIPI_VECTOR);
-    cpu.interrupts.prepare();
+    cpu.interrupts.prepare(true);
   }
 
   protected putState({ cpu }: RigCpu, spec: ApicSpec | undefined): void {
+    this.#woken[cpu.vcpuIndex] = true;
     const apic = this.system.apic(cpu.vcpuIndex);
     completeExit(cpu.run);
     apic.takeNmis();
@@ -99,7 +104,13 @@ export class UserRig extends GuestRig {
   }
 
   protected settle({ cpu }: RigCpu): boolean {
-    return cpu.interrupts.prepare();
+    return cpu.interrupts.prepare(true);
+  }
+
+  protected takeWake({ vcpuIndex }: Cpu): boolean {
+    const woken = this.#woken[vcpuIndex] ?? false;
+    this.#woken[vcpuIndex] = false;
+    return woken;
   }
 
   protected hasEvents({ cpu }: RigCpu): boolean {
