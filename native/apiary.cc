@@ -34,14 +34,16 @@
 
 namespace {
 
-// What the handler touches. With glibc, initial-exec: no lazy allocation, so the handler is safe on any thread.
+// Of the thread: what the handler and run() touch. With glibc, initial-exec: no lazy allocation, so the handler is safe on
+// any thread.
 #ifdef __GLIBC__
-#define HANDLER_TLS static thread_local __attribute__((tls_model("initial-exec")))
+#define THREAD_LOCAL static thread_local __attribute__((tls_model("initial-exec")))
 #else
-#define HANDLER_TLS static thread_local
+#define THREAD_LOCAL static thread_local
 #endif
-HANDLER_TLS kvm_run* volatile current_run = nullptr;
-HANDLER_TLS volatile sig_atomic_t kicked = 0;
+THREAD_LOCAL kvm_run* volatile current_run = nullptr;
+THREAD_LOCAL volatile sig_atomic_t kicked = 0;
+THREAD_LOCAL class Apiary* instance = nullptr;
 
 std::atomic<bool> stopping{false};  // the process is exiting: every run() answers EINTR
 std::mutex threads_lock;            // guards `threads`
@@ -100,9 +102,11 @@ class Apiary : public Napi::Addon<Apiary> {
                           InstanceMethod<&Apiary::UnmapRun>("unmapRun"), InstanceMethod<&Apiary::ThreadId>("threadId"),
                           InstanceMethod<&Apiary::KickThread>("kick"), InstanceMethod<&Apiary::StopAll>("stopAll"),
                           InstanceMethod<&Apiary::ArmTimer>("armTimer"), InstanceMethod<&Apiary::NowNanos>("nowNanos")});
-    napi_value run;  // the one hot call: without the wrapper's unwrap and argument array
-    napi_create_function(env, "run", NAPI_AUTO_LENGTH, Run, this, &run);
+    instance = this;
+    napi_value run;  // the one hot call: without a wrapper, argument or result, each of which costs calls into Node
+    napi_create_function(env, "run", NAPI_AUTO_LENGTH, Run, nullptr, &run);
     exports.Set("run", run);
+    exports.Set("control", Napi::ArrayBuffer::New(env, &control_, sizeof control_));
   }
 
   ~Apiary() {
@@ -112,17 +116,12 @@ class Apiary : public Napi::Addon<Apiary> {
   }
 
  private:
-  // run(handle): 0 or -errno. A kick is used up only by an -EINTR that the caller did not ask for with immediate_exit:
+  // run(): KVM_RUN on control[0], a handle; control[1] = 0 or -errno. A kick is used up only by an -EINTR that the caller did not ask for with immediate_exit:
   // one that meets an exit on its way out ends the next run at once, so the caller need look at its clock only then.
-  static napi_value Run(napi_env env, napi_callback_info info) {
-    size_t argc = 1;
-    napi_value argument, result;
-    void* self;
-    uint32_t handle = UINT32_MAX;
-    napi_get_cb_info(env, info, &argc, &argument, nullptr, &self);
-    napi_get_value_uint32(env, argument, &handle);
-    auto& mappings = static_cast<Apiary*>(self)->mappings_;
-    int status = -EBADF;
+  static napi_value Run(napi_env, napi_callback_info) {
+    auto& [handle, status] = instance->control_;
+    auto& mappings = instance->mappings_;
+    status = -EBADF;
     if (handle < mappings.size() && mappings[handle]->run != nullptr) {
       kvm_run* run = mappings[handle]->run;
       bool completing = run->immediate_exit != 0;
@@ -135,8 +134,7 @@ class Apiary : public Napi::Addon<Apiary> {
       run->immediate_exit = 0;
       if (status != 0 && !completing) kicked = 0;
     }
-    napi_create_int32(env, status, &result);
-    return result;
+    return nullptr;
   }
 
   // mapRun(vcpuFd, size): { handle, buffer } or -errno. Handles are never reused: a stale one answers -EBADF.
@@ -218,6 +216,10 @@ class Apiary : public Napi::Addon<Apiary> {
   }
 
   pid_t tid_;
+  struct {
+    uint32_t handle;
+    int32_t status;
+  } control_ = {};
   timer_t timer_ = {};
   bool timer_made_ = false, armed_ = false;
   std::vector<std::shared_ptr<Mapping>> mappings_;

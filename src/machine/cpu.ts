@@ -13,6 +13,8 @@ export interface CpuInterrupts {
    * @returns whether the vCPU may enter the guest
    */
   prepare(woken: boolean): boolean;
+  /** The vCPU has done nothing since the last `prepare` that could matter to the next one, or to its timer. */
+  readonly settled: boolean;
   /** Reads back what the guest did to `kvm_run` fields (CR8). */
   afterRun(): void;
   /** Another event is queued for the next entry: KVM injects one at a time, so no interrupt beside it. */

@@ -27,6 +27,7 @@ export class KernelInterrupts implements CpuInterrupts {
   readonly #run: KvmRun;
   readonly #devices: DevicePort;
   readonly #bootstrap: boolean;
+  readonly settled = true;
   #state: RunState = RunState.running;
   #canInject = false;
 

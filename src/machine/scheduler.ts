@@ -137,7 +137,7 @@ export class Scheduler {
         // A timer that ran out before the guest got here comes first: a guest that waited by its TSC can tell.
         if (this.#timers.next !== Number.POSITIVE_INFINITY) this.#expireTimers(native.nowNanos());
         handleExit(cpu, this.#hooks.devices, this.#hooks.end);
-        this.#setTimer(cpu);
+        if (!interrupts.settled) this.#setTimer(cpu);
       } else if (result === -EINTR) {
         const now = native.nowNanos();
         this.#expireTimers(now);

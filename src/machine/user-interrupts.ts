@@ -22,6 +22,7 @@ const APIC_BASE_X2APIC = 1 << 10;
 
 export class UserInterrupts implements CpuInterrupts {
   recheckNanos = Number.POSITIVE_INFINITY;
+  settled = false;
   readonly #vcpu: Vcpu;
   readonly #run: KvmRun;
   readonly #apic: LocalApic;
@@ -32,8 +33,6 @@ export class UserInterrupts implements CpuInterrupts {
   #state: RunState;
   #canInject = false;
   #gaveNmi = false;
-  /** The last `prepare` left nothing to do, and this vCPU has done nothing to its APIC since. */
-  #settled = false;
 
   constructor(
     vcpu: Vcpu,
@@ -70,7 +69,7 @@ export class UserInterrupts implements CpuInterrupts {
   }
 
   prepare(woken: boolean): boolean {
-    if (this.#settled && !woken) return true;
+    if (this.settled && !woken) return true;
     if (this.#state === RunState.parked) return false;
     const apic = this.#apic;
     if (apic.hasEvents()) this.#takeEvents();
@@ -95,14 +94,14 @@ export class UserInterrupts implements CpuInterrupts {
     run.cr8 = apic.cr8;
     const blocked = !pending && apic.isBlockedByTpr();
     this.recheckNanos = blocked ? TPR_RECHECK_NANOS : Number.POSITIVE_INFINITY;
-    this.#settled = !pending && !blocked;
+    this.settled = !pending && !blocked;
     return true;
   }
 
   afterRun(): void {
     this.#canInject = this.#run.readyForInterruptInjection;
     if (this.#run.cr8 === this.#apic.cr8) return;
-    this.#settled = false;
+    this.settled = false;
     this.#apic.setCr8(this.#run.cr8);
   }
 
@@ -119,7 +118,7 @@ export class UserInterrupts implements CpuInterrupts {
   }
 
   writeMsr(msr: number, low: number, high: number): boolean {
-    this.#settled = false;
+    this.settled = false;
     if (!this.#apic.writeMsr(msr, low, high)) return this.#fault();
     if (msr === IA32_APIC_BASE) this.#mirrorApicBase();
     return true;
@@ -139,7 +138,7 @@ export class UserInterrupts implements CpuInterrupts {
   }
 
   writeMmio(offset: number, size: number, value: number): void {
-    this.#settled = false;
+    this.settled = false;
     this.#apic.writeMmio(offset, size, value);
   }
 
@@ -148,7 +147,7 @@ export class UserInterrupts implements CpuInterrupts {
   }
 
   expireTimer(nowNanos: number): void {
-    this.#settled = false;
+    this.settled = false;
     this.#apic.expireTimer(nowNanos);
   }
 
@@ -221,7 +220,7 @@ export class UserInterrupts implements CpuInterrupts {
   }
 
   #publish(state: RunState): void {
-    this.#settled = false;
+    this.settled = false;
     this.#state = state;
     this.#shared.setRunState(this.#apic.vcpuIndex, state);
   }
