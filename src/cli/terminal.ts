@@ -7,18 +7,15 @@ import type { Machine } from '../machine/machine.ts';
 const CTRL_C = 3;
 const SIGNAL_STATUS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
-/** @returns what undoes it all */
+/** @returns what gives the terminal back */
 export function connectTerminal(machine: Machine): () => void {
   const { stdin } = process;
   const raw = stdin.isTTY;
   const end = (status: number): void => {
     void machine.stop(status);
   };
-  const handlers = Object.entries(SIGNAL_STATUS).map(([signal, status]) => {
-    const handler = (): void => end(status);
-    process.on(signal, handler);
-    return [signal, handler] as const;
-  });
+  // These stay: what ended the machine decides on the status, also if another signal comes before the process is gone.
+  for (const [signal, status] of Object.entries(SIGNAL_STATUS)) process.on(signal, () => end(status));
   const restore = (): void => {
     if (raw) stdin.setRawMode(false);
   };
@@ -35,7 +32,6 @@ export function connectTerminal(machine: Machine): () => void {
   process.on('exit', restore);
   input().catch(() => {}); // the run is over, or stdin cannot be read: the guest gets no more input
   return () => {
-    for (const [signal, handler] of handlers) process.off(signal, handler);
     process.off('exit', restore);
     restore();
     stdin.destroy();
