@@ -89,6 +89,7 @@ export class UserInterrupts implements CpuInterrupts {
     for (let nmis = Math.min(apic.takeNmis(), MAX_NMIS); nmis > 0; nmis--) {
       this.#vcpu.nmi();
       this.#gaveNmi = true;
+      this.#canInject = false; // what KVM_RUN said of interrupts and NMIs is out of date
     }
     run.requestInterruptWindow = pending;
     run.cr8 = apic.cr8;
