@@ -477,12 +477,11 @@ restart:
         and $~0x7ff, %ecx
         cmp $APIC_DEFAULT_BASE | APIC_BASE_ENABLE, %ecx
         jne 1f
+        cmpl $0xff, CPU_ID(%rsi)        # 8 bits must not become somebody else's, and every mode must be reached
+        jae 1f
         shr $10, %eax
         and $1, %eax
-        jnz 2f
-        cmpl $0xff, CPU_ID(%rsi)        # 8 bits must not become somebody else's
-        jae 1f
-2:      mov %eax, %gs:CPU_X2APIC
+        mov %eax, %gs:CPU_X2APIC
         mov $REACH_BY_ID, %eax
         mov $REACH_RESTART, %ecx
         lock cmpxchg %ecx, CPU_REACH(%rsi)

@@ -111,6 +111,7 @@ class Apiary : public Napi::Addon<Apiary> {
 
   ~Apiary() {
     if (timer_made_) timer_delete(timer_);
+    instance = nullptr;
     std::lock_guard<std::mutex> guard(threads_lock);
     threads.erase(tid_);
   }

@@ -16,7 +16,7 @@ interface Addon {
   threadId(): number;
   /** KVM_RUN on the handle in control[0]; control[1] is 0 or -errno. This thread's. */
   run(): void;
-  readonly control: ArrayBuffer;
+  readonly control: ArrayBuffer | undefined;
   kick(threadId: number): boolean;
   stopAll(): void;
   armTimer(deadlineNanos: number): number;
@@ -32,6 +32,7 @@ export interface RunMapping {
 const load = createRequire(import.meta.url)('node-gyp-build') as (directory: string) => Addon;
 const addon = load(fileURLToPath(new URL('../../native', import.meta.url)));
 
+if (addon.control === undefined) throw new Error('native/ holds the addon of another version: npm run install');
 const control = new Int32Array(addon.control);
 const { run } = addon;
 

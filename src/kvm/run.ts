@@ -75,6 +75,7 @@ const DIRTY_REGS_32 = H.kvmDirtyRegs >> 2;
 const INTERRUPT_INJECTED_8 = EVENTS_INTERRUPT + INTERRUPT.injected;
 const INTERRUPT_VECTOR_8 = EVENTS_INTERRUPT + INTERRUPT.nr;
 const INTERRUPT_SOFT_8 = EVENTS_INTERRUPT + INTERRUPT.soft;
+const NMIS_MASKED_8 = EVENTS + kvmVcpuEvents.offsets.nmi + kvmVcpuEvents.fields.nmi.offsets.masked;
 const PENDING_NMIS_8 = EVENTS + kvmVcpuEvents.offsets.nmi + kvmVcpuEvents.fields.nmi.offsets.pending;
 const EVENT_FLAGS_32 = (EVENTS + kvmVcpuEvents.offsets.flags) >> 2;
 
@@ -138,8 +139,8 @@ export class KvmRun {
   }
 
   /**
-   * From the next return on, `injectInterrupt` and `pendingNmis` may be used: KVM then leaves its event state in kvm_run
-   * each time (KVM_CAP_SYNC_REGS with KVM_SYNC_X86_EVENTS, Linux 4.17; costs nothing that can be measured).
+   * From the next return on, `injectInterrupt`, `pendingNmis` and `nmisMasked` may be used: KVM then leaves its event state
+   * in kvm_run each time (KVM_CAP_SYNC_REGS with KVM_SYNC_X86_EVENTS, Linux 4.17; costs nothing that can be measured).
    */
   shareEvents(): void {
     this.u32[VALID_REGS_32] = SyncRegs.EVENTS;
@@ -161,6 +162,11 @@ export class KvmRun {
   /** NMIs that KVM held and had not delivered when `run` returned, 0-2. Needs `shareEvents`. */
   get pendingNmis(): number {
     return this.bytes[PENDING_NMIS_8] ?? 0;
+  }
+
+  /** The guest is in its NMI handler: no other NMI before IRET. Needs `shareEvents`. */
+  get nmisMasked(): boolean {
+    return this.bytes[NMIS_MASKED_8] !== 0;
   }
 
   // What comes out, whatever the reason.

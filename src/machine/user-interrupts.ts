@@ -69,7 +69,8 @@ export class UserInterrupts implements CpuInterrupts {
   }
 
   prepare(woken: boolean): boolean {
-    if (this.settled && !woken) return true;
+    const pic = this.#shared.words[MachineWord.picInterrupt] !== 0; // whoever unmasks LINT0 hears of it nowhere else
+    if (this.settled && !woken && !pic) return true;
     if (this.#state === RunState.parked) return false;
     const apic = this.#apic;
     if (apic.hasEvents()) this.#takeEvents();
@@ -81,8 +82,7 @@ export class UserInterrupts implements CpuInterrupts {
       this.#publish(RunState.running);
     }
     if (pending && this.#canInject && !apic.hasNmi() && !this.#nmiWaits()) {
-      run.injectInterrupt(this.#takesPic() ? this.#devices.acknowledgePic() : apic.acknowledge());
-      this.#canInject = false; // until KVM_RUN says that it can take the next: one vector at a time
+      this.#inject();
       pending = this.#isInterruptPending();
     }
     // Taken after the interrupt is chosen, so that an NMI sent before that interrupt is not left for later.
@@ -182,6 +182,14 @@ export class UserInterrupts implements CpuInterrupts {
     return this.#takesPic() || this.#apic.pendingVector() >= 0;
   }
 
+  /** The PIC may have withdrawn its interrupt since `#isInterruptPending`; then there may be none. */
+  #inject(): void {
+    const vector = this.#takesPic() ? this.#devices.acknowledgePic() : this.#apic.acknowledge();
+    if (vector < 0) return;
+    this.#run.injectInterrupt(vector);
+    this.#canInject = false; // until KVM_RUN says that it can take the next: one vector at a time
+  }
+
   #takeEvents(): void {
     const events = this.#apic.takeEvents(this.#state === RunState.waitForSipi);
     if (events & ApicEvent.init) {
@@ -200,11 +208,12 @@ export class UserInterrupts implements CpuInterrupts {
 
   /**
    * Whether KVM has yet to deliver an NMI: it goes before any interrupt, as on hardware. Given both, KVM would deliver the
-   * interrupt, and not every host the NMI right after. Asked only between an NMI and the next interrupt.
+   * interrupt, and not every host the NMI right after. An NMI that waits for the end of another's handler lets interrupts
+   * pass. Asked only between an NMI and the next interrupt.
    */
   #nmiWaits(): boolean {
     this.#gaveNmi &&= this.#run.pendingNmis !== 0;
-    return this.#gaveNmi;
+    return this.#gaveNmi && !this.#run.nmisMasked;
   }
 
   /** #GP comes with the next entry, and KVM injects one thing at a time: an interrupt beside it would be lost. */

@@ -1,7 +1,7 @@
 /** Our APIC's events on a real vCPU, one step at a time: what goes into KVM, and in which order the guest takes it. */
 import { afterEach, expect, test } from 'vitest';
 import { ApicSystem, REG } from '../../src/apic/index.ts';
-import { type KvmRun, Vcpu } from '../../src/kvm/index.ts';
+import { ExitReason, type KvmRun, Vcpu } from '../../src/kvm/index.ts';
 import { captureResetState } from '../../src/machine/cpu-state.ts';
 import type { DevicePort } from '../../src/machine/mailbox.ts';
 import { SharedState } from '../../src/machine/shared.ts';
@@ -47,11 +47,11 @@ function makeCpu(): { system: ApicSystem; interrupts: UserInterrupts; run: KvmRu
   return { system, interrupts, run };
 }
 
-/** Enters the guest. @returns the port it then wrote to */
+/** Enters the guest. @returns the port it then wrote to; MAIN if it came back for something else */
 function enter({ interrupts, run }: { interrupts: UserInterrupts; run: KvmRun }): number {
   expect(run.run()).toBe(0);
   interrupts.afterRun();
-  return run.ioPort;
+  return run.exitReason === ExitReason.IO ? run.ioPort : MAIN;
 }
 
 function portsAfter(cpu: { interrupts: UserInterrupts; run: KvmRun }): number[] {
@@ -75,6 +75,19 @@ describeKvm('the user APIC on a vCPU', () => {
       if (look) cpu.interrupts.prepare(true);
     }
     expect(portsAfter(cpu)).toEqual([NMI, VECTOR]);
+  });
+
+  test('an NMI handler that allows interrupts takes them, while the next NMI waits for its end', () => {
+    const cpu = makeCpu();
+    // out 2, al; sti; mov cx, 0xffff; loop .; iret. The software KVM looks for interrupts only now and then.
+    guest?.memory.set([0xe6, NMI, 0xfb, 0xb9, 0xff, 0xff, 0xe2, 0xfe, 0xcf], 0x3800);
+    expect(cpu.interrupts.prepare(true)).toBe(true);
+    expect(enter(cpu)).toBe(MAIN);
+    expect(cpu.system.deliver(DELIVER_NMI)).toBe(1);
+    for (let port = MAIN; port !== NMI; port = enter(cpu)) expect(cpu.interrupts.prepare(true)).toBe(true);
+    expect(cpu.system.deliver(DELIVER_NMI)).toBe(1);
+    expect(cpu.system.deliver(DELIVER_FIXED)).toBe(1);
+    expect(portsAfter(cpu)).toEqual([VECTOR, NMI]);
   });
 
   test('two interrupts: by priority, one at a time', () => {

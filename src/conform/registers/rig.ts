@@ -266,8 +266,9 @@ export abstract class GuestRig {
     }
   }
 
-  #dropEvents({ cpu: { vcpu, run } }: RigCpu): void {
+  #dropEvents({ cpu: { vcpu, run, interrupts } }: RigCpu): void {
     completeExit(run);
+    interrupts.eventQueued(); // what the last run said of them is out of date
     const events = vcpu.getVcpuEvents();
     vcpu.setVcpuEvents({
       ...events,
@@ -281,8 +282,9 @@ export abstract class GuestRig {
   #start(each: RigCpu): void {
     const template = this.#template;
     if (template === undefined) throw new Error('no guest was booted');
-    const { vcpu, run } = each.cpu;
+    const { vcpu, run, interrupts } = each.cpu;
     completeExit(run);
+    interrupts.eventQueued();
     this.wakeUp(each);
     const record = this.#oplist.putRecord(Math.max(0, this.#cpus.indexOf(each)), each.apicId);
     const { apicBase, cr8 } = vcpu.getSregs();
