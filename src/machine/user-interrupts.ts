@@ -32,7 +32,8 @@ export class UserInterrupts implements CpuInterrupts {
   readonly #devices: DevicePort;
   #state: RunState;
   #canInject = false;
-  #gaveNmi = false;
+  /** From an NMI to the end of its handler, as far as seen: KVM tells at each return how far it is. */
+  #nmiUnderWay = false;
 
   constructor(
     vcpu: Vcpu,
@@ -51,7 +52,6 @@ export class UserInterrupts implements CpuInterrupts {
     this.#bootstrap = bootstrap;
     this.#devices = devices;
     this.#state = RunState.waitForSipi;
-    run.shareEvents();
     this.#publish(bootstrap ? RunState.running : RunState.waitForSipi);
     this.#mirrorApicBase();
   }
@@ -88,7 +88,8 @@ export class UserInterrupts implements CpuInterrupts {
     // Taken after the interrupt is chosen, so that an NMI sent before that interrupt is not left for later.
     for (let nmis = Math.min(apic.takeNmis(), MAX_NMIS); nmis > 0; nmis--) {
       this.#vcpu.nmi();
-      this.#gaveNmi = true;
+      this.#nmiUnderWay = true;
+      run.shareEvents(true);
       this.#canInject = false; // what KVM_RUN said of interrupts and NMIs is out of date
     }
     run.requestInterruptWindow = pending;
@@ -100,10 +101,15 @@ export class UserInterrupts implements CpuInterrupts {
   }
 
   afterRun(): void {
-    this.#canInject = this.#run.readyForInterruptInjection;
-    if (this.#run.cr8 === this.#apic.cr8) return;
+    const run = this.#run;
+    this.#canInject = run.readyForInterruptInjection;
+    if (this.#nmiUnderWay && run.pendingNmis === 0 && !run.nmisMasked) {
+      this.#nmiUnderWay = false;
+      run.shareEvents(false);
+    }
+    if (run.cr8 === this.#apic.cr8) return;
     this.settled = false;
-    this.#apic.setCr8(this.#run.cr8);
+    this.#apic.setCr8(run.cr8);
   }
 
   eventQueued(): void {
@@ -209,11 +215,10 @@ export class UserInterrupts implements CpuInterrupts {
   /**
    * Whether KVM has yet to deliver an NMI: it goes before any interrupt, as on hardware. Given both, KVM would deliver the
    * interrupt, and not every host the NMI right after. An NMI that waits for the end of another's handler lets interrupts
-   * pass. Asked only between an NMI and the next interrupt.
+   * pass.
    */
   #nmiWaits(): boolean {
-    this.#gaveNmi &&= this.#run.pendingNmis !== 0;
-    return this.#gaveNmi && !this.#run.nmisMasked;
+    return this.#nmiUnderWay && this.#run.pendingNmis !== 0 && !this.#run.nmisMasked;
   }
 
   /** #GP comes with the next entry, and KVM injects one thing at a time: an interrupt beside it would be lost. */

@@ -120,7 +120,7 @@ describe.skipIf(problem !== undefined)(`KVM bindings${problem === undefined ? ''
       // again: out 0xf4, al; jmp again
       const { run, memory } = start('e6f4 ebfc', { ifFlag: true });
       vectorTo(memory, VECTOR);
-      run.shareEvents();
+      run.shareEvents(true);
       const ports: number[] = [];
       for (let exits = 0; exits < 6; exits++) {
         expect(run.run()).toBe(0);
@@ -138,7 +138,7 @@ describe.skipIf(problem !== undefined)(`KVM bindings${problem === undefined ? ''
       vectorTo(memory, VECTOR);
       memory.set([0x00, 0x38, 0, 0], 2 * 4);
       memory.set([0xe6, 0x02, 0xcf], 0x3800); // NMI: out 2, al; iret
-      run.shareEvents();
+      run.shareEvents(true);
       for (const nmiFirst of [true, false]) {
         expect(run.run()).toBe(0);
         expect([run.ioPort, run.readyForInterruptInjection]).toEqual([0xf4, true]);
