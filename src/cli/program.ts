@@ -42,4 +42,13 @@ program
   .addHelpText('after', '\nExample:\n  apiary doctor || echo "see above"')
   .action(guarded(async () => (await import('./doctor.ts')).doctor()));
 
-void program.parseAsync();
+/**
+ * Ends the process once its output is out. If Node ended by itself, it would first give the signal handlers back, and a late
+ * signal would decide on the status.
+ */
+async function end(): Promise<never> {
+  await Promise.all([process.stdout, process.stderr].map((stream) => new Promise((done) => stream.write('', done))));
+  process.exit();
+}
+
+void program.parseAsync().then(end);
