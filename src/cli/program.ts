@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import type { ConformOptions } from './conform.ts';
 import { addConformOptions } from './conform-options.ts';
-import { guarded, oneLine } from './failures.ts';
+import { guarded, oneLine, printing } from './failures.ts';
 import { addRunOptions } from './run-options.ts';
 import type { SuiteCommandOptions } from './suite-options.ts';
 import { addSuiteOptions } from './suite-options.ts';
@@ -24,14 +24,14 @@ program
   .description('boot the hotplug guest under every rule and print who took which interrupt (what `npm start` runs)')
   .option('--verbose', 'show what each guest prints')
   .addHelpText('after', '\nExample:\n  apiary demo')
-  .action(guarded(async (options: { verbose?: boolean }) => (await import('./demo.ts')).demo(options)));
+  .action(printing(async (options: { verbose?: boolean }) => (await import('./demo.ts')).demo(options)));
 
 addConformOptions(
   program.command('conform').description('compare our local APICs with the ones in KVM, case by random case'),
-).action(guarded(async (options: ConformOptions) => (await import('./conform.ts')).conform(options)));
+).action(printing(async (options: ConformOptions) => (await import('./conform.ts')).conform(options)));
 
 addSuiteOptions(program.command('suite').description('run the kvm-unit-tests images that you have built')).action(
-  guarded(async (directory: string, options: SuiteCommandOptions) =>
+  printing(async (directory: string, options: SuiteCommandOptions) =>
     (await import('./suite.ts')).suite(directory, options),
   ),
 );
@@ -40,7 +40,7 @@ program
   .command('doctor')
   .description('say whether this machine can run guests, and what to do if not')
   .addHelpText('after', '\nExample:\n  apiary doctor || echo "see above"')
-  .action(guarded(async () => (await import('./doctor.ts')).doctor()));
+  .action(printing(async () => (await import('./doctor.ts')).doctor()));
 
 /**
  * Ends the process once its output is out. If Node ended by itself, it would first give the signal handlers back, and a late

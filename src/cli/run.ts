@@ -1,12 +1,10 @@
 /** `apiary run`: one guest, its serial port on this terminal, its exit status as ours. */
-import { ConfigError, HostError } from '../machine/errors.ts';
+import { ConfigError } from '../machine/errors.ts';
 import { Machine, type RunResult } from '../machine/machine.ts';
+import { BROKEN_PIPE_STATUS, cannotPrint } from './failures.ts';
 import { bootOptions, type HotplugAction, hotplugActions, machineOptions, type RunOptions } from './run-options.ts';
 import { connectTerminal } from './terminal.ts';
 import { TraceFile } from './trace-file.ts';
-
-/** 128 + SIGPIPE: whoever read our output has gone, which is no error of anybody's. */
-const BROKEN_PIPE_STATUS = 141;
 
 export async function run(image: string, options: RunOptions): Promise<number> {
   checkActions(options.cpus.cpus, hotplugActions);
@@ -45,9 +43,9 @@ function traceTo(path: string, machine: Machine, fail: (error: Error) => void): 
 
 function connectOutput(machine: Machine, fail: (error: Error) => void): () => void {
   const { stdout } = process;
-  const failed = ({ code }: NodeJS.ErrnoException): void => {
-    if (code === 'EPIPE') void machine.stop(BROKEN_PIPE_STATUS);
-    else fail(new HostError(`cannot write to standard output: ${code}`));
+  const failed = (error: NodeJS.ErrnoException): void => {
+    if (error.code === 'EPIPE') void machine.stop(BROKEN_PIPE_STATUS);
+    else fail(cannotPrint(error));
   };
   stdout.on('error', failed);
   machine.on('serial', (chunk) => stdout.write(chunk));

@@ -2,13 +2,19 @@
  * Runs one image in a process of its own: `apiary run`, whose exit status and output are the result. A monitor that hangs
  * or crashes then costs one test, not the suite. Output is kept to a bounded length, its beginning and its end.
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
 import type { Ending } from './results.ts';
 
 const MAX_OUTPUT = 4 * 2 ** 20;
 /** How long the monitor may take beyond the guest's time to clean up before it is killed. */
 const GRACE_MS = 20_000;
+
+/** When this process ends, nobody is left to hear what they find. */
+const running = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of running) child.kill();
+});
 
 /**
  * @param command the program and its first arguments, for example node and the path of `apiary`
@@ -31,12 +37,15 @@ export function runImage(
     });
     const output = collect(child.stdout);
     const errors = collect(child.stderr);
+    running.add(child);
     const killer = setTimeout(() => child.kill('SIGKILL'), timeoutSeconds * 1000 + GRACE_MS);
     child.once('error', (error) => {
+      running.delete(child);
       clearTimeout(killer);
       reject(error);
     });
     child.once('close', (status, signal) => {
+      running.delete(child);
       clearTimeout(killer);
       const seconds = (performance.now() - started) / 1000;
       resolve({ status, signal, output: output(), errors: errors(), seconds, timeoutSeconds });

@@ -108,6 +108,23 @@ describeKvm('mistakes that show once KVM is asked', () => {
   });
 });
 
+describe('output that nobody takes, with or without KVM', () => {
+  test('a full disk is one line', () => {
+    const stdio = ['ignore', openSync('/dev/full', 'w'), 'pipe'] as const;
+    const { status, stderr } = spawnSync(process.execPath, [COMMAND, 'doctor'], {
+      stdio: [...stdio],
+      encoding: 'utf8',
+    });
+    expect([status, stderr]).toEqual([1, 'apiary: cannot write to standard output: ENOSPC\n']);
+  });
+
+  test('a reader that has gone ends it, and nothing is said', () => {
+    const script = '{ "$0" "$1" doctor; echo "status $?" >&2; } | true';
+    const { stderr } = spawnSync('sh', ['-c', script, process.execPath, COMMAND], { encoding: 'utf8' });
+    expect(stderr).toBe('status 141\n');
+  });
+});
+
 describeKvm('apiary run', () => {
   test("the guest's output is ours, and its status", async () => {
     expect(await command(['run', hello])).toEqual({
