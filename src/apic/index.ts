@@ -26,7 +26,7 @@ export { ApicEvent, LocalApic } from './local-apic.ts';
 export type { ApicSystemOptions, Behaviour, SuppressEoiBroadcast } from './options.ts';
 export { BEHAVIOURS } from './options.ts';
 export type { ApicPort } from './port.ts';
-export { MSR, PAGE_BYTES, REG, REGISTERS, type RegisterInfo, STATE_BYTES } from './registers.ts';
+export { LVT_OFFSETS, MSR, PAGE_BYTES, REG, REGISTERS, type RegisterInfo, STATE_BYTES } from './registers.ts';
 export { isRuleName, RULE_NAMES, RULES, type RuleName } from './rules.ts';
 export type { ApicMapSnapshot, InhibitReason, LocalApicSnapshot, LogicalMode } from './snapshot.ts';
 export { ApicSystem } from './system.ts';

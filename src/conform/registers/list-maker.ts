@@ -2,7 +2,7 @@
  * Makes a list of register operations from recipes of small numbers. It follows each CPU's mode roughly, so that most
  * accesses go through the door that is open, and sees to it that no timer runs out at a time that nobody knows.
  */
-import { BASE, MSR, PAGE_BYTES, REG, REGISTERS, TIMER_MODE } from '../../apic/index.ts';
+import { BASE, LVT_OFFSETS, MSR, PAGE_BYTES, REG, REGISTERS, TIMER_MODE } from '../../apic/index.ts';
 import type { ApicSpec } from '../spec.ts';
 import type { Kind, RegisterOperation } from './operations.ts';
 
@@ -38,14 +38,7 @@ interface Tracked {
 
 const SIZES = [1, 2, 4, 8] as const;
 const VECTORS = [0x31, 0x32, 0x41, 0x45, 0x80, 0x81, 0xfe, 0x20, 0x10, 0x0f];
-const LVTS: readonly number[] = [
-  REG.LVT_THERMAL,
-  REG.LVT_PERFORMANCE,
-  REG.LVT_LINT0,
-  REG.LVT_LINT1,
-  REG.LVT_ERROR,
-  REG.LVT_CMCI,
-];
+const LVTS: readonly number[] = LVT_OFFSETS.filter((offset) => offset !== REG.LVT_TIMER);
 export const MASKED = 1 << 16; // an LVT entry
 /** Long enough not to run out before a list ends, also on a busy host. */
 const LONG_COUNT = 0xc0000000;
