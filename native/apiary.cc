@@ -117,8 +117,9 @@ class Apiary : public Napi::Addon<Apiary> {
   }
 
  private:
-  // run(): KVM_RUN on control[0], a handle; control[1] = 0 or -errno. A kick is used up only by an -EINTR that the caller did not ask for with immediate_exit:
-  // one that meets an exit on its way out ends the next run at once, so the caller need look at its clock only then.
+  // run(): KVM_RUN on control[0], a handle; control[1] = 0 or -errno. A kick is used up only by an -EINTR that the caller
+  // did not ask for with immediate_exit: one that meets an exit on its way out ends the next run at once, so the caller
+  // need look at its clock only then.
   static napi_value Run(napi_env, napi_callback_info) {
     auto& [handle, status] = instance->control_;
     auto& mappings = instance->mappings_;

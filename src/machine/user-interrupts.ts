@@ -69,8 +69,8 @@ export class UserInterrupts implements CpuInterrupts {
   }
 
   prepare(woken: boolean): boolean {
-    const pic = this.#shared.words[MachineWord.picInterrupt] !== 0; // whoever unmasks LINT0 hears of it nowhere else
-    if (this.settled && !woken && !pic) return true;
+    // The PICs wake only those whose LINT0 took their interrupt when it came: looked at here for who unmasks it just then.
+    if (this.settled && !woken && this.#shared.words[MachineWord.picInterrupt] === 0) return true;
     if (this.#state === RunState.parked) return false;
     const apic = this.#apic;
     if (apic.hasEvents()) this.#takeEvents();
