@@ -5,9 +5,9 @@
 import type { ApicSystem, LocalApicSnapshot } from '../apic/index.ts';
 import type { Vcpu } from '../kvm/index.ts';
 import { ConfigError } from './errors.ts';
-import { kernelLapicSnapshot } from './kernel-lapic.ts';
+import { kernelLapicSnapshot } from './loop/kernel-lapic.ts';
 import type { MachineConfig } from './options.ts';
-import type { SharedState } from './shared.ts';
+import type { SharedState } from './shared/shared.ts';
 import type { VirtualMachine } from './virtual-machine.ts';
 import type { WorkerPool } from './worker-pool.ts';
 

@@ -3,7 +3,7 @@
  * that as modules), so a command that knows that it will need one starts it before it loads anything else. Main thread only.
  */
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
-import type { WorkerStart } from './messages.ts';
+import type { WorkerStart } from './shared/messages.ts';
 
 export interface Thread {
   readonly thread: Worker;

@@ -5,10 +5,10 @@
 
 import { IOAPIC_PINS } from '../devices/ioapic.ts';
 import { Cap, type CpuidEntry, System, type Vcpu, type Vm, X2apicFlag } from '../kvm/index.ts';
-import { apicCpuid, type CpuModel, cpuidFor, cpuModel } from './cpuid.ts';
+import { apicCpuid, type CpuModel, cpuidFor, cpuModel } from './cpuid/cpuid.ts';
 import { ConfigError } from './errors.ts';
-import type { GuestMemory } from './memory.ts';
 import type { HostLimits, MachineConfig } from './options.ts';
+import type { GuestMemory } from './shared/guest-memory.ts';
 
 /** Three pages below 4 GiB that VMX needs for itself (KVM_SET_TSS_ADDR), and one for its identity map. */
 const TSS_ADDRESS = 0xfffb_d000;

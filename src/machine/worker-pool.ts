@@ -5,10 +5,10 @@
 import { type MessagePort, receiveMessageOnPort, type Worker } from 'node:worker_threads';
 import type { BootState } from '../boot/index.ts';
 import { ConfigError, HostError } from './errors.ts';
-import type { FromWorker, MachineHandles, ToWorker } from './messages.ts';
-import { messageTaken } from './outbox.ts';
-import { Attention, MAX_WORKERS, MachineWord, type SharedState, WorkerWord } from './shared.ts';
-import { signalWorker, stopWorker } from './signals.ts';
+import type { FromWorker, MachineHandles, ToWorker } from './shared/messages.ts';
+import { messageTaken } from './shared/outbox.ts';
+import { Attention, MAX_WORKERS, MachineWord, type SharedState, WorkerWord } from './shared/shared.ts';
+import { signalWorker, stopWorker } from './shared/signals.ts';
 import { takeThread } from './thread.ts';
 
 /** A message that wants an answer, before it is numbered. */

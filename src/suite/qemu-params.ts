@@ -6,7 +6,7 @@
  * where the host has it, and then it is in `host` already; features that are to be hidden keep their meaning.
  */
 import { parseArgsStringToArgv } from 'string-argv';
-import { featureBit } from '../machine/cpu-features.ts';
+import { featureBit } from '../machine/cpuid/features.ts';
 import type { UnitTest } from './unittests-config.ts';
 
 /** A machine for one test. */

@@ -2,10 +2,10 @@
 import { afterEach, expect, test } from 'vitest';
 import { ApicSystem, REG } from '../../src/apic/index.ts';
 import { ExitReason, type KvmRun, Vcpu } from '../../src/kvm/index.ts';
-import { captureResetState } from '../../src/machine/cpu-state.ts';
-import type { DevicePort } from '../../src/machine/mailbox.ts';
-import { SharedState } from '../../src/machine/shared.ts';
-import { UserInterrupts } from '../../src/machine/user-interrupts.ts';
+import { captureResetState } from '../../src/machine/loop/cpu-state.ts';
+import { UserInterrupts } from '../../src/machine/loop/user-interrupts.ts';
+import type { DevicePort } from '../../src/machine/shared/mailbox.ts';
+import { SharedState } from '../../src/machine/shared/shared.ts';
 import { type Guest, makeGuest } from './bindings-guest.ts';
 import { describeKvm } from './support.ts';
 

@@ -1,12 +1,12 @@
 /** The judge whose APICs are KVM's own, in the kernel: the oracle. */
 import { MSR, REG, STATE_BYTES } from '../../apic/index.ts';
 import { MpState, Vm } from '../../kvm/index.ts';
-import { Cpu } from '../../machine/cpu.ts';
-import { captureResetState, completeExit, type ResetState } from '../../machine/cpu-state.ts';
-import { kernelRouter } from '../../machine/interrupt-router.ts';
-import { KernelInterrupts } from '../../machine/kernel-interrupts.ts';
-import type { DevicePort } from '../../machine/mailbox.ts';
-import { SharedState } from '../../machine/shared.ts';
+import { kernelRouter } from '../../machine/board/interrupt-router.ts';
+import { Cpu } from '../../machine/loop/cpu.ts';
+import { captureResetState, completeExit, type ResetState } from '../../machine/loop/cpu-state.ts';
+import { KernelInterrupts } from '../../machine/loop/kernel-interrupts.ts';
+import type { DevicePort } from '../../machine/shared/mailbox.ts';
+import { SharedState } from '../../machine/shared/shared.ts';
 import { applyRegisters, fillPage, hasInService } from '../page.ts';
 import type { RigSpec } from '../rigs.ts';
 import type { ApicSpec } from '../spec.ts';

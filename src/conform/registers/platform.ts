@@ -1,8 +1,8 @@
 /** The devices around a rig's CPUs. The guest touches none but the debug exit and the serial port, when it is lost. */
 import { native } from '../../kvm/index.ts';
-import type { InterruptRouter } from '../../machine/interrupt-router.ts';
+import type { InterruptRouter } from '../../machine/board/interrupt-router.ts';
+import { Platform } from '../../machine/board/platform.ts';
 import type { MachineConfig } from '../../machine/options.ts';
-import { Platform } from '../../machine/platform.ts';
 
 export function makePlatform(config: MachineConfig, ram: Uint8Array, router: InterruptRouter): Platform {
   const said: string[] = [];

@@ -10,13 +10,13 @@
 
 import { ExitReason, native, type Sregs, VcpuEventValid } from '../../kvm/index.ts';
 import { BootImage } from '../../machine/boot-image.ts';
-import type { Cpu } from '../../machine/cpu.ts';
-import { applyBootState, completeExit } from '../../machine/cpu-state.ts';
-import { handleExit } from '../../machine/exits.ts';
-import { describeFailure } from '../../machine/failure.ts';
-import type { DevicePort } from '../../machine/mailbox.ts';
-import { GuestMemory } from '../../machine/memory.ts';
+import type { Cpu } from '../../machine/loop/cpu.ts';
+import { applyBootState, completeExit } from '../../machine/loop/cpu-state.ts';
+import { handleExit } from '../../machine/loop/exits.ts';
+import { describeFailure } from '../../machine/loop/failure.ts';
 import { checkOptions, type MachineConfig } from '../../machine/options.ts';
+import { GuestMemory } from '../../machine/shared/guest-memory.ts';
+import type { DevicePort } from '../../machine/shared/mailbox.ts';
 import { VirtualMachine } from '../../machine/virtual-machine.ts';
 import { PACKAGE_ROOT } from '../../package-root.ts';
 import type { RigSpec } from '../rigs.ts';

@@ -1,12 +1,12 @@
 /** The judge that is under test: our APICs below a guest, by way of the same UserInterrupts that `apiary run` uses. */
 import { ApicEvent, ApicSystem, type ApicSystemOptions, REG, STATE_BYTES } from '../../apic/index.ts';
 import { native } from '../../kvm/index.ts';
-import { Cpu } from '../../machine/cpu.ts';
-import { captureResetState, completeExit, type ResetState } from '../../machine/cpu-state.ts';
-import { userRouter } from '../../machine/interrupt-router.ts';
-import type { DevicePort } from '../../machine/mailbox.ts';
-import { RunState, SharedState } from '../../machine/shared.ts';
-import { UserInterrupts } from '../../machine/user-interrupts.ts';
+import { userRouter } from '../../machine/board/interrupt-router.ts';
+import { Cpu } from '../../machine/loop/cpu.ts';
+import { captureResetState, completeExit, type ResetState } from '../../machine/loop/cpu-state.ts';
+import { UserInterrupts } from '../../machine/loop/user-interrupts.ts';
+import type { DevicePort } from '../../machine/shared/mailbox.ts';
+import { RunState, SharedState } from '../../machine/shared/shared.ts';
 import { applyRegisters, fillPage, hasInService } from '../page.ts';
 import type { RigSpec } from '../rigs.ts';
 import type { ApicSpec } from '../spec.ts';

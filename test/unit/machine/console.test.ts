@@ -1,6 +1,6 @@
 /** Serial output on its way to main: lines at once, floods in large pieces, nothing held for long. */
 import { beforeEach, describe, expect, test } from 'vitest';
-import { Console } from '../../../src/machine/console.ts';
+import { Console } from '../../../src/machine/board/console.ts';
 
 let now = 0;
 let idle = true;

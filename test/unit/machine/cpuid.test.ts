@@ -1,7 +1,7 @@
 /** What a guest reads from CPUID. Bit numbers as in the SDM (vol. 2A, CPUID) and AMD's APM (vol. 3, appendix E). */
 import { describe, expect, it } from 'vitest';
 import type { CpuidEntry } from '../../../src/kvm/index.ts';
-import { cpuidFor, cpuModel } from '../../../src/machine/cpuid.ts';
+import { cpuidFor, cpuModel } from '../../../src/machine/cpuid/cpuid.ts';
 
 type Registers = Partial<Pick<CpuidEntry, 'eax' | 'ebx' | 'ecx' | 'edx'>>;
 const leaf = (number: number, index: number, registers: Registers): CpuidEntry => ({

@@ -1,6 +1,6 @@
 /** Which instruction KVM gave up on, told from its bytes (SDM vol. 2). */
 import { describe, expect, it } from 'vitest';
-import { instructionAdvice } from '../../../src/machine/instruction-advice.ts';
+import { instructionAdvice } from '../../../src/machine/loop/instruction-advice.ts';
 
 describe('advice about an instruction that KVM does not know', () => {
   it.each([

@@ -1,7 +1,7 @@
 /** The requester of mailbox.test.ts: calls RemoteDevices as worker 1. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { RemoteDevices } from '../../../src/machine/mailbox.ts';
-import { SharedState } from '../../../src/machine/shared.ts';
+import { RemoteDevices } from '../../../src/machine/shared/mailbox.ts';
+import { SharedState } from '../../../src/machine/shared/shared.ts';
 
 type Method = (...parameters: unknown[]) => unknown;
 const { buffer, calls } = workerData as { buffer: SharedArrayBuffer; calls: [keyof RemoteDevices, ...unknown[]][] };

@@ -1,9 +1,9 @@
 /** Device requests of other workers: every operation comes through with its values, between two real threads. */
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, test } from 'vitest';
-import { type DevicePort, serveMailboxes } from '../../../src/machine/mailbox.ts';
-import { Attention, MachineWord, SharedState, WorkerWord } from '../../../src/machine/shared.ts';
-import { stopWorker } from '../../../src/machine/signals.ts';
+import { type DevicePort, serveMailboxes } from '../../../src/machine/shared/mailbox.ts';
+import { Attention, MachineWord, SharedState, WorkerWord } from '../../../src/machine/shared/shared.ts';
+import { stopWorker } from '../../../src/machine/shared/signals.ts';
 
 let thread: Worker | undefined;
 

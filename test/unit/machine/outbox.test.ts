@@ -1,8 +1,8 @@
 /** Messages to main have a limit: a worker that is ahead waits for main, or for its end. */
 import { MessageChannel, receiveMessageOnPort } from 'node:worker_threads';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { messageTaken, Outbox } from '../../../src/machine/outbox.ts';
-import { Attention, SharedState, WorkerWord } from '../../../src/machine/shared.ts';
+import { messageTaken, Outbox } from '../../../src/machine/shared/outbox.ts';
+import { Attention, SharedState, WorkerWord } from '../../../src/machine/shared/shared.ts';
 
 const LIMIT = 32;
 const WORKER = 3;

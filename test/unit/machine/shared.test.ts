@@ -1,6 +1,13 @@
 /** The layout of the shared memory: no word is two things, and each thread sees the same. */
 import { describe, expect, test } from 'vitest';
-import { guestCode, MAX_WORKERS, MachineWord, RunState, SharedState, WorkerWord } from '../../../src/machine/shared.ts';
+import {
+  guestCode,
+  MAX_WORKERS,
+  MachineWord,
+  RunState,
+  SharedState,
+  WorkerWord,
+} from '../../../src/machine/shared/shared.ts';
 
 describe.each([1, 31, 32, 33, 1024])('room for %i vCPUs', (maxVcpus) => {
   const shared = new SharedState(maxVcpus);

@@ -1,7 +1,7 @@
 /** INT3 and INT n that KVM could not interpret become events of the vCPU. KVM's structures as in <asm/kvm.h>. */
 import { describe, expect, it } from 'vitest';
-import type { Cpu } from '../../../src/machine/cpu.ts';
-import { deliverSoftwareInterrupt } from '../../../src/machine/software-interrupts.ts';
+import type { Cpu } from '../../../src/machine/loop/cpu.ts';
+import { deliverSoftwareInterrupt } from '../../../src/machine/loop/software-interrupts.ts';
 
 const INTERNAL_ERROR = 17;
 const EMULATION = 1;

@@ -1,7 +1,7 @@
 /** The earliest of many deadlines, kept while they come, move and go. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { TimerTable } from '../../../src/machine/timer-table.ts';
+import { TimerTable } from '../../../src/machine/loop/timer-table.ts';
 
 const NEVER = Number.POSITIVE_INFINITY;
 

@@ -2,8 +2,8 @@
  * A vCPU as its home worker has it: the descriptor, the mapped `kvm_run`, and the side that decides whether it may run
  * and which interrupt it takes. Only the home worker touches it.
  */
-import type { KvmRun, Vcpu } from '../kvm/index.ts';
-import type { RunState } from './shared.ts';
+import type { KvmRun, Vcpu } from '../../kvm/index.ts';
+import type { RunState } from '../shared/shared.ts';
 
 /** How interrupts reach a vCPU: through our local APIC (user-interrupts.ts) or through KVM's (kernel-interrupts.ts). */
 export interface CpuInterrupts {

@@ -2,9 +2,9 @@
  * Where the I/O APIC's interrupts go: into our APIC map, or to KVM by KVM_SIGNAL_MSI. Under KVM's own APICs it also keeps
  * KVM's routing table in step, from which KVM knows which EOIs to report (KVM_EXIT_IOAPIC_EOI).
  */
-import type { ApicSystem } from '../apic/index.ts';
-import type { IoApic, IoApicInterrupt } from '../devices/ioapic.ts';
-import type { Vm } from '../kvm/index.ts';
+import type { ApicSystem } from '../../apic/index.ts';
+import type { IoApic, IoApicInterrupt } from '../../devices/ioapic.ts';
+import type { Vm } from '../../kvm/index.ts';
 
 export interface InterruptRouter {
   /** @returns how many vCPUs took it (0: coalesced), or -1 if nobody matched. */

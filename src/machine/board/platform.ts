@@ -2,26 +2,26 @@
  * The PC around the CPUs: every device, how they are wired, and the bus they sit on. Lives on worker 0. Adding a device is
  * one class in src/devices/ and one `bus.register` line here.
  */
-import { FIRMWARE_START_PORT } from '../boot/index.ts';
-import { Bus } from '../devices/bus.ts';
-import { CpuHotplug } from '../devices/cpu-hotplug.ts';
-import { DebugExit } from '../devices/debug-exit.ts';
-import { FirmwareStart } from '../devices/firmware-start.ts';
-import { FW_CFG, FwCfg } from '../devices/fw-cfg.ts';
-import { I8042 } from '../devices/i8042.ts';
-import { IoApic } from '../devices/ioapic.ts';
-import { Pic } from '../devices/pic.ts';
-import { Pit } from '../devices/pit.ts';
-import { PowerManagement } from '../devices/pm.ts';
-import { ResetControl, type ResetKind } from '../devices/reset.ts';
-import { Rtc } from '../devices/rtc.ts';
-import { Serial } from '../devices/serial.ts';
-import { TestDevice } from '../devices/testdev.ts';
+import { FIRMWARE_START_PORT } from '../../boot/index.ts';
+import { Bus } from '../../devices/bus.ts';
+import { CpuHotplug } from '../../devices/cpu-hotplug.ts';
+import { DebugExit } from '../../devices/debug-exit.ts';
+import { FirmwareStart } from '../../devices/firmware-start.ts';
+import { FW_CFG, FwCfg } from '../../devices/fw-cfg.ts';
+import { I8042 } from '../../devices/i8042.ts';
+import { IoApic } from '../../devices/ioapic.ts';
+import { Pic } from '../../devices/pic.ts';
+import { Pit } from '../../devices/pit.ts';
+import { PowerManagement } from '../../devices/pm.ts';
+import { ResetControl, type ResetKind } from '../../devices/reset.ts';
+import { Rtc } from '../../devices/rtc.ts';
+import { Serial } from '../../devices/serial.ts';
+import { TestDevice } from '../../devices/testdev.ts';
+import type { EndMachine } from '../loop/exits.ts';
+import type { MachineConfig } from '../options.ts';
+import type { DevicePort } from '../shared/mailbox.ts';
 import { Console } from './console.ts';
-import type { EndMachine } from './exits.ts';
 import type { InterruptRouter } from './interrupt-router.ts';
-import type { DevicePort } from './mailbox.ts';
-import type { MachineConfig } from './options.ts';
 import { SerialInput } from './serial-input.ts';
 import { Gsi, Wiring } from './wiring.ts';
 

@@ -6,7 +6,7 @@
  * what KVM gives a fresh vCPU (SDM vol. 3A, table 10-1), read back once rather than written down again, and what firmware
  * would have done to it, since there is none. Left out: MXCSR, which KVM_SET_FPU does not take; the TSC, which runs on.
  */
-import type { Segment as BootSegment, BootState, RegisterName } from '../boot/index.ts';
+import type { Segment as BootSegment, BootState, RegisterName } from '../../boot/index.ts';
 import {
   type Debugregs,
   type Fpu,
@@ -19,7 +19,7 @@ import {
   type Vcpu,
   type VcpuEvents,
   type Xcr,
-} from '../kvm/index.ts';
+} from '../../kvm/index.ts';
 
 const CR0_CACHE_BITS = 0x6000_0000n; // CD and NW: INIT leaves them alone (SDM vol. 3A, table 10-1)
 const RFLAGS_FIXED = 2n;

@@ -2,10 +2,10 @@
  * How interrupt lines run in this PC: each ISA interrupt to both the 8259s and the I/O APIC (IRQ 0 to pin 2), pins from 16
  * on to the I/O APIC alone.
  */
-import type { Line } from '../devices/device.ts';
-import { IOAPIC_PINS, type IoApic } from '../devices/ioapic.ts';
-import type { Pic } from '../devices/pic.ts';
-import { Wire } from '../devices/wire.ts';
+import type { Line } from '../../devices/device.ts';
+import { IOAPIC_PINS, type IoApic } from '../../devices/ioapic.ts';
+import type { Pic } from '../../devices/pic.ts';
+import { Wire } from '../../devices/wire.ts';
 
 /** Global system interrupts; below 16 they are the ISA interrupts of a PC. */
 export const Gsi = { timer: 0, keyboard: 1, serial: 4, rtc: 8, sci: 9, mouse: 12, cpuHotplug: 20 } as const;

@@ -5,12 +5,12 @@
  * The order of the loads and stores around KVM_RUN is what keeps a wake-up from being lost: see shared.ts. An atomic access
  * costs 7 ns and each exit is 1-8 us, so only those that order something are atomic.
  */
-import { KvmError, native } from '../kvm/index.ts';
+import { KvmError, native } from '../../kvm/index.ts';
+import type { DevicePort } from '../shared/mailbox.ts';
+import { Attention, GUEST_IDLE, GUEST_NONE, guestCode, type SharedState, WorkerWord } from '../shared/shared.ts';
 import type { Cpu } from './cpu.ts';
 import { type EndMachine, FAILURE_STATUS, handleExit } from './exits.ts';
 import { describeFailure } from './failure.ts';
-import type { DevicePort } from './mailbox.ts';
-import { Attention, GUEST_IDLE, GUEST_NONE, guestCode, type SharedState, WorkerWord } from './shared.ts';
 import { TimerTable } from './timer-table.ts';
 
 /** How long a vCPU runs while others are ready. */

@@ -2,8 +2,8 @@
  * Guest RAM: one SharedArrayBuffer, a page larger than asked so that its start can be aligned by hand. Every thread sees
  * the same bytes; the garbage collector owns its life, so nothing is unmapped under a running guest.
  */
-import { native } from '../kvm/native.ts';
-import { ConfigError } from './errors.ts';
+import { native } from '../../kvm/native.ts';
+import { ConfigError } from '../errors.ts';
 
 const PAGE = 4096;
 

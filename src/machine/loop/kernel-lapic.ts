@@ -2,8 +2,8 @@
  * KVM's own local APIC made readable: its page and APIC base are loaded into an APIC of ours that nobody runs, whose
  * snapshot is then taken, so that both kinds of machine answer in the same words.
  */
-import { ApicSystem, type LocalApicSnapshot } from '../apic/index.ts';
-import { native, type Vcpu } from '../kvm/index.ts';
+import { ApicSystem, type LocalApicSnapshot } from '../../apic/index.ts';
+import { native, type Vcpu } from '../../kvm/index.ts';
 
 const IA32_APIC_BASE = 0x1b;
 

@@ -2,11 +2,11 @@
  * What a vCPU's thread does when KVM_RUN returns: one case for each exit reason, on the thread that took it. Nothing here
  * allocates on the common paths (port I/O, MMIO, MSR, HLT).
  */
-import { ExitReason, type KvmRun, SystemEvent } from '../kvm/index.ts';
+import { ExitReason, type KvmRun, SystemEvent } from '../../kvm/index.ts';
+import type { DevicePort } from '../shared/mailbox.ts';
+import type { EndReason } from '../shared/messages.ts';
 import type { Cpu } from './cpu.ts';
 import { describeFailure } from './failure.ts';
-import type { DevicePort } from './mailbox.ts';
-import type { EndReason } from './messages.ts';
 import { deliverSoftwareInterrupt } from './software-interrupts.ts';
 
 /** Ends the machine; the run loop stops by itself. */

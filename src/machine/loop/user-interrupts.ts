@@ -4,12 +4,12 @@
  *
  * Runs on the vCPU's home worker only. IRR moves to ISR at the moment of injection, as on hardware.
  */
-import { ApicEvent, type LocalApic } from '../apic/index.ts';
-import type { KvmRun, Vcpu } from '../kvm/index.ts';
+import { ApicEvent, type LocalApic } from '../../apic/index.ts';
+import type { KvmRun, Vcpu } from '../../kvm/index.ts';
+import type { DevicePort } from '../shared/mailbox.ts';
+import { MachineWord, RunState, type SharedState } from '../shared/shared.ts';
 import type { CpuInterrupts } from './cpu.ts';
 import { applyInit, applyPowerUp, applySipi, completeExit, type ResetState } from './cpu-state.ts';
-import type { DevicePort } from './mailbox.ts';
-import { MachineWord, RunState, type SharedState } from './shared.ts';
 
 /** Not every host reports KVM_EXIT_SET_TPR (DESIGN.md): how long an interrupt may wait unseen for TPR to fall. */
 const TPR_RECHECK_NANOS = 250_000;

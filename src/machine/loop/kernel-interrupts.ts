@@ -2,11 +2,11 @@
  * A vCPU on KVM's in-kernel local APIC (split irqchip, `--apic kernel`): KVM handles the APIC page, its MSRs, HLT, INIT and
  * SIPI, and blocks inside KVM_RUN while the vCPU waits. Left to us are the PICs (ExtINT), removal, and power-up.
  */
-import { type KvmRun, MpState, type Vcpu } from '../kvm/index.ts';
+import { type KvmRun, MpState, type Vcpu } from '../../kvm/index.ts';
+import type { DevicePort } from '../shared/mailbox.ts';
+import { MachineWord, RunState, type SharedState } from '../shared/shared.ts';
 import type { CpuInterrupts } from './cpu.ts';
 import { applyPowerUp, completeExit, type ResetState } from './cpu-state.ts';
-import type { DevicePort } from './mailbox.ts';
-import { MachineWord, RunState, type SharedState } from './shared.ts';
 
 const IA32_APIC_BASE = 0x1b;
 const APIC_BASE_X2APIC = 0x400n;

@@ -1,5 +1,5 @@
 /** What was typed and does not fit into the serial port's queue yet, in order. */
-import type { Serial } from '../devices/serial.ts';
+import type { Serial } from '../../devices/serial.ts';
 
 export class SerialInput {
   readonly #serial: Serial;

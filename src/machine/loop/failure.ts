@@ -1,7 +1,7 @@
 /**
  * What a person needs when a vCPU cannot go on: the exit, where the guest was, the registers, and what to try.
  */
-import { ExitReason, InternalError } from '../kvm/index.ts';
+import { ExitReason, InternalError } from '../../kvm/index.ts';
 import type { Cpu } from './cpu.ts';
 import { instructionAdvice } from './instruction-advice.ts';
 

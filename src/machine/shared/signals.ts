@@ -3,7 +3,7 @@
  * A worker that sleeps is woken through its attention word, one that is in KVM_RUN by a signal (native `kick`), one that
  * runs JavaScript looks by itself before it enters a guest.
  */
-import { native } from '../kvm/native.ts';
+import { native } from '../../kvm/native.ts';
 import { Attention, GUEST_IDLE, type SharedState, WorkerWord } from './shared.ts';
 
 /** Number of a thread that is no worker (main), for `wakeVcpu`. */

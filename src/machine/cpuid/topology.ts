@@ -10,7 +10,7 @@
  *     0x80000008        ECX 15:12 bits of an APIC ID, 7:0 threads in a package, less 1
  *     0x8000001e        EAX the APIC ID, EBX 7:0 the core's number
  */
-import type { CpuidEntry } from '../kvm/index.ts';
+import type { CpuidEntry } from '../../kvm/index.ts';
 
 const HTT = 1 << 28;
 /** KVM_CPUID_FLAG_SIGNIFCANT_INDEX */

@@ -3,10 +3,10 @@
  * guests, and a topology that agrees with the APIC IDs (cpuid-topology.ts). Leaves by SDM vol. 2A "CPUID" and Linux
  * Documentation/virt/kvm/x86/cpuid.rst.
  */
-import type { CpuidEntry } from '../kvm/index.ts';
-import { FEATURE_NEEDS, type FeatureBit, featureBit, featureOfComponent } from './cpu-features.ts';
-import { withTopology } from './cpuid-topology.ts';
-import { ConfigError } from './errors.ts';
+import type { CpuidEntry } from '../../kvm/index.ts';
+import { ConfigError } from '../errors.ts';
+import { FEATURE_NEEDS, type FeatureBit, featureBit, featureOfComponent } from './features.ts';
+import { withTopology } from './topology.ts';
 
 /** KVM's features whose host side lives in the in-kernel APIC, or that only help a vCPU which waits inside KVM_RUN. */
 const KERNEL_APIC_FEATURES = [

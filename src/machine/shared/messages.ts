@@ -2,9 +2,9 @@
  * What main and a worker say to each other. Plain objects: structured clone drops classes. A worker reads its port with
  * `receiveMessageOnPort` between two runs, since it never returns to its event loop; main rings it (Attention.control).
  */
-import type { BootState } from '../boot/index.ts';
-import type { MachineConfig } from './options.ts';
-import type { TraceEvent } from './trace.ts';
+import type { BootState } from '../../boot/index.ts';
+import type { MachineConfig } from '../options.ts';
+import type { TraceEvent } from '../trace.ts';
 
 /** What a worker is given at birth. */
 export interface WorkerStart {
