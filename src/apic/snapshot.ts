@@ -2,6 +2,7 @@
  * Readable copies for people: what `machine.lapic(id)` and `machine.apicMap()` show. Plain objects, safe to send between
  * threads and to print as JSON. Taken word by word: exact when the vCPU is not running.
  */
+import { hex } from '../hex.ts';
 import { LOGICAL } from './behaviour.ts';
 import type { ApicCore } from './core.ts';
 import { type ApicMode, baseMode, modeName, TIMER_MODE } from './fields.ts';
@@ -60,7 +61,7 @@ export function takeSnapshot(core: ApicCore, timer: ApicTimer, vcpuIndex: number
     apicId: core.apicId,
     mode,
     softwareEnabled: core.softwareEnabled,
-    apicBase: `0x${(high * 2 ** 32 + low).toString(16)}`,
+    apicBase: hex(high * 2 ** 32 + low),
     effectiveId: mode === 'x2apic' ? core.apicId : core.register(REG.ID) >>> 24,
     registers,
     inService: listVectors(words, a + (REG.ISR >>> 2)),

@@ -2,6 +2,7 @@
  * The APICs of one machine, and the messages between them. One object for each thread that uses them, all over the same
  * memory; made once with `new`, then by `attach` on the other threads.
  */
+import { hex } from '../hex.ts';
 import { makeBehaviour } from './behaviour.ts';
 import { findDifferences, type MapDifference } from './differences.ts';
 import { type ApicMessage, completeMessage, type Explanation, explain } from './explain.ts';
@@ -92,8 +93,7 @@ export class ApicSystem {
     lock(words, HEADER.ADD_LOCK);
     try {
       const index = this.count;
-      if (this.apicById(apicId) !== undefined)
-        throw new RangeError(`there is an APIC with ID 0x${apicId.toString(16)} already`);
+      if (this.apicById(apicId) !== undefined) throw new RangeError(`there is an APIC with ID ${hex(apicId)} already`);
       if (index >= maxApics) throw new RangeError(`all ${maxApics} APICs are in use`);
       const a = this.#memory.block(index);
       words[this.#memory.identity(index) + IDENTITY.APIC_ID] = apicId;

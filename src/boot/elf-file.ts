@@ -2,7 +2,7 @@
  * The ELF file format as far as a boot loader needs it: header, program headers, Xen notes (System V ABI, chapter 4 and 5;
  * gABI 4.1). Reads and checks, loads nothing. Section headers are not looked at.
  */
-import { hex } from './image-error.ts';
+import { hex } from '../hex.ts';
 import type { ImageReader } from './image-reader.ts';
 
 export interface ElfSegment {

@@ -5,7 +5,8 @@
  *
  * All addresses are guest-physical, below the end of `ram`.
  */
-import { hex, ImageError } from './image-error.ts';
+import { hex } from '../hex.ts';
+import { ImageError } from './image-error.ts';
 import { LOW_MEMORY_END, MEMORY_TYPE, type MemoryMapEntry, type MemoryRange, ONE_MIB, overlaps } from './memory-map.ts';
 
 interface Claim extends MemoryRange {

@@ -10,8 +10,3 @@ export class ImageError extends Error {
     super(`${file}: ${problem}`.replaceAll(/[\r\n]+/g, ' '));
   }
 }
-
-/** `0x…` for messages; addresses are easier to compare with a linker map that way. */
-export function hex(value: number): string {
-  return `0x${value.toString(16)}`;
-}

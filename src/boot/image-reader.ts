@@ -5,7 +5,8 @@
  * 64-bit fields come back as doubles: exact up to 2^53, and above that still far over any memory size, so the comparisons
  * that follow (sums never wrap) reject them.
  */
-import { hex, ImageError } from './image-error.ts';
+import { hex } from '../hex.ts';
+import { ImageError } from './image-error.ts';
 
 export class ImageReader {
   readonly bytes: Uint8Array;

@@ -5,9 +5,10 @@
  *
  * Left out: 32-bit kernels, the real-mode and EFI entries, setup_data.
  */
+
+import { hex } from '../hex.ts';
 import { type BootState, longMode } from './boot-state.ts';
 import { LOW_ZONE } from './guest-memory.ts';
-import { hex } from './image-error.ts';
 import type { ImageReader } from './image-reader.ts';
 import { cString, type LoadContext } from './load-options.ts';
 import { ONE_MIB } from './memory-map.ts';

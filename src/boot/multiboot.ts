@@ -5,11 +5,12 @@
  *
  * Left out: video modes (flag 2; there is no display), symbols, drives, APM. Modules are always page-aligned, above the image.
  */
+
+import { hex } from '../hex.ts';
 import { type BootState, protectedMode } from './boot-state.ts';
 import { placeSegments } from './elf.ts';
 import { isElf, physicalEntry, readElf } from './elf-file.ts';
 import { LOW_ZONE } from './guest-memory.ts';
-import { hex } from './image-error.ts';
 import type { ImageReader } from './image-reader.ts';
 import { cString, type LoadContext } from './load-options.ts';
 import { LOW_MEMORY_END, MEMORY_TYPE, ONE_MIB } from './memory-map.ts';

@@ -2,8 +2,9 @@
  * Raw images: the file's bytes at one address, entered there in real mode. Below 64 KiB that is CS:IP 0:address, as a BIOS
  * enters a boot sector; above, CS is the address's paragraph and IP the rest. Other segments are 0; there is no BIOS.
  */
+
+import { hex } from '../hex.ts';
 import { type BootState, realMode } from './boot-state.ts';
-import { hex } from './image-error.ts';
 import type { ImageReader } from './image-reader.ts';
 import { type LoadContext, refuseExtras } from './load-options.ts';
 

@@ -2,13 +2,14 @@
  * `apiary demo` (what `npm start` runs): the hotplug guest under each set of rules, gate off and gate on, beside KVM's own
  * local APIC. Exit status 1 if our `kvm` rules and the kernel differ anywhere in the guest's report.
  */
+
 import Table from 'cli-table3';
 import pc from 'picocolors';
+import { hex } from '../hex.ts';
 import { BEHAVIOURS, type MachineOptions } from '../machine/options.ts';
 import { ADDED_CPU, BOOT_CPUS, type HotplugReport, runHotplugGuest } from './hotplug-run.ts';
 
-const hex = (value: number): string => `0x${value.toString(16)}`;
-const physical = (value: number): string => `physical:0x${value.toString(16).padStart(8, '0')}`;
+const physical = (value: number): string => `physical:${hex(value, 8)}`;
 
 /** The columns: physical destinations of the guest's interrupts while the added CPU is in xAPIC mode. */
 const COLUMNS = [

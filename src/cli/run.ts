@@ -1,4 +1,5 @@
 /** `apiary run`: one guest, its serial port on this terminal, its exit status as ours. */
+import { hex } from '../hex.ts';
 import { ConfigError } from '../machine/errors.ts';
 import { Machine, type RunResult } from '../machine/machine.ts';
 import { BROKEN_PIPE_STATUS, cannotPrint } from './failures.ts';
@@ -59,8 +60,6 @@ function reportEnd(result: RunResult): number {
   else if (reason === 'timeout') process.stderr.write('apiary: the guest ran longer than --timeout allows\n');
   return status;
 }
-
-const hex = (value: number): string => `0x${value.toString(16)}`;
 
 /** @throws ConfigError for a CPU that will be there already, or will not be there, when its turn comes */
 function checkActions(cpus: readonly number[], actions: readonly HotplugAction[]): void {

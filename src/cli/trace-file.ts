@@ -3,8 +3,10 @@
  * and one for devices; a message is a slice on its sender's track and an arrow to each vCPU that it was offered to.
  * Format: "Trace Event Format" (complete events X, flow events s and f, metadata M); times in microseconds.
  */
+
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { DELIVERY_NAMES } from '../apic/index.ts';
+import { hex } from '../hex.ts';
 import { ConfigError } from '../machine/errors.ts';
 import type { TraceEvent } from '../machine/trace.ts';
 
@@ -14,8 +16,6 @@ const SLICE_MICROS = 1;
 const SHORTHANDS = ['none', 'self', 'all including self', 'all excluding self'];
 /** Written out at this size: a system call for each event would take longer than the event. */
 const BUFFER_CHARACTERS = 65_536;
-
-const hex = (value: number): string => `0x${value.toString(16)}`;
 
 export class TraceFile {
   readonly #path: string;

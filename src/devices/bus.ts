@@ -9,6 +9,7 @@
  * Runs on worker 0, on the exit path: no allocation in any read or write. A port is one table look-up (128 KiB), an MMIO
  * address a scan of the few MMIO ranges that starts with the last one hit.
  */
+import { hex } from '../hex.ts';
 import type { AddressRange, Device } from './device.ts';
 
 const PORTS = 0x10000;
@@ -29,7 +30,7 @@ function allOnes(size: number): number {
 
 function describe(device: Device, range: AddressRange): string {
   const last = range.base + range.length - 1;
-  return `${device.name} (${range.space} 0x${range.base.toString(16)}-0x${last.toString(16)})`;
+  return `${device.name} (${range.space} ${hex(range.base)}-${hex(last)})`;
 }
 
 export class Bus {

@@ -1,4 +1,5 @@
 /** An exit in one line, for errors and logs. Allocates: not for the exit path. */
+import { hex } from '../hex.ts';
 import { ExitReason, exitName, InternalError } from './constants.ts';
 import type { KvmRun } from './run.ts';
 
@@ -30,7 +31,10 @@ function detail(run: KvmRun): string {
     case ExitReason.INTERNAL_ERROR:
       return internalError(run);
     case ExitReason.SYSTEM_EVENT:
-      return `type ${run.systemEventType}, data [${run.systemEventData().map(hex).join(' ')}]`;
+      return `type ${run.systemEventType}, data [${run
+        .systemEventData()
+        .map((value) => hex(value))
+        .join(' ')}]`;
     case ExitReason.IOAPIC_EOI:
       return `vector ${hex(run.eoiVector)}`;
     case ExitReason.X86_RDMSR:
@@ -49,7 +53,10 @@ function internalError(run: KvmRun): string {
   const suberror = internalErrors[run.internalSuberror] ?? `suberror ${run.internalSuberror}`;
   const instruction = run.internalInstructionBytes();
   if (instruction.length > 0) return `${suberror}, instruction bytes ${Buffer.from(instruction).toString('hex')}`;
-  return `${suberror}, data [${run.internalData().map(hex).join(' ')}]`;
+  return `${suberror}, data [${run
+    .internalData()
+    .map((value) => hex(value))
+    .join(' ')}]`;
 }
 
 const internalErrors: Readonly<Record<number, string>> = {
@@ -58,7 +65,3 @@ const internalErrors: Readonly<Record<number, string>> = {
   [InternalError.DELIVERY_EV]: 'unexpected exit while an event was delivered',
   [InternalError.UNEXPECTED_EXIT_REASON]: 'unexpected exit reason',
 };
-
-function hex(value: number | bigint): string {
-  return `0x${value.toString(16)}`;
-}

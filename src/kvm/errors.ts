@@ -1,6 +1,6 @@
 /**
  * The host said no: every failed system call on KVM's descriptors becomes a KvmError that names the ioctl, the errno and,
- * where one is known, what to do about it. A guest's oddities and our own mistakes are never KvmErrors (STYLE.md 9).
+ * where one is known, what to do about it. A guest's oddities and our own mistakes are never KvmErrors.
  */
 import { constants } from 'node:os';
 

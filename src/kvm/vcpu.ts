@@ -3,6 +3,7 @@
  * an ioctl wait while another thread is inside KVM_RUN. Registers are objects with the kernel's member names and bigints
  * for 64 bits; the two hot calls (`interrupt`, `nmi`) allocate nothing.
  */
+import { hex } from '../hex.ts';
 import { type Cap, capName } from './constants.ts';
 import { readCpuid, writeCpuid } from './cpuid.ts';
 import { KvmError } from './errors.ts';
@@ -215,7 +216,7 @@ export class Vcpu {
   private msrs(name: 'KVM_GET_MSRS' | 'KVM_SET_MSRS', view: DataView, indexes: readonly number[]): void {
     const done = ioctl(this.fd, name, native.addressOf(view.buffer as ArrayBuffer));
     const refused = indexes[done];
-    if (refused !== undefined) throw new KvmError(name, 22, `MSR 0x${refused.toString(16)}`);
+    if (refused !== undefined) throw new KvmError(name, 22, `MSR ${hex(refused)}`);
   }
 }
 

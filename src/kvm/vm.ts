@@ -2,6 +2,7 @@
  * A virtual machine's descriptor: KVM's VM ioctls. Any thread of the process may hold its own handle (`Vm.fromFd`) and
  * call it at any time; only one handle may be closed.
  */
+import { hex } from '../hex.ts';
 import { Cap, capName, IrqRoutingType, MsrExitReason, MsrFilterFlag } from './constants.ts';
 import { KvmError } from './errors.ts';
 import {
@@ -96,7 +97,7 @@ export class Vm {
 
   /** @param apicId KVM's vcpu_id, 0 to KVM_CAP_MAX_VCPU_ID - 1 */
   createVcpu(apicId: number): Vcpu {
-    const fd = ioctl(this.fd, 'KVM_CREATE_VCPU', apicId, `with APIC ID 0x${apicId.toString(16)}`);
+    const fd = ioctl(this.fd, 'KVM_CREATE_VCPU', apicId, `with APIC ID ${hex(apicId)}`);
     return new Vcpu(fd, this.vcpuMmapSize);
   }
 

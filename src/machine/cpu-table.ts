@@ -2,7 +2,9 @@
  * Which CPUs the machine has: the APIC ID, index, home worker and hotplug slot of each, and whether it is plugged in.
  * Main thread. A vCPU that was removed is parked and comes back as itself, since KVM has no way to destroy one.
  */
+
 import type { ApicSystem, LocalApicSnapshot } from '../apic/index.ts';
+import { hex } from '../hex.ts';
 import type { Vcpu } from '../kvm/index.ts';
 import { ConfigError } from './errors.ts';
 import { kernelLapicSnapshot } from './loop/kernel-lapic.ts';
@@ -20,8 +22,6 @@ interface CpuEntry {
   /** Resolves when an ejected vCPU has been parked. */
   parked: Promise<void>;
 }
-
-const hex = (value: number): string => `0x${value.toString(16)}`;
 
 export class CpuTable {
   readonly #vm: VirtualMachine;

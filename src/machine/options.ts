@@ -1,7 +1,9 @@
 /**
  * What a machine can be made of, and the one place where it is checked. Sizes are in bytes once they are parsed.
  */
+
 import type { Behaviour, RuleName } from '../apic/index.ts';
+import { hex } from '../hex.ts';
 import { ConfigError } from './errors.ts';
 
 export const BEHAVIOURS: readonly Behaviour[] = ['kvm', 'kvm-legacy', 'hardware'];
@@ -68,8 +70,6 @@ export interface HostLimits {
   readonly maxVcpuId: number;
   readonly cores: number;
 }
-
-const hex = (value: number): string => `0x${value.toString(16)}`;
 
 /** '64M', '1G', '4096K', '8388608' -> bytes. */
 export function parseSize(text: string): number {

@@ -1,5 +1,5 @@
 /**
- * The headline cases, by hand: the rows of shared/PEERS.md section 0, each on the model, on the kernel's APICs and on our
+ * The headline cases, by hand: each on the model, on the kernel's APICs and on our
  * monitor; then every cell of `apiary conform --table`, equal on all three.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

@@ -1,5 +1,5 @@
 /**
- * Edges that others got wrong (shared/PEERS.md, sections 1 and 3), by hand: each list is carried out by a guest on KVM's
+ * Edges that others got wrong, by hand: each list is carried out by a guest on KVM's
  * APICs, by the same guest on ours and by the model; the three agree, and the kernel answers what is written here.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

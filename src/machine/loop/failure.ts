@@ -1,11 +1,11 @@
 /**
  * What a person needs when a vCPU cannot go on: the exit, where the guest was, the registers, and what to try.
  */
+import { hex } from '../../hex.ts';
 import { ExitReason, InternalError } from '../../kvm/index.ts';
 import type { Cpu } from './cpu.ts';
 import { instructionAdvice } from './instruction-advice.ts';
 
-const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
 const REGISTERS_A_LINE = 4;
 
 function registers(cpu: Cpu): string[] {

@@ -11,7 +11,7 @@ import { MachineWord, RunState, type SharedState } from '../shared/shared.ts';
 import type { CpuInterrupts } from './cpu.ts';
 import { applyInit, applyPowerUp, applySipi, completeExit, type ResetState } from './cpu-state.ts';
 
-/** Not every host reports KVM_EXIT_SET_TPR (DESIGN.md): how long an interrupt may wait unseen for TPR to fall. */
+/** Not every host reports KVM_EXIT_SET_TPR: how long an interrupt may wait unseen for TPR to fall. */
 const TPR_RECHECK_NANOS = 250_000;
 const APIC_PAGE = 0x1000;
 const NOT_OURS = -1;

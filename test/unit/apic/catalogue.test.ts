@@ -1,5 +1,5 @@
 /**
- * Bugs that other local APICs had (shared/PEERS.md, "bug catalogue" and the edges in section 1), as regression tests. Those
+ * Bugs that other local APICs had, as regression tests. Those
  * that are one line of another file's subject are there: INIT and x2APIC mode in state.test.ts, odd DFR, absent IDs and
  * INIT to all but self in ipi.test.ts, short and unaligned accesses in xapic.test.ts, races in threads.test.ts.
  */

@@ -1,7 +1,6 @@
 /**
  * The headline cases: who takes an interrupt to 0xff, 0x00, 0x1ff, 0x23 and 0x123, by gate, broadcast quirk, sender, mode of
- * each target and order of creation. Rows are those of the table in shared/PEERS.md section 0, which were derived from
- * arch/x86/kvm/lapic.c; a differential run against a 6.18 kernel agrees with every one of them.
+ * each target and order of creation. The rows were derived from arch/x86/kvm/lapic.c; a differential run against a 6.18 kernel agrees with every one of them.
  */
 import { describe, expect, it } from 'vitest';
 import type { ApicSystemOptions } from '../../../src/apic/index.ts';
