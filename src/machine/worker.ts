@@ -10,7 +10,7 @@ import { ApicSystem } from '../apic/index.ts';
 import type { BootState } from '../boot/index.ts';
 import { KvmError, type KvmRun, native, Vcpu, Vm } from '../kvm/index.ts';
 import { kernelRouter, userRouter } from './board/interrupt-router.ts';
-import { Platform } from './board/platform.ts';
+import { Platform, type PlatformEvent } from './board/platform.ts';
 import { Cpu } from './loop/cpu.ts';
 import { applyBootState, applyFirmwareState, captureResetState, type ResetState } from './loop/cpu-state.ts';
 import { KernelInterrupts } from './loop/kernel-interrupts.ts';
@@ -93,22 +93,26 @@ class MachineWorker {
     const platform = new Platform(this.#handles.config, ram, {
       router,
       nowNanos: native.nowNanos,
-      end: this.#end,
-      reset: () => {
-        this.#keepDevices = false;
-        this.#end('reset', 0);
-      },
-      restart: () => {
-        this.#keepDevices = true;
-        this.#end('reset', 0);
-      },
       picInterrupt: (level) => this.#picInterrupt(level),
-      serialOutput: (bytes) => this.#send({ type: 'serial', bytes }),
       mainIsIdle: () => this.#outbox.isEmpty,
-      ejected: (slot) => this.#send({ type: 'ejected', slot }),
-      ost: (slot, event, status) => this.#send({ type: 'ost', slot, event, status }),
+      report: (event) => this.#report(event),
     });
     return platform;
+  }
+
+  #report(event: PlatformEvent): void {
+    switch (event.type) {
+      case 'end':
+        this.#end(event.reason, event.status);
+        break;
+      case 'reset':
+      case 'restart':
+        this.#keepDevices = event.type === 'restart';
+        this.#end('reset', 0);
+        break;
+      default:
+        this.#send(event);
+    }
   }
 
   /** Wakes the CPUs whose LINT0 takes it: with KVM's own APICs, the boot CPU. */

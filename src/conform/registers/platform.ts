@@ -6,21 +6,20 @@ import type { MachineConfig } from '../../machine/options.ts';
 
 export function makePlatform(config: MachineConfig, ram: Uint8Array, router: InterruptRouter): Platform {
   const said: string[] = [];
-  const end = (reason: string, status: number): never => {
+  const ended = (how: string): never => {
     platform.flushConsole();
-    throw new Error(`the guest ended: ${reason}, status ${status}. It said: ${said.join('')}`);
+    throw new Error(`the guest ended: ${how}. It said: ${said.join('')}`);
   };
   const platform = new Platform(config, ram, {
     router,
     nowNanos: native.nowNanos,
-    end,
-    reset: () => end('reset', 0),
-    restart: () => end('reset', 0),
     picInterrupt: () => {},
-    serialOutput: (bytes) => void said.push(Buffer.from(bytes).toString()),
     mainIsIdle: () => true,
-    ejected: () => {},
-    ost: () => {},
+    report: (event) => {
+      if (event.type === 'serial') said.push(Buffer.from(event.bytes).toString());
+      else if (event.type === 'end') ended(`${event.reason}, status ${event.status}`);
+      else if (event.type === 'reset' || event.type === 'restart') ended('reset');
+    },
   });
   return platform;
 }

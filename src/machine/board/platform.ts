@@ -17,7 +17,6 @@ import { ResetControl, type ResetKind } from '../../devices/reset.ts';
 import { Rtc } from '../../devices/rtc.ts';
 import { Serial } from '../../devices/serial.ts';
 import { TestDevice } from '../../devices/testdev.ts';
-import type { EndMachine } from '../loop/exits.ts';
 import type { MachineConfig } from '../options.ts';
 import type { DevicePort } from '../shared/mailbox.ts';
 import { Console } from './console.ts';
@@ -29,21 +28,26 @@ const INIT = 5;
 const XAPIC_BROADCAST = 0xff;
 const X2APIC_BROADCAST = 0xffff_ffff;
 
-export interface PlatformHooks {
+/** What the devices say to the rest of the machine. */
+export type PlatformEvent =
+  | { readonly type: 'serial'; readonly bytes: Uint8Array }
+  | { readonly type: 'end'; readonly reason: 'debug-exit' | 'shutdown'; readonly status: number }
+  /** The guest asked for a reset of the machine. */
+  | { readonly type: 'reset' }
+  /** The firmware wants the image started again; devices stay as they are. */
+  | { readonly type: 'restart' }
+  | { readonly type: 'ejected'; readonly slot: number }
+  | { readonly type: 'ost'; readonly slot: number; readonly event: number; readonly status: number };
+
+/** What the devices need of the rest of the machine. */
+export interface PlatformHost {
   readonly router: InterruptRouter;
   nowNanos(): number;
-  readonly end: EndMachine;
-  /** The guest asked for a reset of the machine. */
-  reset(): void;
-  /** The firmware wants the image started again; devices stay as they are. */
-  restart(): void;
   /** The PICs' INTR line. */
   picInterrupt(level: boolean): void;
-  serialOutput(bytes: Uint8Array): void;
   /** Main has dealt with every message. */
   mainIsIdle(): boolean;
-  ejected(slot: number): void;
-  ost(slot: number, event: number, status: number): void;
+  report(event: PlatformEvent): void;
 }
 
 export class Platform implements DevicePort {
@@ -58,10 +62,10 @@ export class Platform implements DevicePort {
   #touched = true;
 
   /** @param ram guest memory from guest-physical address 0 */
-  constructor(config: MachineConfig, ram: Uint8Array, hooks: PlatformHooks) {
-    const { router, nowNanos: now } = hooks;
-    this.#console = new Console(hooks.serialOutput, now, hooks.mainIsIdle);
-    this.#pic = new Pic(hooks.picInterrupt);
+  constructor(config: MachineConfig, ram: Uint8Array, host: PlatformHost) {
+    const { router, nowNanos: now } = host;
+    this.#console = new Console((bytes) => host.report({ type: 'serial', bytes }), now, host.mainIsIdle);
+    this.#pic = new Pic(host.picInterrupt);
     this.#ioapic = new IoApic({
       deliver: router.deliver,
       now,
@@ -77,10 +81,13 @@ export class Platform implements DevicePort {
     this.#input = new SerialInput(serial);
     this.#hotplug = new CpuHotplug({
       interrupt: wiring.line(Gsi.cpuHotplug),
-      onEject: hooks.ejected,
-      onOst: hooks.ost,
+      onEject: (slot) => host.report({ type: 'ejected', slot }),
+      onOst: (slot, event, status) => host.report({ type: 'ost', slot, event, status }),
     });
-    const onReset = (kind: ResetKind): void => (kind === 'hard' ? hooks.reset() : initEveryCpu(router, config));
+    const onReset = (kind: ResetKind): void =>
+      kind === 'hard' ? host.report({ type: 'reset' }) : initEveryCpu(router, config);
+    const end = (reason: 'debug-exit' | 'shutdown', status: number): void =>
+      host.report({ type: 'end', reason, status });
     const bus = this.#bus;
     bus.register(this.#ioapic);
     bus.register(this.#pic);
@@ -95,7 +102,7 @@ export class Platform implements DevicePort {
         memory: { lowBytes: config.memoryBytes, highBytes: 0, cpus: config.cpus.length },
       }),
     );
-    bus.register(new PowerManagement({ now, sci: wiring.line(Gsi.sci), onPowerOff: () => hooks.end('shutdown', 0) }));
+    bus.register(new PowerManagement({ now, sci: wiring.line(Gsi.sci), onPowerOff: () => end('shutdown', 0) }));
     bus.register(
       new I8042({
         onReset,
@@ -104,10 +111,10 @@ export class Platform implements DevicePort {
       }),
     );
     bus.register(new ResetControl(onReset));
-    bus.register(new FirmwareStart(FIRMWARE_START_PORT, hooks.restart));
+    bus.register(new FirmwareStart(FIRMWARE_START_PORT, () => host.report({ type: 'restart' })));
     bus.register(firmwareConfiguration(config, ram));
     bus.register(new TestDevice((gsi, level) => wiring.setTestLine(gsi, level)));
-    bus.register(new DebugExit((status) => hooks.end('debug-exit', status)));
+    bus.register(new DebugExit((status) => end('debug-exit', status)));
   }
 
   read(space: 'pio' | 'mmio', address: number, size: number): number {
