@@ -1,0 +1,48 @@
+/**
+ * The parts of a snapshot that an ApicSystem gives: each CPU's APIC, and the message that its ICR still holds with whom that
+ * would reach now. Any thread; it reads shared memory word by word, so it is exact when the vCPUs stand still.
+ */
+
+import { icrDeliveryMode, icrLogical, icrShorthand, icrVector, xapicDestination } from '../apic/fields.ts';
+import { type ApicSystem, DELIVERY, SHORTHAND } from '../apic/index.ts';
+import type { SentMessage, VcpuSnapshot } from './snapshot.ts';
+
+/** What only the machine knows of a vCPU. */
+export type VcpuFacts = Pick<VcpuSnapshot, 'state' | 'registers'>;
+
+export function collectVcpu(system: ApicSystem, vcpuIndex: number, facts: VcpuFacts): VcpuSnapshot {
+  const local = system.apic(vcpuIndex);
+  const apic = local.snapshot();
+  const sent = lastSent(system, vcpuIndex);
+  return {
+    apicId: apic.apicId,
+    ...facts,
+    apic,
+    acceptsPic: local.acceptsPic(),
+    ...(sent === undefined ? {} : { sent }),
+  };
+}
+
+function lastSent(system: ApicSystem, vcpuIndex: number): SentMessage | undefined {
+  const { registers, mode, apicId } = system.apic(vcpuIndex).snapshot();
+  const low = registers.ICR ?? 0;
+  const high = registers.ICR2 ?? 0;
+  const deliveryMode = icrDeliveryMode(low);
+  if ((low === 0 && high === 0) || deliveryMode === DELIVERY.EXTINT || mode === 'disabled') return undefined;
+  const message = {
+    deliveryMode,
+    vector: icrVector(low),
+    destination: mode === 'x2apic' ? high : xapicDestination(high),
+    logical: icrLogical(low),
+    shorthand: icrShorthand(low),
+  };
+  const { path, map, scanTargets } = system.explain({ source: vcpuIndex, ...message });
+  const targets = path === 'map' ? (map ?? []) : scanTargets;
+  const idOf = (index: number): number => system.apic(index).snapshot().apicId;
+  return {
+    from: apicId,
+    ...message,
+    path: message.shorthand === SHORTHAND.SELF ? 'self' : path,
+    targets: targets.map(idOf),
+  };
+}
