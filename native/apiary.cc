@@ -6,7 +6,6 @@
 //   previous exit, then answers EINTR.
 // - one POSIX timer a thread, which raises the same signal on that thread.
 // - kvm_run mappings as ArrayBuffers, unmapped when collected or when told to.
-// - the address of a buffer's bytes.
 //
 // One Apiary instance for each environment (thread); it is destroyed with it, also after worker.terminate(). The library is
 // never unloaded (-z nodelete): the signal's handler belongs to the process.
@@ -98,7 +97,7 @@ class Apiary : public Napi::Addon<Apiary> {
     pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
     std::lock_guard<std::mutex> guard(threads_lock);
     threads.insert(tid_);
-    DefineAddon(exports, {InstanceMethod<&Apiary::AddressOf>("addressOf"), InstanceMethod<&Apiary::MapRun>("mapRun"),
+    DefineAddon(exports, {InstanceMethod<&Apiary::MapRun>("mapRun"),
                           InstanceMethod<&Apiary::UnmapRun>("unmapRun"), InstanceMethod<&Apiary::ThreadId>("threadId"),
                           InstanceMethod<&Apiary::KickThread>("kick"), InstanceMethod<&Apiary::StopAll>("stopAll"),
                           InstanceMethod<&Apiary::ArmTimer>("armTimer"), InstanceMethod<&Apiary::NowNanos>("nowNanos")});
@@ -167,11 +166,6 @@ class Apiary : public Napi::Addon<Apiary> {
     if (handle >= mappings_.size() || buffer.IsDetached()) return;
     buffer.Detach();
     mappings_[handle]->Unmap();
-  }
-
-  Napi::Value AddressOf(const Napi::CallbackInfo& info) {
-    auto bytes = info[0].As<Napi::Uint8Array>();
-    return Napi::Number::New(info.Env(), static_cast<double>(reinterpret_cast<uintptr_t>(bytes.Data())));
   }
 
   Napi::Value ThreadId(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), tid_); }

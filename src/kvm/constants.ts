@@ -7,28 +7,35 @@ import * as layout from './layouts.ts';
 // ioctl numbers: direction | size of the argument | 0xae | number (asm-generic/ioctl.h).
 const WRITE = 1;
 const READ = 2;
-function number(direction: number, nr: number, type: { size: number } = { size: 0 }): number {
+/** A request whose argument is memory: a typed array or a DataView, never an address (libc.ts). */
+type MemoryRequest = number & { readonly takes?: 'memory' };
+/** A request whose argument is an integer. */
+type ValueRequest = number & { readonly takes?: 'value' };
+function number(direction: number, nr: number, type: { size: number }): MemoryRequest {
   return ((direction << 30) | (type.size << 16) | (0xae << 8) | nr) >>> 0;
+}
+function plain(nr: number): ValueRequest {
+  return (0xae << 8) | nr;
 }
 
 export const Ioctl = {
-  KVM_GET_API_VERSION: number(0, 0x00),
-  KVM_CREATE_VM: number(0, 0x01),
+  KVM_GET_API_VERSION: plain(0x00),
+  KVM_CREATE_VM: plain(0x01),
   KVM_GET_MSR_INDEX_LIST: number(READ | WRITE, 0x02, layout.kvmMsrList),
-  KVM_CHECK_EXTENSION: number(0, 0x03),
-  KVM_GET_VCPU_MMAP_SIZE: number(0, 0x04),
+  KVM_CHECK_EXTENSION: plain(0x03),
+  KVM_GET_VCPU_MMAP_SIZE: plain(0x04),
   KVM_GET_SUPPORTED_CPUID: number(READ | WRITE, 0x05, layout.kvmCpuid2),
   KVM_GET_EMULATED_CPUID: number(READ | WRITE, 0x09, layout.kvmCpuid2),
   KVM_GET_MSR_FEATURE_INDEX_LIST: number(READ | WRITE, 0x0a, layout.kvmMsrList),
-  KVM_CREATE_VCPU: number(0, 0x41),
+  KVM_CREATE_VCPU: plain(0x41),
   KVM_SET_USER_MEMORY_REGION: number(WRITE, 0x46, layout.kvmUserspaceMemoryRegion),
-  KVM_SET_TSS_ADDR: number(0, 0x47),
+  KVM_SET_TSS_ADDR: plain(0x47),
   KVM_SET_IDENTITY_MAP_ADDR: number(WRITE, 0x48, { size: 8 }),
   KVM_IRQ_LINE: number(WRITE, 0x61, layout.kvmIrqLevel),
-  KVM_CREATE_IRQCHIP: number(0, 0x60),
+  KVM_CREATE_IRQCHIP: plain(0x60),
   KVM_SET_GSI_ROUTING: number(WRITE, 0x6a, layout.kvmIrqRouting),
-  KVM_SET_BOOT_CPU_ID: number(0, 0x78),
-  KVM_RUN: number(0, 0x80),
+  KVM_SET_BOOT_CPU_ID: plain(0x78),
+  KVM_RUN: plain(0x80),
   KVM_GET_REGS: number(READ, 0x81, layout.kvmRegs),
   KVM_SET_REGS: number(WRITE, 0x82, layout.kvmRegs),
   KVM_GET_SREGS: number(READ, 0x83, layout.kvmSregs),
@@ -45,22 +52,25 @@ export const Ioctl = {
   KVM_GET_CPUID2: number(READ | WRITE, 0x91, layout.kvmCpuid2),
   KVM_GET_MP_STATE: number(READ, 0x98, layout.kvmMpState),
   KVM_SET_MP_STATE: number(WRITE, 0x99, layout.kvmMpState),
-  KVM_NMI: number(0, 0x9a),
+  KVM_NMI: plain(0x9a),
   KVM_SET_GUEST_DEBUG: number(WRITE, 0x9b, layout.kvmGuestDebug),
   KVM_GET_VCPU_EVENTS: number(READ, 0x9f, layout.kvmVcpuEvents),
   KVM_SET_VCPU_EVENTS: number(WRITE, 0xa0, layout.kvmVcpuEvents),
   KVM_GET_DEBUGREGS: number(READ, 0xa1, layout.kvmDebugregs),
   KVM_SET_DEBUGREGS: number(WRITE, 0xa2, layout.kvmDebugregs),
-  KVM_SET_TSC_KHZ: number(0, 0xa2),
+  KVM_SET_TSC_KHZ: plain(0xa2),
   KVM_ENABLE_CAP: number(WRITE, 0xa3, layout.kvmEnableCap),
-  KVM_GET_TSC_KHZ: number(0, 0xa3),
+  KVM_GET_TSC_KHZ: plain(0xa3),
   KVM_SIGNAL_MSI: number(WRITE, 0xa5, layout.kvmMsi),
   KVM_GET_XCRS: number(READ, 0xa6, layout.kvmXcrs),
   KVM_SET_XCRS: number(WRITE, 0xa7, layout.kvmXcrs),
-  KVM_KVMCLOCK_CTRL: number(0, 0xad),
+  KVM_KVMCLOCK_CTRL: plain(0xad),
   KVM_X86_SET_MSR_FILTER: number(WRITE, 0xc6, layout.kvmMsrFilter),
 } as const;
 export type IoctlName = keyof typeof Ioctl;
+type Taking<Request> = { [Name in IoctlName]: (typeof Ioctl)[Name] extends Request ? Name : never }[IoctlName];
+export type MemoryIoctl = Taking<MemoryRequest>;
+export type ValueIoctl = Taking<ValueRequest>;
 
 /** What KVM_GET_API_VERSION answers. */
 export const API_VERSION = 12;

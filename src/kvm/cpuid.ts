@@ -2,7 +2,6 @@
 import { KvmError } from './errors.ts';
 import { type CpuidEntry, kvmCpuid2, kvmCpuidEntry2 } from './layouts.ts';
 import { tryIoctl } from './libc.ts';
-import { native } from './native.ts';
 
 const E2BIG = 7;
 const FIRST_TRY = 128;
@@ -16,7 +15,7 @@ export function readCpuid(
   for (let capacity = FIRST_TRY; ; capacity *= 2) {
     const view = new DataView(new ArrayBuffer(kvmCpuid2.size + capacity * kvmCpuidEntry2.size));
     kvmCpuid2.encode(view, 0, { nent: capacity });
-    const result = tryIoctl(fd, name, native.addressOf(view.buffer));
+    const result = tryIoctl(fd, name, view);
     if (result === -E2BIG && capacity < LIMIT) continue;
     if (result < 0) throw new KvmError(name, -result);
     const { nent } = kvmCpuid2.read(view, 0);
@@ -31,6 +30,6 @@ export function writeCpuid(fd: number, entries: readonly CpuidEntry[]): void {
   for (const [i, entry] of entries.entries()) {
     kvmCpuidEntry2.encode(view, kvmCpuid2.size + i * kvmCpuidEntry2.size, entry);
   }
-  const result = tryIoctl(fd, 'KVM_SET_CPUID2', native.addressOf(view.buffer));
+  const result = tryIoctl(fd, 'KVM_SET_CPUID2', view);
   if (result < 0) throw new KvmError('KVM_SET_CPUID2', -result);
 }

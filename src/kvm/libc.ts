@@ -1,16 +1,25 @@
 /**
  * libc's open, close and ioctl by koffi, and this thread's scratch memory for ioctl arguments.
  *
- * Arguments are passed as addresses of one scratch buffer that never moves (an ArrayBuffer of its own), rather than as
- * objects: 0.22 us for a koffi call either way, but no argument is copied, allocated or kept alive for each call.
+ * This file is the only one that knows addresses. Memory goes to koffi as a typed array or a DataView, which stays alive for
+ * the length of the call because it is an argument of it; a pointer inside an argument is filled in here and wiped when the
+ * call is over. An ioctl that takes an integer has a function of its own, whose type takes no other request.
  */
 import { createRequire } from 'node:module';
-import { Ioctl, type IoctlName } from './constants.ts';
+import { Ioctl, type MemoryIoctl, type ValueIoctl } from './constants.ts';
 import { KvmError } from './errors.ts';
-import { native } from './native.ts';
 
 // koffi's CommonJS entry: 7 ms to load, half of what its ESM wrapper takes.
 const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
+// It never gives a thread's memory back: 3 MiB as it comes. Nothing here needs more than the least it takes.
+const LEAST_KOFFI_BYTES = 65_536;
+koffi.config({
+  sync_stack_size: LEAST_KOFFI_BYTES,
+  sync_heap_size: LEAST_KOFFI_BYTES,
+  async_stack_size: LEAST_KOFFI_BYTES,
+  async_heap_size: LEAST_KOFFI_BYTES,
+  resident_async_pools: 0,
+});
 const libc = koffi.load(null);
 const openFile = libc.func('int open(const char *path, int flags, int mode)') as (
   path: string,
@@ -18,14 +27,29 @@ const openFile = libc.func('int open(const char *path, int flags, int mode)') as
   mode: number,
 ) => number;
 const closeFile = libc.func('int close(int fd)') as (fd: number) => number;
-const ioctlCall = libc.func('int ioctl(int fd, ulong request, ulong argument)') as (
+const ioctlMemory = libc.func('int ioctl(int fd, ulong request, void *argument)') as (
+  fd: number,
+  request: number,
+  argument: IoctlArgument,
+) => number;
+const ioctlValue = libc.func('int ioctl(int fd, ulong request, ulong argument)') as (
   fd: number,
   request: number,
   argument: number,
 ) => number;
 
+/** Memory that an ioctl reads or writes, from its first byte on. */
+export type IoctlArgument = Uint8Array | Uint32Array | DataView;
+
+/** A pointer inside an argument: the 64 bits at byte `at` point to the first byte of `to` while the call lasts. */
+export interface Pointer {
+  readonly at: number;
+  readonly to: Uint8Array;
+}
+
 const O_RDWR_CLOEXEC = 0o2000002;
 const SCRATCH_BYTES = 16384;
+const PAGE = 4096;
 const buffer = new ArrayBuffer(SCRATCH_BYTES);
 
 /** Valid until the next ioctl of this thread. */
@@ -33,7 +57,6 @@ export const scratch = {
   bytes: new Uint8Array(buffer),
   words: new Uint32Array(buffer),
   view: new DataView(buffer),
-  address: native.addressOf(buffer),
 } as const;
 
 /** @throws KvmError('open') */
@@ -47,18 +70,43 @@ export function close(fd: number): void {
   closeFile(fd);
 }
 
-/**
- * @param argument an integer or an address; by default the scratch buffer
- * @returns the ioctl's result (0 or more), or -errno
- */
-export function tryIoctl(fd: number, name: IoctlName, argument: number = scratch.address): number {
-  const result = ioctlCall(fd, Ioctl[name], argument);
+/** @returns the ioctl's result (0 or more), or -errno */
+export function tryIoctl(fd: number, name: MemoryIoctl, argument: IoctlArgument = scratch.bytes): number {
+  const result = ioctlMemory(fd, Ioctl[name], argument);
   return result < 0 ? -koffi.errno() : result;
 }
 
 /** As `tryIoctl`. @throws KvmError */
-export function ioctl(fd: number, name: IoctlName, argument: number = scratch.address, detail = ''): number {
-  const result = ioctlCall(fd, Ioctl[name], argument);
+export function ioctl(fd: number, name: MemoryIoctl, argument: IoctlArgument = scratch.bytes, detail = ''): number {
+  const result = ioctlMemory(fd, Ioctl[name], argument);
   if (result < 0) throw new KvmError(name, koffi.errno(), detail);
   return result;
+}
+
+/** An ioctl whose argument holds pointers; what KVM keeps of them after the call, the caller keeps alive. @throws KvmError */
+export function ioctlWithPointers(
+  fd: number,
+  name: MemoryIoctl,
+  argument: DataView,
+  pointers: readonly Pointer[],
+  detail = '',
+): number {
+  for (const { at, to } of pointers) argument.setBigUint64(at, koffi.address(to), true);
+  try {
+    return ioctl(fd, name, argument, detail);
+  } finally {
+    for (const { at } of pointers) argument.setBigUint64(at, 0n, true);
+  }
+}
+
+/** An ioctl that takes an integer. @throws KvmError */
+export function ioctlWith(fd: number, name: ValueIoctl, value: number, detail = ''): number {
+  const result = ioctlValue(fd, Ioctl[name], value);
+  if (result < 0) throw new KvmError(name, koffi.errno(), detail);
+  return result;
+}
+
+/** How many bytes of `memory` lie before its first whole page: what KVM maps must begin there. 0 to 4095. */
+export function bytesToPage(memory: SharedArrayBuffer): number {
+  return (PAGE - Number(koffi.address(new Uint8Array(memory)) % BigInt(PAGE))) % PAGE;
 }

@@ -10,7 +10,6 @@ import { isMainThread } from 'node:worker_threads';
 import { KvmError } from './errors.ts';
 
 interface Addon {
-  addressOf(bytes: Uint8Array): number;
   mapRun(vcpuFd: number, bytes: number): RunMapping | number;
   unmapRun(handle: number, buffer: ArrayBuffer): void;
   threadId(): number;
@@ -40,14 +39,6 @@ const { run } = addon;
 if (isMainThread) process.once('exit', () => addon.stopAll());
 
 export const native = {
-  /**
-   * The address of a buffer's first byte plus `byteOffset`. The buffer must be kept alive as long as the address is used.
-   * User addresses are below 2^47, so a number holds them.
-   */
-  addressOf(buffer: ArrayBuffer | SharedArrayBuffer, byteOffset = 0): number {
-    return addon.addressOf(new Uint8Array(buffer)) + byteOffset;
-  },
-
   /**
    * Maps kvm_run of a vCPU descriptor; unmapped when `buffer` is collected or by `unmapRun`.
    * @param bytes KVM_GET_VCPU_MMAP_SIZE

@@ -3,8 +3,7 @@ import { API_VERSION, type Cap } from './constants.ts';
 import { readCpuid } from './cpuid.ts';
 import { KvmError } from './errors.ts';
 import { type CpuidEntry, kvmMsrList } from './layouts.ts';
-import { close, ioctl, open, scratch, tryIoctl } from './libc.ts';
-import { native } from './native.ts';
+import { close, ioctl, ioctlWith, open, scratch, tryIoctl } from './libc.ts';
 import { Vm } from './vm.ts';
 
 export class System {
@@ -26,21 +25,21 @@ export class System {
 
   /** 12 on every kernel since 2.6.22. */
   apiVersion(): number {
-    return ioctl(this.fd, 'KVM_GET_API_VERSION', 0);
+    return ioctlWith(this.fd, 'KVM_GET_API_VERSION', 0);
   }
 
   /** 0 when the capability is missing, else its value. */
   checkExtension(capability: Cap): number {
-    return ioctl(this.fd, 'KVM_CHECK_EXTENSION', capability);
+    return ioctlWith(this.fd, 'KVM_CHECK_EXTENSION', capability);
   }
 
   /** How long each vCPU's kvm_run mapping is, in bytes. */
   getVcpuMmapSize(): number {
-    return ioctl(this.fd, 'KVM_GET_VCPU_MMAP_SIZE', 0);
+    return ioctlWith(this.fd, 'KVM_GET_VCPU_MMAP_SIZE', 0);
   }
 
   createVm(): Vm {
-    return new Vm(ioctl(this.fd, 'KVM_CREATE_VM', 0), this.getVcpuMmapSize());
+    return new Vm(ioctlWith(this.fd, 'KVM_CREATE_VM', 0), this.getVcpuMmapSize());
   }
 
   getSupportedCpuid(): CpuidEntry[] {
@@ -59,7 +58,7 @@ export class System {
     if (needed < 0 && needed !== -7) throw new KvmError('KVM_GET_MSR_INDEX_LIST', -needed);
     const list = new Uint32Array(new ArrayBuffer(kvmMsrList.size + (scratch.words[0] ?? 0) * 4));
     list[0] = list.length - 1;
-    ioctl(this.fd, 'KVM_GET_MSR_INDEX_LIST', native.addressOf(list.buffer));
+    ioctl(this.fd, 'KVM_GET_MSR_INDEX_LIST', list);
     return Array.from(list.subarray(1, 1 + (list[0] ?? 0)));
   }
 

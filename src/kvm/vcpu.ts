@@ -28,7 +28,7 @@ import {
   type VcpuEvents,
   type Xcr,
 } from './layouts.ts';
-import { close, ioctl, scratch, tryIoctl } from './libc.ts';
+import { close, ioctl, ioctlWith, scratch, tryIoctl } from './libc.ts';
 import { native } from './native.ts';
 import { KvmRun } from './run.ts';
 
@@ -176,7 +176,7 @@ export class Vcpu {
 
   enableCap(capability: Cap, ...args: readonly (number | bigint)[]): void {
     kvmEnableCap.encode(scratch.view, 0, { cap: capability, args: args.map(BigInt) });
-    ioctl(this.fd, 'KVM_ENABLE_CAP', scratch.address, capName(capability));
+    ioctl(this.fd, 'KVM_ENABLE_CAP', scratch.bytes, capName(capability));
   }
 
   /**
@@ -193,20 +193,20 @@ export class Vcpu {
 
   /** Queues an NMI; KVM holds at most two. */
   nmi(): void {
-    ioctl(this.fd, 'KVM_NMI', 0);
+    ioctlWith(this.fd, 'KVM_NMI', 0);
   }
 
   getTscKhz(): number {
-    return ioctl(this.fd, 'KVM_GET_TSC_KHZ', 0);
+    return ioctlWith(this.fd, 'KVM_GET_TSC_KHZ', 0);
   }
   /** Without hardware TSC scaling, KVM only takes frequencies close to the host's. */
   setTscKhz(khz: number): void {
-    ioctl(this.fd, 'KVM_SET_TSC_KHZ', khz);
+    ioctlWith(this.fd, 'KVM_SET_TSC_KHZ', khz);
   }
 
   /** Tells the guest's kvmclock that it was stopped. */
   kvmclockCtrl(): void {
-    ioctl(this.fd, 'KVM_KVMCLOCK_CTRL', 0);
+    ioctlWith(this.fd, 'KVM_KVMCLOCK_CTRL', 0);
   }
 
   close(): void {
@@ -214,7 +214,7 @@ export class Vcpu {
   }
 
   private msrs(name: 'KVM_GET_MSRS' | 'KVM_SET_MSRS', view: DataView, indexes: readonly number[]): void {
-    const done = ioctl(this.fd, name, native.addressOf(view.buffer as ArrayBuffer));
+    const done = ioctl(this.fd, name, view);
     const refused = indexes[done];
     if (refused !== undefined) throw new KvmError(name, 22, `MSR ${hex(refused)}`);
   }

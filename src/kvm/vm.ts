@@ -12,10 +12,10 @@ import {
   kvmIrqRoutingEntry,
   kvmMsi,
   kvmMsrFilter,
+  kvmMsrFilterRange,
   kvmUserspaceMemoryRegion,
 } from './layouts.ts';
-import { close, ioctl, scratch, tryIoctl } from './libc.ts';
-import { native } from './native.ts';
+import { close, ioctl, ioctlWith, ioctlWithPointers, scratch, tryIoctl } from './libc.ts';
 import { Vcpu } from './vcpu.ts';
 
 const IA32_APIC_BASE = 0x1b;
@@ -23,6 +23,13 @@ const IA32_TSC_DEADLINE = 0x6e0;
 const EPERM = 1;
 const EINVAL = 22;
 const MSI = kvmMsi.offsets;
+
+const FILTER_RANGES = kvmMsrFilter.offsets.ranges;
+const FILTER_RANGE_BYTES = kvmMsrFilterRange.size;
+const BITMAP = kvmMsrFilterRange.offsets.bitmap;
+
+/** What guests can reach, by the VM's descriptor and slot. */
+const mapped = new Map<number, Map<number, Uint8Array<SharedArrayBuffer>>>();
 
 /** A range of MSRs whose accesses exit to us with reason FILTER, apart from 0x800-0x8ff, which cannot be filtered. */
 export interface MsrFilterRange {
@@ -57,18 +64,18 @@ export class Vm {
 
   /** As System.checkExtension, with the answer for this VM. */
   checkExtension(capability: Cap): number {
-    return ioctl(this.fd, 'KVM_CHECK_EXTENSION', capability);
+    return ioctlWith(this.fd, 'KVM_CHECK_EXTENSION', capability);
   }
 
   /** KVM_ENABLE_CAP; up to four arguments. */
   enableCap(capability: Cap, ...args: readonly (number | bigint)[]): void {
     kvmEnableCap.encode(scratch.view, 0, { cap: capability, args: args.map(BigInt) });
-    ioctl(this.fd, 'KVM_ENABLE_CAP', scratch.address, capName(capability));
+    ioctl(this.fd, 'KVM_ENABLE_CAP', scratch.bytes, capName(capability));
   }
 
   /** Three pages of guest-physical space that VMX needs for real mode; nothing else may be there. Below 4 GiB. */
   setTssAddr(gpa: number): void {
-    ioctl(this.fd, 'KVM_SET_TSS_ADDR', gpa);
+    ioctlWith(this.fd, 'KVM_SET_TSS_ADDR', gpa);
   }
 
   /** One more page that VMX needs for real mode without unrestricted guest. */
@@ -78,32 +85,32 @@ export class Vm {
   }
 
   /**
-   * Maps host memory into the guest; size 0 takes the slot away. Everything in bytes, in multiples of 4096.
-   * KVM knows only the address: a buffer that is collected while it is in a slot is the guest's to overwrite all the same,
-   * so keep a reference where it lives as long as the VM (a `const` of a function that has ended does not).
-   * @param hostAddress see native.addressOf
+   * Maps host memory into the guest, or with no bytes takes the slot away. Everything in multiples of 4096; memory that
+   * begins on a page: see `bytesToPage`. KVM knows only the address, so the memory is kept alive until `close`.
    * @param flags KVM_MEM_*
    */
-  setUserMemoryRegion(slot: number, gpa: number, bytes: number, hostAddress: number, flags = 0): void {
+  setUserMemoryRegion(slot: number, gpa: number, memory: Uint8Array<SharedArrayBuffer>, flags = 0): void {
     kvmUserspaceMemoryRegion.encode(scratch.view, 0, {
       slot,
       flags,
       guestPhysAddr: BigInt(gpa),
-      memorySize: BigInt(bytes),
-      userspaceAddr: BigInt(hostAddress),
+      memorySize: BigInt(memory.length),
     });
-    ioctl(this.fd, 'KVM_SET_USER_MEMORY_REGION', scratch.address, `slot ${slot}`);
+    const pointer = { at: kvmUserspaceMemoryRegion.offsets.userspaceAddr, to: memory };
+    ioctlWithPointers(this.fd, 'KVM_SET_USER_MEMORY_REGION', scratch.view, [pointer], `slot ${slot}`);
+    const slots = mapped.get(this.fd) ?? new Map<number, Uint8Array<SharedArrayBuffer>>();
+    mapped.set(this.fd, slots.set(slot, memory));
   }
 
   /** @param apicId KVM's vcpu_id, 0 to KVM_CAP_MAX_VCPU_ID - 1 */
   createVcpu(apicId: number): Vcpu {
-    const fd = ioctl(this.fd, 'KVM_CREATE_VCPU', apicId, `with APIC ID ${hex(apicId)}`);
+    const fd = ioctlWith(this.fd, 'KVM_CREATE_VCPU', apicId, `with APIC ID ${hex(apicId)}`);
     return new Vcpu(fd, this.vcpuMmapSize);
   }
 
   /** Which vCPU starts as the boot CPU (APIC in the kernel only); before the first vCPU. */
   setBootCpuId(apicId: number): void {
-    ioctl(this.fd, 'KVM_SET_BOOT_CPU_ID', apicId);
+    ioctlWith(this.fd, 'KVM_SET_BOOT_CPU_ID', apicId);
   }
 
   /**
@@ -111,17 +118,22 @@ export class Vm {
    * `trapApicMsrs`), all others go on as before. Replaces the filter that was set. At most 16 ranges.
    */
   setMsrFilter(ranges: readonly MsrFilterRange[]): void {
-    const deny = ranges.map(({ base, count }) => ({ base, count, bitmap: new ArrayBuffer(Math.ceil(count / 8)) }));
+    const longest = Math.max(0, ...ranges.map(({ count }) => count));
+    const bitmap = new Uint8Array(Math.ceil(longest / 8)); // all zero: none is allowed. One does for every range
     kvmMsrFilter.encode(scratch.view, 0, {
       flags: MsrFilterFlag.DEFAULT_ALLOW,
-      ranges: deny.map(({ base, count, bitmap }) => ({
+      ranges: ranges.map(({ base, count }) => ({
         flags: MsrFilterFlag.READ | MsrFilterFlag.WRITE,
         nmsrs: count,
         base,
-        bitmap: BigInt(native.addressOf(bitmap)), // all zero: none is allowed. Alive until the ioctl has copied it: `deny`
+        bitmap: 0n,
       })),
     });
-    ioctl(this.fd, 'KVM_X86_SET_MSR_FILTER', scratch.address, `of ${deny.length} ranges`);
+    const pointers = ranges.map((_, index) => ({
+      at: FILTER_RANGES + index * FILTER_RANGE_BYTES + BITMAP,
+      to: bitmap,
+    }));
+    ioctlWithPointers(this.fd, 'KVM_X86_SET_MSR_FILTER', scratch.view, pointers, `of ${ranges.length} ranges`);
   }
 
   /**
@@ -166,24 +178,25 @@ export class Vm {
       const entry = { gsi, type: IrqRoutingType.MSI, u: [addressLow, addressHigh, data] };
       kvmIrqRoutingEntry.encode(view, kvmIrqRouting.size + i * kvmIrqRoutingEntry.size, entry);
     }
-    ioctl(this.fd, 'KVM_SET_GSI_ROUTING', native.addressOf(view.buffer));
+    ioctl(this.fd, 'KVM_SET_GSI_ROUTING', view);
   }
 
   /** Drives a GSI of the routing table. */
   irqLine(gsi: number, level: boolean): void {
     kvmIrqLevel.encode(scratch.view, 0, { irq: gsi, level: level ? 1 : 0 });
-    ioctl(this.fd, 'KVM_IRQ_LINE', scratch.address, `GSI ${gsi}`);
+    ioctl(this.fd, 'KVM_IRQ_LINE', scratch.bytes, `GSI ${gsi}`);
   }
 
   /** Default TSC frequency of the vCPUs to come (KVM_CAP_VM_TSC_CONTROL). */
   setTscKhz(khz: number): void {
-    ioctl(this.fd, 'KVM_SET_TSC_KHZ', khz);
+    ioctlWith(this.fd, 'KVM_SET_TSC_KHZ', khz);
   }
   getTscKhz(): number {
-    return ioctl(this.fd, 'KVM_GET_TSC_KHZ', 0);
+    return ioctlWith(this.fd, 'KVM_GET_TSC_KHZ', 0);
   }
 
   close(): void {
+    mapped.delete(this.fd);
     close(this.fd);
   }
 }

@@ -82,7 +82,7 @@ export class VirtualMachine {
 
   /** Guest RAM, or another piece of memory in a slot of its own. */
   setMemory(memory: GuestMemory, slot = 0, gpa = 0): void {
-    this.#created().setUserMemoryRegion(slot, gpa, memory.bytes.length, memory.hostAddress);
+    this.#created().setUserMemoryRegion(slot, gpa, memory.bytes);
   }
 
   /** @throws KvmError when KVM refuses (descriptors, memory, limits) */

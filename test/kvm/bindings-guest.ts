@@ -2,7 +2,7 @@
  * A VM with a few bytes of real-mode code, for the tests of src/kvm. The code is at 0x1000, the stack below 0x8000, the
  * data segment's base is given. No library: what these tests need of KVM is what they test.
  */
-import { KvmError, type KvmRun, native, System, type Vcpu, type Vm } from 'apiary/kvm';
+import { bytesToPage, KvmError, type KvmRun, System, type Vcpu, type Vm } from 'apiary/kvm';
 
 export const CODE = 0x1000;
 const PAGE = 4096;
@@ -46,10 +46,9 @@ export function makeGuest(code: string, { dataBase = 0, ifFlag = false, configur
   configure?.(vm);
   const bytes = 0x10000;
   const buffer = new SharedArrayBuffer(bytes + PAGE);
-  const padding = (PAGE - (native.addressOf(buffer) % PAGE)) % PAGE;
-  const memory = new Uint8Array(buffer, padding, bytes);
+  const memory = new Uint8Array(buffer, bytesToPage(buffer), bytes);
   memory.set(Buffer.from(code.replaceAll(' ', ''), 'hex'), CODE);
-  vm.setUserMemoryRegion(0, 0, bytes, native.addressOf(buffer, padding));
+  vm.setUserMemoryRegion(0, 0, memory);
   const vcpu = vm.createVcpu(0);
   vcpu.setCpuid2(system.getSupportedCpuid());
   const sregs = vcpu.getSregs();
