@@ -1,8 +1,7 @@
 /**
  * `apiary conform`: the local APICs against the kernel's. Progress and failures go to stderr, the summary to stdout. Exit
- * status 0 only if everything was equal and every rule that has to be seen was seen.
+ * status 0 only if everything was equal and every rule that has to be seen was seen; the last line says why it is another.
  */
-import Table from 'cli-table3';
 import logUpdate from 'log-update';
 import pc from 'picocolors';
 import type { ApicSystemOptions, Behaviour, RuleName } from '../apic/index.ts';
@@ -15,6 +14,7 @@ import { headlineTable, LEGEND } from '../conform/headline-table.ts';
 import { probeHost } from '../conform/host.ts';
 import { freshSeed } from '../conform/random.ts';
 import { hex } from '../conform/spec.ts';
+import { table, wrapped } from './table.ts';
 
 export interface ConformOptions {
   readonly layer?: Layer;
@@ -24,7 +24,11 @@ export interface ConformOptions {
   readonly behaviour: Behaviour;
   readonly break?: string;
   readonly table?: boolean;
+  readonly coverage?: boolean;
 }
+
+/** 0 and 2 are every command's: all is well, wrong options. */
+const STATUS = { equal: 0, different: 1, coverageShort: 6, skipped: 8 } as const;
 
 const PLAIN_PROGRESS_MILLIS = 10_000;
 /** Shorter runs need not have seen everything. */
@@ -41,7 +45,7 @@ export async function conform(options: ConformOptions): Promise<number> {
   const layers = options.layer === undefined ? (rule === undefined ? LAYERS : [layerOf(rule)]) : [options.layer];
   process.stderr.write(`seed ${seed}\n`);
   const results: [Layer, Result][] = [];
-  let skipped = false;
+  const skipped: string[] = [];
   for (const layer of layers) {
     const show = progressLine(layer);
     const running = runLayerOnCores({
@@ -53,26 +57,29 @@ export async function conform(options: ConformOptions): Promise<number> {
       breakRules: rule === undefined ? [] : [rule],
       onProgress: show,
     });
-    const result = layers.length === 1 ? await running : await running.catch(skip(layer));
-    if (result === undefined) {
-      skipped = true;
+    const result = layers.length === 1 ? await running : await running.catch(unlessHosts);
+    if (typeof result === 'string') {
+      skipped.push(`layer ${layer} was left out: ${result}`);
       continue;
     }
     if (process.stderr.isTTY) logUpdate.clear();
     results.push([layer, result]);
     if (result.failure !== undefined) process.stderr.write(`${describe(layer, result, options)}\n`);
   }
+  if (options.coverage === true) print(coverageTable(results));
   print(summary(results));
-  return !skipped && results.every(([, result]) => isGood(result, options)) ? 0 : 1;
+  const short = results.flatMap((result) => shortfall(result, options));
+  for (const line of [...skipped, ...short]) print(pc.yellow(wrapped(line, '  ')));
+  if (results.some(([, { failure }]) => failure !== undefined)) return STATUS.different;
+  if (skipped.length > 0) return STATUS.skipped;
+  return short.length > 0 ? STATUS.coverageShort : STATUS.equal;
 }
 
 /** Among several layers one that this host cannot run is left out, loudly: layer 3 needs no KVM. */
-const skip =
-  (layer: Layer) =>
-  (error: unknown): undefined => {
-    if (!(error instanceof Error) || error.name !== 'KvmError') throw error;
-    process.stderr.write(`layer ${layer} skipped: ${error.message.split('\n')[0]}\n`);
-  };
+function unlessHosts(error: unknown): string {
+  if (!(error instanceof Error) || error.name !== 'KvmError') throw error;
+  return error.message.split('\n')[0] ?? '';
+}
 
 /** Who takes what: on the model, and with the rules intact on the kernel and on our monitor as well. */
 async function showHeadline({ behaviour }: ConformOptions, rule: RuleName | undefined): Promise<number> {
@@ -92,11 +99,14 @@ async function showHeadline({ behaviour }: ConformOptions, rule: RuleName | unde
     note = `Only the model was asked. ${error.message}`;
   }
   try {
-    const { head, rows, questions, disagreements, alias } = await headlineTable(judges, model);
-    print(table([...head], rows));
-    print(LEGEND);
-    print(alias);
-    if (note !== '') print(note);
+    const { head, sections, questions, disagreements, alias } = await headlineTable(judges, model);
+    for (const { title, rows } of sections) {
+      print(title);
+      print(table(head, rows));
+    }
+    print(wrapped(LEGEND));
+    print(wrapped(alias));
+    if (note !== '') print(wrapped(note));
     for (const { question, answers } of disagreements.slice(0, MAX_DISAGREEMENTS)) {
       const said = answers.map(([name, takers]) => `${name}: ${takers.map((id) => hex(id)).join(' ') || 'nobody'}`);
       print(pc.red(`different: ${JSON.stringify(question)}: ${said.join('; ')}`));
@@ -113,8 +123,18 @@ async function showHeadline({ behaviour }: ConformOptions, rule: RuleName | unde
 
 const MAX_DISAGREEMENTS = 20;
 
-const isGood = ({ failure, coverage, millis }: Result, { path }: ConformOptions): boolean =>
-  failure === undefined && (path !== undefined || millis < COVERAGE_MILLIS || coverage.missing.length === 0);
+/** What a layer should have seen and did not, in a line; none for a failure, a single case or a short look. */
+function shortfall(
+  [layer, { failure, coverage, millis }]: readonly [Layer, Result],
+  { path }: ConformOptions,
+): string[] {
+  const { missing, entries } = coverage;
+  if (failure !== undefined || path !== undefined || millis < COVERAGE_MILLIS || missing.length === 0) return [];
+  const seconds = `${(millis / 1000).toFixed(1)} s`;
+  return [
+    `layer ${layer}: equal, but ${missing.length} of ${entries.length} rules were not seen in ${seconds} (more --seconds help): ${missing.join(', ')}`,
+  ];
+}
 
 function describe(layer: Layer, { failure }: Result, options: ConformOptions): string {
   if (failure === undefined) return '';
@@ -160,29 +180,20 @@ function summary(results: readonly (readonly [Layer, Result])[]): string {
     String(machines),
     `${(millis / 1000).toFixed(1)} s`,
     failure === undefined ? pc.green('equal') : pc.red('different'),
-    seen(coverage, failure !== undefined),
+    seen(coverage),
   ]);
-  const counts = results.filter(([, { failure }]) => failure === undefined);
-  const coverage = counts.flatMap(([layer, result]) =>
-    result.coverage.entries.map(([name, count]) => [String(layer), name, String(count)]),
+  return table(['layer', 'cases', 'a second', 'machines', 'time', 'result', 'rules seen'], rows);
+}
+
+function coverageTable(results: readonly (readonly [Layer, Result])[]): string {
+  const rows = results.flatMap(([layer, { coverage }]) =>
+    coverage.entries.map(([name, count]) => [String(layer), name, String(count)]),
   );
-  return [
-    ...(coverage.length === 0 ? [] : [table(['layer', 'rule or path', 'seen'], coverage)]),
-    table(['layer', 'cases', 'a second', 'machines', 'time', 'result', 'rules seen'], rows),
-  ].join('\n');
+  return table(['layer', 'rule or path', 'seen'], rows);
 }
 
-function seen({ entries, missing }: Coverage, failed: boolean): string {
-  if (missing.length === 0) return 'all';
-  const count = `${entries.length - missing.length} of ${entries.length}`;
-  return failed ? count : pc.yellow(`${count}, not: ${missing.join(', ')}`);
-}
-
-function table(head: string[], rows: readonly (readonly string[])[]): string {
-  const made = new Table({ head, style: { head: [], border: [], compact: true } });
-  for (const row of rows) made.push([...row]);
-  return made.toString();
-}
+const seen = ({ entries, missing }: Coverage): string =>
+  missing.length === 0 ? 'all' : `${entries.length - missing.length} of ${entries.length}`;
 
 const print = (text: string): void => {
   process.stdout.write(`${text}\n`);

@@ -38,12 +38,14 @@ export interface Progress {
 
 export interface CampaignOptions {
   readonly seed: number;
-  /** How long to look. Shrinking what is found takes up to 3 s more. */
+  /** How long to look. */
   readonly millis: number;
   /** fast-check's path of a failure of this seed: run that one alone. */
   readonly path?: string | undefined;
   /** False: answer with the first failing case as it is. Default true. */
   readonly shrink?: boolean | undefined;
+  /** How long fast-check may shrink what is found, and then our own shortening. Default 1,500 each. */
+  readonly shrinkMillis?: number | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
@@ -75,7 +77,10 @@ class Failed extends Error {
   }
 }
 
+/** @throws RangeError for a path that no failure can have */
 export async function runCampaign<Recipe, Case>(suite: Suite<Recipe, Case>, options: CampaignOptions): Promise<Result> {
+  if (Number(options.path ?? 0) >= suite.batch)
+    throw new RangeError(`path ${options.path} is not in the batch: its cases are 0 to ${suite.batch - 1}`);
   const campaign = new Campaign(suite, options);
   let failure: Failure | undefined;
   for (let n = 0; failure === undefined && campaign.millis < options.millis; n++) {
@@ -97,6 +102,10 @@ class Campaign<Recipe, Case> {
   constructor(suite: Suite<Recipe, Case>, options: CampaignOptions) {
     this.#suite = suite;
     this.#options = options;
+  }
+
+  get #shrinkMillis(): number {
+    return this.#options.shrinkMillis ?? SHRINK_MILLIS;
   }
 
   get millis(): number {
@@ -126,7 +135,7 @@ class Campaign<Recipe, Case> {
       return undefined;
     }
     if (!(details.errorInstance instanceof Failed)) throw details.errorInstance;
-    const until = shrink ? Date.now() + SHRINK_MILLIS : 0;
+    const until = shrink ? Date.now() + this.#shrinkMillis : 0;
     const fails = async (candidate: Case): Promise<boolean> => (await suite.judge(candidate)) !== undefined;
     const shortest = await minimise(resolve(recipe), suite.shorter.bind(suite), fails, until);
     const { wrong: last } = details.errorInstance;
@@ -142,7 +151,7 @@ class Campaign<Recipe, Case> {
 
   /** Time is up: what is left of the batch passes unseen. So does what is left of a shrinking that takes too long. */
   get #over(): boolean {
-    if (this.#foundAt !== 0) return Date.now() - this.#foundAt > SHRINK_MILLIS;
+    if (this.#foundAt !== 0) return Date.now() - this.#foundAt > this.#shrinkMillis;
     return this.#options.path === undefined && this.millis > this.#options.millis;
   }
 

@@ -11,6 +11,7 @@ import {
   SENDERS,
   TARGET_MODES,
 } from './headline.ts';
+import type { Gates } from './spec.ts';
 import { hex } from './spec.ts';
 
 export interface Disagreement {
@@ -20,7 +21,8 @@ export interface Disagreement {
 
 export interface HeadlineTable {
   readonly head: readonly string[];
-  readonly rows: readonly (readonly string[])[];
+  /** One for each setting of the gates. */
+  readonly sections: readonly { readonly title: string; readonly rows: readonly (readonly string[])[] }[];
   /** How many questions every judge was asked. */
   readonly questions: number;
   readonly disagreements: readonly Disagreement[];
@@ -65,7 +67,7 @@ export async function headlineTable(
     }
     if (first === undefined) break;
   }
-  return { head: headOf(), rows: rowsOf(cells), questions: questions.length, disagreements, alias };
+  return { head: headOf(), sections: sectionsOf(cells), questions: questions.length, disagreements, alias };
 }
 
 const byRig = (a: Question, b: Question): number =>
@@ -86,29 +88,38 @@ const keyOf = (question: Question): string =>
 const takersText = (takers: readonly number[]): string =>
   takers.length === 0 ? 'nobody' : takers.map((id) => id.toString(16).padStart(2, '0')).join(' ');
 
-const headOf = (): string[] => ['32-bit IDs', 'quirk', 'sender', 'targets', ...DESTINATIONS.map((id) => hex(id, 2))];
+const headOf = (): string[] => ['sender', 'targets', ...DESTINATIONS.map((id) => hex(id, 2))];
 
-function rowsOf(cells: ReadonlyMap<string, string>): string[][] {
-  const rows: string[][] = [];
-  for (const x2apicFormat of [false, true])
-    for (const broadcastQuirkDisabled of [false, true])
-      for (const sender of SENDERS)
-        for (const targets of TARGET_MODES) {
-          const row = DESTINATIONS.map((destination) => {
-            const question = { x2apicFormat, broadcastQuirkDisabled, sender, targets, destination };
-            if (!canBeSent({ ...question, order: 'ascending' })) return '-';
-            const [up, down] = ORDERS.map((order) => cells.get(keyOf({ ...question, order })) ?? '');
-            return up === down ? `${up}` : `${up}\n${down}*`;
-          });
-          rows.push([x2apicFormat ? 'on' : 'off', broadcastQuirkDisabled ? 'off' : 'on', sender, targets, ...row]);
-        }
-  return rows;
+function sectionsOf(cells: ReadonlyMap<string, string>): HeadlineTable['sections'] {
+  const onOff = (on: boolean): string => (on ? 'on' : 'off');
+  return [false, true].flatMap((x2apicFormat) =>
+    [false, true].map((broadcastQuirkDisabled) => {
+      const title = `32-bit IDs ${onOff(x2apicFormat)}, broadcast quirk ${onOff(!broadcastQuirkDisabled)}`;
+      return { title, rows: rowsOf(cells, { x2apicFormat, broadcastQuirkDisabled }) };
+    }),
+  );
+}
+
+function rowsOf(cells: ReadonlyMap<string, string>, gates: Gates): string[][] {
+  return SENDERS.flatMap((sender) =>
+    TARGET_MODES.map((targets) => {
+      const row = DESTINATIONS.map((destination) => {
+        const question = { ...gates, sender, targets, destination };
+        if (!canBeSent({ ...question, order: 'ascending' })) return '-';
+        const [up, down] = ORDERS.map((order) => cells.get(keyOf({ ...question, order })) ?? '');
+        return up === down ? `${up}` : `${up}\n${down}*`;
+      });
+      return [sender, targets, ...row];
+    }),
+  );
 }
 
 /** What the table's cells mean. */
 export const LEGEND = [
-  'Each cell: the APIC IDs (hexadecimal) of those who took it, and whether the map or a scan found them. All targets are',
-  'software-enabled: 00, 23, ff, 100, 123, 1ff, created in this order, or (second line, with *, where it makes a difference)',
-  'in the opposite one. The sender is 01, created first. parked: those over 0xff still in xAPIC mode, without a LDR, the',
-  'others in x2APIC mode; mixed: the same with LDRs. -: this sender cannot address it.',
-].join('\n');
+  'Each cell: the APIC IDs (hexadecimal) of those who took it, and whether the map or',
+  'a scan found them. All targets are software-enabled: 00, 23, ff, 100, 123, 1ff,',
+  'created in this order, or (second answer, with *, where it makes a difference) in',
+  'the opposite one. The sender is 01, created first. parked: those over 0xff still',
+  'in xAPIC mode, without a LDR, the others in x2APIC mode; mixed: the same with',
+  'LDRs. -: this sender cannot address it.',
+].join(' ');

@@ -32,11 +32,29 @@ it.each([
   [['--seed', '-1'], '--seed'],
   [['--seed', '99999999999'], '--seed'],
   [['--behaviour', 'xen'], '--behaviour'],
+  [['--path', 'xx'], '--path'],
 ])('%j is the caller’s mistake: one line, status 2', async (options, says) => {
   const { status, stderr } = await conform(...options);
   expect(status).toBe(2);
   expect(stderr).toContain(says);
   expect(stderr).not.toContain('    at ');
+});
+
+describe.skipIf(whyNoKvm() === undefined)('without KVM', () => {
+  it('the layers that need it are left out, which a status of its own and a line each say', async () => {
+    const { status, stdout } = await conform('--seconds', '1');
+    expect(status).toBe(8);
+    expect(stdout).toMatch(/\b3 .*equal/);
+    expect(stdout).toMatch(/layer 1 was left out: open \/dev\/kvm/);
+    expect(stdout).toMatch(/layer 2 was left out: open \/dev\/kvm/);
+  });
+});
+
+it('what it prints fits 80 columns', async () => {
+  for (const options of [['--break', 'list'], ['--table'], ['--layer', '3', '--seconds', '1', '--coverage']]) {
+    const { stdout } = await conform(...options);
+    for (const line of stdout.split('\n')) expect(line.length, line).toBeLessThanOrEqual(80);
+  }
 });
 
 describe.skipIf(whyNoKvm() !== undefined)('with KVM', () => {

@@ -28,7 +28,7 @@ describe('a campaign', () => {
 
   it('shrinks a failure, and finds it again by its seed and path', async () => {
     const breakRules = ['oddDfr'] as const;
-    const { failure } = await run({ breakRules }, { millis: 10_000 });
+    const { failure } = await run({ breakRules }, { millis: 10_000, shrinkMillis: 10_000 });
     expect(failure?.lines.filter((line) => /^ {2}\d+\. /.test(line)).length).toBeLessThanOrEqual(2);
     const again = await run({ breakRules }, { seed: failure?.seed ?? 0, path: failure?.path, shrink: false });
     expect(again.failure?.path).toBe(failure?.path);
