@@ -125,7 +125,9 @@ export class CpuTable {
     const { vcpu, vcpuIndex, worker } = entry.made;
     if (this.#system) return this.#system.apic(vcpuIndex).snapshot();
     const { use32bitIds } = this.#config;
-    return this.#pool.whilePaused(worker, () => kernelLapicSnapshot(vcpu, { vcpuIndex, apicId, use32bitIds }));
+    return this.#pool.whilePaused(worker, () =>
+      kernelLapicSnapshot(vcpu, { vcpuIndex, apicId, use32bitIds, nowNanos: this.#shared.host.nowNanos() }),
+    );
   }
 
   #find(apicId: number): CpuEntry | undefined {

@@ -13,6 +13,7 @@ import { ConfigError, HostError } from './errors.ts';
 import { checkApicId, checkOptions, type MachineConfig, type MachineOptions } from './options.ts';
 import { GuestMemory } from './shared/guest-memory.ts';
 import type { EndReason, FromWorker } from './shared/messages.ts';
+import { nativeHost } from './shared/native-host.ts';
 import { SharedState } from './shared/shared.ts';
 import type { TraceEvent } from './trace.ts';
 import { VirtualMachine } from './virtual-machine.ts';
@@ -69,7 +70,7 @@ export class Machine extends EventEmitter<MachineEvents> {
     this.#pool = pool;
     const { limits } = vm;
     this.#memory = new GuestMemory(config.memoryBytes);
-    this.#shared = new SharedState(limits.maxVcpus);
+    this.#shared = new SharedState(limits.maxVcpus, nativeHost);
     this.#system =
       config.apic === 'user'
         ? new ApicSystem(

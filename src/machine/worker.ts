@@ -11,14 +11,14 @@ import type { BootState } from '../boot/index.ts';
 import { KvmError, type KvmRun, native, Vcpu, Vm } from '../kvm/index.ts';
 import { kernelRouter, userRouter } from './board/interrupt-router.ts';
 import { Platform, type PlatformEvent } from './board/platform.ts';
-import { Cpu } from './loop/cpu.ts';
+import { type CpuParts, kernelCpu, userCpu } from './loop/cpu.ts';
 import { applyBootState, applyFirmwareState, captureResetState, type ResetState } from './loop/cpu-state.ts';
-import { KernelInterrupts } from './loop/kernel-interrupts.ts';
 import { Scheduler } from './loop/scheduler.ts';
-import { UserInterrupts } from './loop/user-interrupts.ts';
+import type { VcpuDescriptor } from './loop/vcpu-backend.ts';
 import { GuestMemory } from './shared/guest-memory.ts';
 import { type DevicePort, RemoteDevices, serveMailboxes } from './shared/mailbox.ts';
 import type { CpuHandle, EndReason, FromWorker, MachineHandles, ToWorker, WorkerStart } from './shared/messages.ts';
+import { nativeHost } from './shared/native-host.ts';
 import { Outbox } from './shared/outbox.ts';
 import { Attention, MachineWord, RunState, SharedState, WorkerWord } from './shared/shared.ts';
 import { wakeVcpu } from './shared/signals.ts';
@@ -48,7 +48,7 @@ class MachineWorker {
     this.#worker = start.worker;
     this.#port = start.port;
     this.#handles = handles;
-    this.#shared = new SharedState(handles.maxVcpus, handles.shared);
+    this.#shared = new SharedState(handles.maxVcpus, nativeHost, handles.shared);
     this.#outbox = new Outbox(this.#shared, start.worker, start.port);
     this.#trace = handles.config.trace
       ? new TraceRecorder(native.nowNanos, (events) => this.#send({ type: 'trace', events }))
@@ -213,18 +213,15 @@ class MachineWorker {
   }
 
   #addCpu(handle: CpuHandle): void {
-    const { vcpuIndex, apicId, fd, bootstrap } = handle;
-    const shared = this.#shared;
-    const devices = this.#devices;
-    const vcpu = Vcpu.fromFd(fd, this.#handles.runSize);
+    const { vcpuIndex, apicId, bootstrap } = handle;
+    const vcpu = Vcpu.fromFd(handle.fd, this.#handles.runSize);
     const run = vcpu.mapRun();
     this.#runs.push(run);
     applyFirmwareState(vcpu);
     this.#reset ??= captureResetState(vcpu);
-    const interrupts = this.#system
-      ? new UserInterrupts(vcpu, run, this.#system.apic(vcpuIndex), shared, devices, this.#reset, bootstrap)
-      : new KernelInterrupts(vcpu, run, vcpuIndex, shared, devices, this.#reset, bootstrap);
-    this.#scheduler.addCpu(new Cpu(vcpuIndex, apicId, vcpu, run, interrupts));
+    const machine = { shared: this.#shared, devices: this.#devices, reset: this.#reset };
+    const parts: CpuParts = { vcpuIndex, apicId, bootstrap, vcpu, run, ...machine };
+    this.#scheduler.addCpu(this.#system ? userCpu(parts, this.#system.apic(vcpuIndex)) : kernelCpu(parts));
   }
 
   #park(vcpuIndex: number, park: boolean): void {
@@ -263,7 +260,7 @@ class MachineWorker {
 }
 
 /** What RDTSC would give the guest now. One ioctl, only when a deadline timer is set or read. */
-function readTsc(vcpu: Vcpu | undefined): bigint {
+function readTsc(vcpu: VcpuDescriptor | undefined): bigint {
   return vcpu?.getMsrs([IA32_TSC])[0]?.value ?? 0n;
 }
 

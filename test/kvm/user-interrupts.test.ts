@@ -1,10 +1,12 @@
 /** Our APIC's events on a real vCPU, one step at a time: what goes into KVM, and in which order the guest takes it. */
 import { afterEach, expect, test } from 'vitest';
 import { ApicSystem, REG } from '../../src/apic/index.ts';
-import { ExitReason, type KvmRun, Vcpu } from '../../src/kvm/index.ts';
+import { ExitReason, Vcpu } from '../../src/kvm/index.ts';
+import { type Cpu, userCpu } from '../../src/machine/loop/cpu.ts';
 import { captureResetState } from '../../src/machine/loop/cpu-state.ts';
-import { UserInterrupts } from '../../src/machine/loop/user-interrupts.ts';
+import { enterGuest, Left } from '../../src/machine/loop/enter.ts';
 import type { DevicePort } from '../../src/machine/shared/mailbox.ts';
+import { nativeHost } from '../../src/machine/shared/native-host.ts';
 import { SharedState } from '../../src/machine/shared/shared.ts';
 import { type Guest, makeGuest } from './bindings-guest.ts';
 import { describeKvm } from './support.ts';
@@ -26,7 +28,7 @@ afterEach(() => {
   guest = undefined;
 });
 
-function makeCpu(): { system: ApicSystem; interrupts: UserInterrupts; run: KvmRun } {
+function makeCpu(): Cpu & { system: ApicSystem } {
   guest = makeGuest('e6f4 ebfc', { ifFlag: true }); // again: out 0xf4, al; jmp again
   const { memory } = guest;
   for (const [vector, handler] of [
@@ -43,18 +45,18 @@ function makeCpu(): { system: ApicSystem; interrupts: UserInterrupts; run: KvmRu
   apic.writeMmio(REG.SPIV, 4, 0x1ff);
   const noDevices = {} as DevicePort; // no PIC interrupts, no level-triggered ones
   const reset = captureResetState(vcpu);
-  const interrupts = new UserInterrupts(vcpu, run, apic, new SharedState(1), noDevices, reset, true);
-  return { system, interrupts, run };
+  const parts = { vcpuIndex: 0, apicId: 0, bootstrap: true, vcpu, run, shared: new SharedState(1, nativeHost) };
+  return { system, ...userCpu({ ...parts, devices: noDevices, reset }, apic) };
 }
 
 /** Enters the guest. @returns the port it then wrote to; MAIN if it came back for something else */
-function enter({ interrupts, run }: { interrupts: UserInterrupts; run: KvmRun }): number {
-  expect(run.run()).toBe(0);
-  interrupts.afterRun();
+function enter(cpu: Cpu): number {
+  const { run } = cpu;
+  expect(enterGuest(cpu)).toBe(Left.exit);
   return run.exitReason === ExitReason.IO ? run.ioPort : MAIN;
 }
 
-function portsAfter(cpu: { interrupts: UserInterrupts; run: KvmRun }): number[] {
+function portsAfter(cpu: Cpu): number[] {
   return Array.from({ length: EXITS }, () => {
     expect(cpu.interrupts.prepare(true)).toBe(true);
     return enter(cpu);
@@ -112,7 +114,7 @@ describeKvm('the user APIC on a vCPU', () => {
     expect(cpu.interrupts.settled).toBe(true);
     expect(cpu.interrupts.prepare(false)).toBe(true);
     expect(cpu.run.requestInterruptWindow).toBe(false);
-    cpu.interrupts.writeMmio(REG.TPR, 4, 0x20);
+    cpu.apic?.writeMmio(REG.TPR, 4, 0x20);
     expect(cpu.interrupts.settled).toBe(false);
   });
 });

@@ -2,10 +2,10 @@
 import { MSR, REG, STATE_BYTES } from '../../apic/index.ts';
 import { MpState, Vm } from '../../kvm/index.ts';
 import { kernelRouter } from '../../machine/board/interrupt-router.ts';
-import { Cpu } from '../../machine/loop/cpu.ts';
+import { type Cpu, kernelCpu } from '../../machine/loop/cpu.ts';
 import { captureResetState, completeExit, type ResetState } from '../../machine/loop/cpu-state.ts';
-import { KernelInterrupts } from '../../machine/loop/kernel-interrupts.ts';
 import type { DevicePort } from '../../machine/shared/mailbox.ts';
+import { nativeHost } from '../../machine/shared/native-host.ts';
 import { SharedState } from '../../machine/shared/shared.ts';
 import { applyRegisters, fillPage, hasInService } from '../page.ts';
 import type { RigSpec } from '../rigs.ts';
@@ -28,7 +28,7 @@ export class KernelRig extends GuestRig {
 
   private constructor(spec: RigSpec) {
     super(spec, 'kernel');
-    this.#shared = new SharedState(spec.rig.length);
+    this.#shared = new SharedState(spec.rig.length, nativeHost);
     this.devices = makePlatform(this.config, this.memory.bytes, kernelRouter(Vm.fromFd(this.vm.fd, this.vm.runSize)));
   }
 
@@ -37,8 +37,8 @@ export class KernelRig extends GuestRig {
     const run = vcpu.mapRun();
     this.#resetState ??= captureResetState(vcpu);
     const reset = this.#resetState;
-    const interrupts = new KernelInterrupts(vcpu, run, index, this.#shared, this.devices, reset, index === 0);
-    return new Cpu(index, apicId, vcpu, run, interrupts);
+    const identity = { vcpuIndex: index, apicId, bootstrap: index === 0 };
+    return kernelCpu({ ...identity, vcpu, run, shared: this.#shared, devices: this.devices, reset });
   }
 
   protected wakeUp({ cpu }: RigCpu): void {

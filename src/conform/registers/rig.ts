@@ -8,10 +8,11 @@
  * vector, where a page of ROM tells us.
  */
 
-import { ExitReason, native, type Sregs, VcpuEventValid } from '../../kvm/index.ts';
+import { ExitReason, KvmError, native, type Sregs, VcpuEventValid } from '../../kvm/index.ts';
 import { BootImage } from '../../machine/boot-image.ts';
 import type { Cpu } from '../../machine/loop/cpu.ts';
 import { applyBootState, completeExit } from '../../machine/loop/cpu-state.ts';
+import { enterGuest, Left } from '../../machine/loop/enter.ts';
 import { handleExit } from '../../machine/loop/exits.ts';
 import { describeFailure } from '../../machine/loop/failure.ts';
 import { checkOptions, type MachineConfig } from '../../machine/options.ts';
@@ -47,8 +48,6 @@ const INIT_CHECK_NANOS = 3e6;
 /** More turns round its loop than a CPU needs to take two NMIs. */
 const NMI_TURNS = 100;
 const IA32_TSC = 0x10;
-const EINTR = 4;
-const EAGAIN = 11;
 const RFLAGS_FIXED = 2n;
 
 export const Stop = { turn: 0, reset: 1, waiting: 2, boot: 3 } as const;
@@ -307,9 +306,8 @@ export abstract class GuestRig {
       const deadline = this.#expireTimer(cpu);
       if (deadline < look) native.armTimer(deadline);
       if (!interrupts.prepare(this.takeWake(cpu))) return Stop.waiting;
-      const result = run.run();
-      interrupts.afterRun();
-      if (result === 0) {
+      const left = enterGuest(cpu);
+      if (left === Left.exit) {
         this.#expireTimer(cpu); // before what the guest did later
         if (run.exitReason === ExitReason.IO && run.ioIsOut) {
           switch (run.ioPort) {
@@ -326,7 +324,7 @@ export abstract class GuestRig {
         if (this.#ended !== undefined) throw new Error(this.#ended);
         continue;
       }
-      if (result !== -EINTR && result !== -EAGAIN) throw new Error(describeFailure(cpu, `KVM_RUN: ${-result}`));
+      if (left !== Left.interrupted) throw new Error(describeFailure(cpu, new KvmError('KVM_RUN', -left).message));
       const now = native.nowNanos();
       if (now < look) continue;
       if (this.waitsForSipi(cpu)) return Stop.waiting;
@@ -337,13 +335,13 @@ export abstract class GuestRig {
   }
 
   /** @returns when the timer wants to be looked at next */
-  #expireTimer({ interrupts }: Cpu): number {
-    const deadline = interrupts.timerDeadlineNanos();
-    if (deadline === Number.POSITIVE_INFINITY) return deadline;
+  #expireTimer({ apic }: Cpu): number {
+    const deadline = apic?.timerDeadlineNanos() ?? Number.POSITIVE_INFINITY;
+    if (apic === null || deadline === Number.POSITIVE_INFINITY) return deadline;
     const now = native.nowNanos();
     if (deadline > now) return deadline;
-    interrupts.expireTimer(now);
-    return interrupts.timerDeadlineNanos();
+    apic.expireTimer(now);
+    return apic.timerDeadlineNanos();
   }
 
   /** After KVM_RUN was interrupted: does the vCPU wait inside it? */

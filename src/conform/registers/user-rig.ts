@@ -2,10 +2,10 @@
 import { ApicEvent, ApicSystem, type ApicSystemOptions, REG, STATE_BYTES } from '../../apic/index.ts';
 import { native } from '../../kvm/index.ts';
 import { userRouter } from '../../machine/board/interrupt-router.ts';
-import { Cpu } from '../../machine/loop/cpu.ts';
+import { type Cpu, userCpu } from '../../machine/loop/cpu.ts';
 import { captureResetState, completeExit, type ResetState } from '../../machine/loop/cpu-state.ts';
-import { UserInterrupts } from '../../machine/loop/user-interrupts.ts';
 import type { DevicePort } from '../../machine/shared/mailbox.ts';
+import { nativeHost } from '../../machine/shared/native-host.ts';
 import { RunState, SharedState } from '../../machine/shared/shared.ts';
 import { applyRegisters, fillPage, hasInService } from '../page.ts';
 import type { RigSpec } from '../rigs.ts';
@@ -36,7 +36,7 @@ export class UserRig extends GuestRig {
 
   private constructor(spec: RigSpec, options: ApicSystemOptions) {
     super(spec, 'user');
-    this.#shared = new SharedState(spec.rig.length);
+    this.#shared = new SharedState(spec.rig.length, nativeHost);
     this.system = new ApicSystem(
       {
         ...options,
@@ -64,8 +64,8 @@ export class UserRig extends GuestRig {
     this.#resetState ??= captureResetState(vcpu);
     const reset = this.#resetState;
     const apic = this.system.addApic(apicId, { bootstrap: index === 0 });
-    const interrupts = new UserInterrupts(vcpu, run, apic, this.#shared, this.devices, reset, index === 0);
-    const cpu = new Cpu(index, apicId, vcpu, run, interrupts);
+    const identity = { vcpuIndex: index, apicId, bootstrap: index === 0 };
+    const cpu = userCpu({ ...identity, vcpu, run, shared: this.#shared, devices: this.devices, reset }, apic);
     this.#cpus[index] = cpu;
     return cpu;
   }

@@ -7,19 +7,9 @@
  * would have done to it, since there is none. Left out: MXCSR, which KVM_SET_FPU does not take; the TSC, which runs on.
  */
 import type { Segment as BootSegment, BootState, RegisterName } from '../../boot/index.ts';
-import {
-  type Debugregs,
-  type Fpu,
-  KvmError,
-  type KvmRun,
-  type Msr,
-  type Regs,
-  type Segment,
-  type Sregs,
-  type Vcpu,
-  type VcpuEvents,
-  type Xcr,
-} from '../../kvm/index.ts';
+import { KvmError } from '../../kvm/errors.ts';
+import type { Debugregs, Fpu, Msr, Regs, Segment, Sregs, VcpuEvents, Xcr } from '../../kvm/index.ts';
+import type { VcpuDescriptor, VcpuRun } from './vcpu-backend.ts';
 
 const CR0_CACHE_BITS = 0x6000_0000n; // CD and NW: INIT leaves them alone (SDM vol. 3A, table 10-1)
 const RFLAGS_FIXED = 2n;
@@ -79,7 +69,7 @@ export interface ResetState {
 }
 
 /** Of a vCPU that has its CPUID, its firmware state and has not run. */
-export function captureResetState(vcpu: Vcpu): ResetState {
+export function captureResetState(vcpu: VcpuDescriptor): ResetState {
   return {
     regs: vcpu.getRegs(),
     sregs: vcpu.getSregs(),
@@ -93,7 +83,7 @@ export function captureResetState(vcpu: Vcpu): ResetState {
 }
 
 /** The MSR if this KVM can read it and takes back what it read. */
-function settableMsr(vcpu: Vcpu, index: number): Msr[] {
+function settableMsr(vcpu: VcpuDescriptor, index: number): Msr[] {
   try {
     const msrs = vcpu.getMsrs([index]);
     vcpu.setMsrs(msrs);
@@ -105,7 +95,7 @@ function settableMsr(vcpu: Vcpu, index: number): Msr[] {
 }
 
 /** For a vCPU that is new. A host that has no such MSR does without. */
-export function applyFirmwareState(vcpu: Vcpu): void {
+export function applyFirmwareState(vcpu: VcpuDescriptor): void {
   const { miscEnable, fastStrings, mtrrDefType, enabledWriteBack } = FIRMWARE_MSRS;
   for (const [index, bits] of [
     [miscEnable, fastStrings],
@@ -119,7 +109,7 @@ export function applyFirmwareState(vcpu: Vcpu): void {
  * Finishes the instruction of the last exit and comes back without running the guest, so that KVM does not write its
  * result over registers that are set next. An access across a page, or a string instruction, exits in several pieces.
  */
-export function completeExit(run: KvmRun): void {
+export function completeExit(run: VcpuRun): void {
   for (let piece = 0; piece < MAX_PIECES; piece++) {
     run.immediateExit = true;
     if (run.run() !== 0) return;
@@ -130,7 +120,7 @@ export function completeExit(run: KvmRun): void {
  * INIT (SDM vol. 3A, table 10-1); after `completeExit`. FPU, XCR0 and most MSRs stay.
  * @param apicBase the value of IA32_APIC_BASE to keep in step with (INIT does not change it)
  */
-export function applyInit(vcpu: Vcpu, reset: ResetState, apicBase: bigint): void {
+export function applyInit(vcpu: VcpuDescriptor, reset: ResetState, apicBase: bigint): void {
   const cr0 = vcpu.getSregs().cr0;
   vcpu.setSregs({ ...reset.sregs, cr0: (reset.sregs.cr0 & ~CR0_CACHE_BITS) | (cr0 & CR0_CACHE_BITS), apicBase });
   vcpu.setRegs(reset.regs);
@@ -140,7 +130,7 @@ export function applyInit(vcpu: Vcpu, reset: ResetState, apicBase: bigint): void
 }
 
 /** Power-up, or reset of the machine; after `completeExit`. @param apicBase as for `applyInit` */
-export function applyPowerUp(vcpu: Vcpu, reset: ResetState, apicBase: bigint): void {
+export function applyPowerUp(vcpu: VcpuDescriptor, reset: ResetState, apicBase: bigint): void {
   applyInit(vcpu, reset, apicBase);
   vcpu.setSregs({ ...reset.sregs, apicBase });
   vcpu.setFpu(reset.fpu);
@@ -149,7 +139,7 @@ export function applyPowerUp(vcpu: Vcpu, reset: ResetState, apicBase: bigint): v
 }
 
 /** Start-up IPI: real mode at `vector << 12` (SDM vol. 3A 10.4.4.1). @param vector 0-255 */
-export function applySipi(vcpu: Vcpu, vector: number): void {
+export function applySipi(vcpu: VcpuDescriptor, vector: number): void {
   const sregs = vcpu.getSregs();
   vcpu.setSregs({ ...sregs, cs: { ...sregs.cs, selector: vector << 8, base: BigInt(vector) << 12n } });
   vcpu.setRegs({ ...vcpu.getRegs(), rip: 0n });
@@ -162,7 +152,7 @@ const asSegment = (segment: BootSegment, like: Segment): Segment => ({
 });
 
 /** The boot CPU's state at an image's entry point. */
-export function applyBootState(vcpu: Vcpu, boot: BootState): void {
+export function applyBootState(vcpu: VcpuDescriptor, boot: BootState): void {
   const sregs = vcpu.getSregs();
   const data = asSegment(boot.data, sregs.ds);
   vcpu.setSregs({

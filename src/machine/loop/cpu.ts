@@ -1,12 +1,18 @@
 /**
- * A vCPU as its home worker has it: the descriptor, the mapped `kvm_run`, and the side that decides whether it may run
- * and which interrupt it takes. Only the home worker touches it.
+ * A vCPU as its home worker has it: what runs its guest, the doors of its local APIC, and the side that decides whether it
+ * may run and which interrupt it takes. Only the home worker touches it.
  */
-import type { KvmRun, Vcpu } from '../../kvm/index.ts';
-import type { RunState } from '../shared/shared.ts';
+import type { LocalApic } from '../../apic/index.ts';
+import type { DevicePort } from '../shared/mailbox.ts';
+import type { RunState, SharedState } from '../shared/shared.ts';
+import { ApicDoors } from './apic-doors.ts';
+import type { ResetState } from './cpu-state.ts';
+import { KernelInterrupts } from './kernel-interrupts.ts';
+import { UserInterrupts } from './user-interrupts.ts';
+import type { VcpuBackend, VcpuDescriptor, VcpuRun } from './vcpu-backend.ts';
 
-/** How interrupts reach a vCPU: through our local APIC (user-interrupts.ts) or through KVM's (kernel-interrupts.ts). */
-export interface CpuInterrupts {
+/** Whether a vCPU may run, and what it takes when it does: our local APIC (user-interrupts.ts) or KVM's (kernel-interrupts.ts). */
+export interface Readiness {
   /**
    * Takes what came in since the last run and sets up injection.
    * @param woken somebody may have sent something since the last call (`wakeVcpu`)
@@ -15,51 +21,58 @@ export interface CpuInterrupts {
   prepare(woken: boolean): boolean;
   /** The vCPU has done nothing since the last `prepare` that could matter to the next one, or to its timer. */
   readonly settled: boolean;
-  /** Reads back what the guest did to `kvm_run` fields (CR8). */
+  /** Reads back what KVM_RUN tells at each return. */
   afterRun(): void;
   /** Another event is queued for the next entry: KVM injects one at a time, so no interrupt beside it. */
   eventQueued(): void;
   /** The guest executed HLT. */
   halt(): void;
-  /** @returns false for #GP; a value read is in `msrLow` and `msrHigh`. */
-  readMsr(msr: number): boolean;
-  writeMsr(msr: number, low: number, high: number): boolean;
-  readonly msrLow: number;
-  readonly msrHigh: number;
-  /** @returns the offset of the guest-physical `address` in this vCPU's APIC page, below 0 if it is not in it. */
-  mmioOffset(address: number): number;
-  /** @param offset bytes into the APIC page; `size` 1 to 8 bytes: any access a guest can make. */
-  readMmio(offset: number, size: number): number;
-  /** Bytes 4-7 of the last `readMmio` of more than 4 bytes. */
-  readonly mmioHigh: number;
-  writeMmio(offset: number, size: number, value: number): void;
-  /** When `expireTimer` wants to be called, in nanoseconds; Infinity for never. */
-  timerDeadlineNanos(): number;
-  expireTimer(nowNanos: number): void;
   /** While an interrupt waits for something that ends no KVM_RUN (TPR): look again after this many nanoseconds. */
   readonly recheckNanos: number;
+}
+
+/** What the machine, not the guest, does with a vCPU. */
+export interface LifeCycle {
+  readonly state: RunState;
   /** Hot-removal: silent from now on, reachable by nothing. */
   park(): void;
   /** Power-up state: a reset of the machine, or a CPU that comes back. The boot CPU runs, others wait for SIPI. */
   powerUp(): void;
   /** Switches from xAPIC to x2APIC mode before the guest starts, as firmware does. */
   startInX2apicMode(): void;
-  readonly state: RunState;
 }
 
-export class Cpu {
+export interface Cpu {
   readonly vcpuIndex: number;
   readonly apicId: number;
-  readonly vcpu: Vcpu;
-  readonly run: KvmRun;
-  readonly interrupts: CpuInterrupts;
-  hasRun = false;
+  readonly vcpu: VcpuDescriptor;
+  readonly run: VcpuRun;
+  readonly interrupts: Readiness & LifeCycle;
+  /** Null with KVM's own APIC, whose accesses and timer end no KVM_RUN. */
+  readonly apic: ApicDoors | null;
+  hasRun: boolean;
+}
 
-  constructor(vcpuIndex: number, apicId: number, vcpu: Vcpu, run: KvmRun, interrupts: CpuInterrupts) {
-    this.vcpuIndex = vcpuIndex;
-    this.apicId = apicId;
-    this.vcpu = vcpu;
-    this.run = run;
-    this.interrupts = interrupts;
-  }
+/** What a vCPU is made of. */
+export interface CpuParts extends VcpuBackend {
+  readonly vcpuIndex: number;
+  readonly apicId: number;
+  /** The boot CPU: runs after power-up, where the others wait for a SIPI. */
+  readonly bootstrap: boolean;
+  readonly shared: SharedState;
+  readonly devices: DevicePort;
+  readonly reset: ResetState;
+}
+
+/** A vCPU on our local APIC. */
+export function userCpu(parts: CpuParts, apic: LocalApic): Cpu {
+  const { vcpuIndex, apicId, vcpu, run } = parts;
+  const interrupts = new UserInterrupts(parts, apic);
+  return { vcpuIndex, apicId, vcpu, run, interrupts, apic: new ApicDoors(apic, interrupts), hasRun: false };
+}
+
+/** A vCPU on KVM's in-kernel local APIC. */
+export function kernelCpu(parts: CpuParts): Cpu {
+  const { vcpuIndex, apicId, vcpu, run } = parts;
+  return { vcpuIndex, apicId, vcpu, run, interrupts: new KernelInterrupts(parts), apic: null, hasRun: false };
 }

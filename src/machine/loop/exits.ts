@@ -2,12 +2,14 @@
  * What a vCPU's thread does when KVM_RUN returns: one case for each exit reason, on the thread that took it. Nothing here
  * allocates on the common paths (port I/O, MMIO, MSR, HLT).
  */
-import { ExitReason, type KvmRun, SystemEvent } from '../../kvm/index.ts';
+import { ExitReason, SystemEvent } from '../../kvm/constants.ts';
 import type { DevicePort } from '../shared/mailbox.ts';
 import type { EndReason } from '../shared/messages.ts';
+import type { ApicDoors } from './apic-doors.ts';
 import type { Cpu } from './cpu.ts';
 import { describeFailure } from './failure.ts';
 import { deliverSoftwareInterrupt } from './software-interrupts.ts';
+import type { VcpuRun } from './vcpu-backend.ts';
 
 /** Ends the machine; the run loop stops by itself. */
 export type EndMachine = (reason: EndReason, status: number, detail?: string) => void;
@@ -16,7 +18,7 @@ export type EndMachine = (reason: EndReason, status: number, detail?: string) =>
 export const FAILURE_STATUS = 3;
 
 export function handleExit(cpu: Cpu, devices: DevicePort, end: EndMachine): void {
-  const { run, interrupts } = cpu;
+  const { run, apic } = cpu;
   switch (run.exitReason) {
     case ExitReason.IO:
       portAccess(run, devices);
@@ -25,15 +27,13 @@ export function handleExit(cpu: Cpu, devices: DevicePort, end: EndMachine): void
       memoryAccess(cpu, devices);
       return;
     case ExitReason.X86_RDMSR:
-      run.msrError = !interrupts.readMsr(run.msrIndex);
-      run.msrDataLow = interrupts.msrLow;
-      run.msrDataHigh = interrupts.msrHigh;
+      readMsr(run, apic);
       return;
     case ExitReason.X86_WRMSR:
-      run.msrError = !interrupts.writeMsr(run.msrIndex, run.msrDataLow, run.msrDataHigh);
+      run.msrError = apic === null || !apic.writeMsr(run.msrIndex, run.msrDataLow, run.msrDataHigh);
       return;
     case ExitReason.HLT:
-      interrupts.halt();
+      cpu.interrupts.halt();
       return;
     case ExitReason.IRQ_WINDOW_OPEN:
     case ExitReason.SET_TPR:
@@ -55,7 +55,18 @@ export function handleExit(cpu: Cpu, devices: DevicePort, end: EndMachine): void
   }
 }
 
-function portAccess(run: KvmRun, devices: DevicePort): void {
+/** With KVM's own APIC no MSR of ours is asked for: #GP. */
+function readMsr(run: VcpuRun, apic: ApicDoors | null): void {
+  if (apic === null) {
+    run.msrError = true;
+    return;
+  }
+  run.msrError = !apic.readMsr(run.msrIndex);
+  run.msrDataLow = apic.msrLow;
+  run.msrDataHigh = apic.msrHigh;
+}
+
+function portAccess(run: VcpuRun, devices: DevicePort): void {
   const { ioSize: size, ioPort: port, ioCount: count } = run;
   for (let index = 0; index < count; index++) {
     if (run.ioIsOut) devices.write('pio', port, size, run.ioValue(index));
@@ -65,15 +76,15 @@ function portAccess(run: KvmRun, devices: DevicePort): void {
 
 /** The APIC page is the CPU's own; all else goes to the devices. */
 function memoryAccess(cpu: Cpu, devices: DevicePort): void {
-  const { run, interrupts } = cpu;
+  const { run, apic } = cpu;
   const address = run.mmioAddress;
   const length = run.mmioLength;
-  const offset = interrupts.mmioOffset(address);
-  if (offset >= 0) {
+  const offset = apic === null ? -1 : apic.mmioOffset(address);
+  if (apic !== null && offset >= 0) {
     if (run.mmioIsWrite) {
-      interrupts.writeMmio(offset, length, run.mmioValue());
+      apic.writeMmio(offset, length, run.mmioValue());
     } else {
-      run.setMmioValue(interrupts.readMmio(offset, length), interrupts.mmioHigh);
+      run.setMmioValue(apic.readMmio(offset, length), apic.mmioHigh);
     }
   } else if (length === 4 || length === 2 || length === 1) {
     if (run.mmioIsWrite) devices.write('mmio', address, length, run.mmioValue());
@@ -84,7 +95,7 @@ function memoryAccess(cpu: Cpu, devices: DevicePort): void {
 }
 
 /** 8 bytes, or the odd lengths of an access across a page's end: 4, 2 and 1 bytes at a time, low address first. */
-function memoryAccessInPieces(run: KvmRun, devices: DevicePort, address: number, length: number): void {
+function memoryAccessInPieces(run: VcpuRun, devices: DevicePort, address: number, length: number): void {
   for (let done = 0; done < length; ) {
     const left = length - done;
     const size = left >= 4 ? 4 : left >= 2 ? 2 : 1;

@@ -2,7 +2,7 @@
  * What a person needs when a vCPU cannot go on: the exit, where the guest was, the registers, and what to try.
  */
 import { hex } from '../../hex.ts';
-import { ExitReason, InternalError } from '../../kvm/index.ts';
+import { ExitReason, InternalError } from '../../kvm/constants.ts';
 import type { Cpu } from './cpu.ts';
 import { instructionAdvice } from './instruction-advice.ts';
 

@@ -2,11 +2,10 @@
  * A vCPU on KVM's in-kernel local APIC (split irqchip, `--apic kernel`): KVM handles the APIC page, its MSRs, HLT, INIT and
  * SIPI, and blocks inside KVM_RUN while the vCPU waits. Left to us are the PICs (ExtINT), removal, and power-up.
  */
-import { type KvmRun, MpState, type Vcpu } from '../../kvm/index.ts';
-import type { DevicePort } from '../shared/mailbox.ts';
-import { MachineWord, RunState, type SharedState } from '../shared/shared.ts';
-import type { CpuInterrupts } from './cpu.ts';
-import { applyPowerUp, completeExit, type ResetState } from './cpu-state.ts';
+import { MpState } from '../../kvm/constants.ts';
+import { MachineWord, RunState } from '../shared/shared.ts';
+import type { CpuParts, LifeCycle, Readiness } from './cpu.ts';
+import { applyPowerUp, completeExit } from './cpu-state.ts';
 
 const IA32_APIC_BASE = 0x1b;
 const APIC_BASE_X2APIC = 0x400n;
@@ -15,38 +14,28 @@ const APIC_BASE_ENABLED = 0xfee0_0800n;
 const APIC_BASE_BSP = 0x100n;
 const APIC_BASE_DISABLED = 0xfee0_0000n;
 
-export class KernelInterrupts implements CpuInterrupts {
+export class KernelInterrupts implements Readiness, LifeCycle {
   readonly recheckNanos = Number.POSITIVE_INFINITY;
-  readonly msrLow = 0;
-  readonly msrHigh = 0;
-  readonly #vcpu: Vcpu;
-  readonly #shared: SharedState;
-  readonly #vcpuIndex: number;
-  readonly #reset: ResetState;
-  readonly #resetLapic: Uint8Array;
-  readonly #run: KvmRun;
-  readonly #devices: DevicePort;
-  readonly #bootstrap: boolean;
   readonly settled = true;
+  readonly #vcpu: CpuParts['vcpu'];
+  readonly #run: CpuParts['run'];
+  readonly #shared: CpuParts['shared'];
+  readonly #devices: CpuParts['devices'];
+  readonly #reset: CpuParts['reset'];
+  readonly #resetLapic: Uint8Array;
+  readonly #vcpuIndex: number;
+  readonly #bootstrap: boolean;
   #state: RunState = RunState.running;
   #canInject = false;
 
-  constructor(
-    vcpu: Vcpu,
-    run: KvmRun,
-    vcpuIndex: number,
-    shared: SharedState,
-    devices: DevicePort,
-    reset: ResetState,
-    bootstrap: boolean,
-  ) {
+  constructor({ vcpu, run, vcpuIndex, shared, devices, reset, bootstrap }: CpuParts) {
     this.#vcpu = vcpu;
-    this.#vcpuIndex = vcpuIndex;
+    this.#run = run;
     this.#shared = shared;
     this.#devices = devices;
-    this.#bootstrap = bootstrap;
     this.#reset = reset;
-    this.#run = run;
+    this.#vcpuIndex = vcpuIndex;
+    this.#bootstrap = bootstrap;
     this.#resetLapic = vcpu.getLapic();
     // KVM_CREATE_VCPU leaves a new vCPU out of KVM's APIC map until something rebuilds it, as this does.
     vcpu.setLapic(this.#resetLapic);
@@ -76,33 +65,8 @@ export class KernelInterrupts implements CpuInterrupts {
     this.#canInject = false;
   }
 
+  /** Never called: KVM waits inside KVM_RUN. */
   halt(): void {}
-
-  readMsr(): boolean {
-    return false;
-  }
-
-  writeMsr(): boolean {
-    return false;
-  }
-
-  mmioOffset(): number {
-    return -1;
-  }
-
-  readMmio(): number {
-    return 0;
-  }
-
-  readonly mmioHigh = 0;
-
-  writeMmio(): void {}
-
-  timerDeadlineNanos(): number {
-    return Number.POSITIVE_INFINITY;
-  }
-
-  expireTimer(): void {}
 
   park(): void {
     completeExit(this.#run);

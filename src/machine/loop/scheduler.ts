@@ -5,18 +5,18 @@
  * The order of the loads and stores around KVM_RUN is what keeps a wake-up from being lost: see shared.ts. An atomic access
  * costs 7 ns and each exit is 1-8 us, so only those that order something are atomic.
  */
-import { KvmError, native } from '../../kvm/index.ts';
+import { KvmError } from '../../kvm/errors.ts';
+import type { HostThread } from '../shared/host-thread.ts';
 import type { DevicePort } from '../shared/mailbox.ts';
 import { Attention, GUEST_IDLE, GUEST_NONE, guestCode, type SharedState, WorkerWord } from '../shared/shared.ts';
 import type { Cpu } from './cpu.ts';
+import { enterGuest, Left } from './enter.ts';
 import { type EndMachine, FAILURE_STATUS, handleExit } from './exits.ts';
 import { describeFailure } from './failure.ts';
 import { TimerTable } from './timer-table.ts';
 
 /** How long a vCPU runs while others are ready. */
 const SLICE_NANOS = 1_000_000;
-const EINTR = 4;
-const EAGAIN = 11;
 
 /** What the scheduler asks of the rest of its worker. */
 export interface SchedulerHooks {
@@ -36,7 +36,8 @@ export interface SchedulerHooks {
 
 export class Scheduler {
   readonly #shared: SharedState;
-  readonly #words: Int32Array;
+  readonly #words: SharedState['words'];
+  readonly #host: HostThread;
   readonly #worker: number;
   readonly #hooks: SchedulerHooks;
   readonly #attention: number;
@@ -52,6 +53,7 @@ export class Scheduler {
   constructor(shared: SharedState, worker: number, hooks: SchedulerHooks) {
     this.#shared = shared;
     this.#words = shared.words;
+    this.#host = shared.host;
     this.#worker = worker;
     this.#hooks = hooks;
     this.#attention = shared.worker(worker, WorkerWord.attention);
@@ -93,20 +95,20 @@ export class Scheduler {
   loop(): void {
     while (!this.#stopping) {
       this.#attend();
-      this.#expireTimers(native.nowNanos());
+      this.#expireTimers(this.#host.nowNanos());
       const cpu = this.#started && !this.#stopping ? this.#nextReady() : undefined;
       if (cpu) this.#runSlice(cpu);
       else if (!this.#stopping) this.#sleep();
     }
-    native.armTimer(Number.POSITIVE_INFINITY);
+    this.#host.armTimer(Number.POSITIVE_INFINITY);
   }
 
   #runSlice(cpu: Cpu): void {
-    const { interrupts, run } = cpu;
+    const { interrupts } = cpu;
     const words = this.#words;
     const request = this.#shared.request(cpu.vcpuIndex);
     if (!cpu.hasRun) this.#hooks.firstRun(cpu);
-    let sliceEnd = this.#othersReady(cpu.vcpuIndex) ? native.nowNanos() + SLICE_NANOS : Number.POSITIVE_INFINITY;
+    let sliceEnd = this.#othersReady(cpu.vcpuIndex) ? this.#host.nowNanos() + SLICE_NANOS : Number.POSITIVE_INFINITY;
     while (this.#started && !this.#stopping) {
       const woken = words[request] !== 0;
       if (woken) Atomics.store(words, request, 0);
@@ -122,7 +124,7 @@ export class Scheduler {
       if (words[this.#attention] !== 0) {
         Atomics.store(words, this.#guest, GUEST_NONE);
         if (this.#attend() && sliceEnd === Number.POSITIVE_INFINITY && this.#othersReady(cpu.vcpuIndex)) {
-          sliceEnd = native.nowNanos() + SLICE_NANOS;
+          sliceEnd = this.#host.nowNanos() + SLICE_NANOS;
         }
         continue;
       }
@@ -130,23 +132,22 @@ export class Scheduler {
         Atomics.store(words, this.#guest, GUEST_NONE);
         continue;
       }
-      const result = run.run();
+      const left = enterGuest(cpu);
       words[this.#guest] = GUEST_NONE; // plain: who still sees the old value sends a kick too many
-      interrupts.afterRun();
-      if (result === 0) {
+      if (left === Left.exit) {
         // A timer that ran out before the guest got here comes first: a guest that waited by its TSC can tell.
-        if (this.#timers.next !== Number.POSITIVE_INFINITY) this.#expireTimers(native.nowNanos());
+        if (this.#timers.next !== Number.POSITIVE_INFINITY) this.#expireTimers(this.#host.nowNanos());
         handleExit(cpu, this.#hooks.devices, this.#hooks.end);
         if (!interrupts.settled) this.#setTimer(cpu);
-      } else if (result === -EINTR) {
-        const now = native.nowNanos();
+      } else if (left === Left.interrupted) {
+        const now = this.#host.nowNanos();
         this.#expireTimers(now);
         if (now >= sliceEnd) {
           if (this.#othersReady(cpu.vcpuIndex)) return;
           sliceEnd = Number.POSITIVE_INFINITY;
         }
-      } else if (result !== -EAGAIN) {
-        const error = new KvmError('KVM_RUN', -result);
+      } else {
+        const error = new KvmError('KVM_RUN', -left);
         this.#hooks.end('internal-error', FAILURE_STATUS, describeFailure(cpu, error.message));
         return;
       }
@@ -169,7 +170,7 @@ export class Scheduler {
   /** Main wants the vCPU's descriptor for itself: stay out of KVM_RUN until it is done. */
   #pause(): void {
     const pause = this.#shared.worker(this.#worker, WorkerWord.pause);
-    while (Atomics.load(this.#words, pause) !== 0) Atomics.wait(this.#words, pause, 1, 1000);
+    while (Atomics.load(this.#words, pause) !== 0) this.#host.wait(this.#words, pause, 1, 1000);
   }
 
   #sleep(): void {
@@ -177,8 +178,8 @@ export class Scheduler {
     this.#hooks.idle();
     Atomics.store(words, this.#guest, GUEST_IDLE);
     const deadline = Math.min(this.#timers.next, this.#hooks.deviceDeadlineNanos());
-    const waitMs = (deadline - native.nowNanos()) / 1e6;
-    if (waitMs > 0) Atomics.wait(words, this.#attention, 0, waitMs);
+    const waitMs = (deadline - this.#host.nowNanos()) / 1e6;
+    if (waitMs > 0) this.#host.wait(words, this.#attention, 0, waitMs);
     Atomics.store(words, this.#guest, GUEST_NONE);
   }
 
@@ -186,14 +187,14 @@ export class Scheduler {
   #arm(cpu: Cpu, sliceEnd: number): void {
     let deadline = Math.min(this.#timers.next, this.#hooks.deviceDeadlineNanos(), sliceEnd);
     const { recheckNanos } = cpu.interrupts;
-    if (recheckNanos !== Number.POSITIVE_INFINITY) deadline = Math.min(deadline, native.nowNanos() + recheckNanos);
+    if (recheckNanos !== Number.POSITIVE_INFINITY) deadline = Math.min(deadline, this.#host.nowNanos() + recheckNanos);
     if (deadline >= this.#armed) return; // an earlier one is set and will make us look again
     this.#armed = deadline;
-    native.armTimer(deadline);
+    this.#host.armTimer(deadline);
   }
 
   #setTimer(cpu: Cpu): void {
-    this.#timers.set(cpu.vcpuIndex, cpu.interrupts.timerDeadlineNanos());
+    if (cpu.apic !== null) this.#timers.set(cpu.vcpuIndex, cpu.apic.timerDeadlineNanos());
   }
 
   #expireTimers(now: number): void {
@@ -201,8 +202,8 @@ export class Scheduler {
     if (now >= this.#hooks.deviceDeadlineNanos()) this.#hooks.advanceDevices(now);
     while (now >= this.#timers.next) {
       const cpu = this.#cpus[this.#timers.takeDue()];
-      if (!cpu) continue;
-      cpu.interrupts.expireTimer(now);
+      if (!cpu?.apic) continue;
+      cpu.apic.expireTimer(now);
       this.#setTimer(cpu);
       this.#setReady(cpu.vcpuIndex);
     }

@@ -8,7 +8,7 @@
  * Left out: INTO, INT1 and prefixes, and software interrupts from ring 3 (which such a host runs natively), since the
  * gate's privilege level is not looked at.
  */
-import { ExitReason, InternalError } from '../../kvm/index.ts';
+import { ExitReason, InternalError } from '../../kvm/constants.ts';
 import type { Cpu } from './cpu.ts';
 
 const INT3 = 0xcc;

@@ -5,67 +5,51 @@
  * Runs on the vCPU's home worker only. IRR moves to ISR at the moment of injection, as on hardware.
  */
 import { ApicEvent, type LocalApic } from '../../apic/index.ts';
-import type { KvmRun, Vcpu } from '../../kvm/index.ts';
-import type { DevicePort } from '../shared/mailbox.ts';
-import { MachineWord, RunState, type SharedState } from '../shared/shared.ts';
-import type { CpuInterrupts } from './cpu.ts';
-import { applyInit, applyPowerUp, applySipi, completeExit, type ResetState } from './cpu-state.ts';
+import { MachineWord, RunState } from '../shared/shared.ts';
+import type { ApicWatcher } from './apic-doors.ts';
+import type { CpuParts, LifeCycle, Readiness } from './cpu.ts';
+import { applyInit, applyPowerUp, applySipi, completeExit } from './cpu-state.ts';
 
 /** Not every host reports KVM_EXIT_SET_TPR: how long an interrupt may wait unseen for TPR to fall. */
 const TPR_RECHECK_NANOS = 250_000;
-const APIC_PAGE = 0x1000;
-const NOT_OURS = -1;
 /** One in service, one pending: a CPU keeps no more (SDM vol. 3A 6.7.1). */
 const MAX_NMIS = 2;
 const IA32_APIC_BASE = 0x1b;
 const APIC_BASE_X2APIC = 1 << 10;
 
-export class UserInterrupts implements CpuInterrupts {
+export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
   recheckNanos = Number.POSITIVE_INFINITY;
   settled = false;
-  readonly #vcpu: Vcpu;
-  readonly #run: KvmRun;
+  readonly #vcpu: CpuParts['vcpu'];
+  readonly #run: CpuParts['run'];
   readonly #apic: LocalApic;
-  readonly #shared: SharedState;
-  readonly #reset: ResetState;
+  readonly #shared: CpuParts['shared'];
+  readonly #devices: CpuParts['devices'];
+  readonly #reset: CpuParts['reset'];
   readonly #bootstrap: boolean;
-  readonly #devices: DevicePort;
   #state: RunState;
+  /** KVM_RUN said that it can take an interrupt, and nothing was given to it since. */
   #canInject = false;
   /** From an NMI to the end of its handler, as far as seen: KVM tells at each return how far it is. */
   #nmiUnderWay = false;
+  /** A message of delivery mode 3 came: it ends this HLT or the next (pv_unhalted in KVM). */
+  #unhalted = false;
 
-  constructor(
-    vcpu: Vcpu,
-    run: KvmRun,
-    apic: LocalApic,
-    shared: SharedState,
-    devices: DevicePort,
-    reset: ResetState,
-    bootstrap: boolean,
-  ) {
+  constructor({ vcpu, run, shared, devices, reset, bootstrap }: CpuParts, apic: LocalApic) {
     this.#vcpu = vcpu;
     this.#run = run;
     this.#apic = apic;
     this.#shared = shared;
+    this.#devices = devices;
     this.#reset = reset;
     this.#bootstrap = bootstrap;
-    this.#devices = devices;
     this.#state = RunState.waitForSipi;
     this.#publish(bootstrap ? RunState.running : RunState.waitForSipi);
-    this.#mirrorApicBase();
+    this.apicBaseWritten();
   }
 
   get state(): RunState {
     return this.#state;
-  }
-
-  get msrLow(): number {
-    return this.#apic.msrLow;
-  }
-
-  get msrHigh(): number {
-    return this.#apic.msrHigh;
   }
 
   prepare(woken: boolean): boolean {
@@ -77,8 +61,9 @@ export class UserInterrupts implements CpuInterrupts {
     if (this.#state === RunState.waitForSipi) return false;
     const run = this.#run;
     let pending = this.#isInterruptPending();
-    if (this.#state === RunState.halted) {
-      if (!(pending && run.ifFlag) && !apic.hasNmi()) return false;
+    if (isHalted(this.#state)) {
+      if (!this.#endsHalt(pending)) return false;
+      this.#unhalted = false;
       this.#publish(RunState.running);
     }
     if (pending && this.#canInject && !apic.hasNmi() && !this.#nmiWaits()) {
@@ -107,6 +92,7 @@ export class UserInterrupts implements CpuInterrupts {
       this.#nmiUnderWay = false;
       run.shareEvents(false);
     }
+    // A MOV to CR8 of the value that is there cannot be seen here, though it clears TPR bits 3:0.
     if (run.cr8 === this.#apic.cr8) return;
     this.settled = false;
     this.#apic.setCr8(run.cr8);
@@ -117,45 +103,18 @@ export class UserInterrupts implements CpuInterrupts {
   }
 
   halt(): void {
-    this.#publish(RunState.halted);
+    this.#publish(this.#run.ifFlag ? RunState.halted : RunState.haltedWithoutIf);
   }
 
-  readMsr(msr: number): boolean {
-    return this.#apic.readMsr(msr) || this.#fault();
-  }
-
-  writeMsr(msr: number, low: number, high: number): boolean {
+  unsettle(): void {
     this.settled = false;
-    if (!this.#apic.writeMsr(msr, low, high)) return this.#fault();
-    if (msr === IA32_APIC_BASE) this.#mirrorApicBase();
-    return true;
   }
 
-  mmioOffset(address: number): number {
-    const offset = address - this.#apic.pageAddress;
-    return offset < APIC_PAGE ? offset : NOT_OURS;
-  }
-
-  readMmio(offset: number, size: number): number {
-    return this.#apic.readMmio(offset, size);
-  }
-
-  get mmioHigh(): number {
-    return this.#apic.mmioHigh;
-  }
-
-  writeMmio(offset: number, size: number, value: number): void {
-    this.settled = false;
-    this.#apic.writeMmio(offset, size, value);
-  }
-
-  timerDeadlineNanos(): number {
-    return this.#apic.timerDeadlineNanos();
-  }
-
-  expireTimer(nowNanos: number): void {
-    this.settled = false;
-    this.#apic.expireTimer(nowNanos);
+  /** KVM derives CPUID's APIC bit from sregs.apic_base, so it must follow ours. */
+  apicBaseWritten(): void {
+    const sregs = this.#vcpu.getSregs();
+    const apicBase = this.#apic.apicBase();
+    if (sregs.apicBase !== apicBase) this.#vcpu.setSregs({ ...sregs, apicBase });
   }
 
   park(): void {
@@ -167,16 +126,16 @@ export class UserInterrupts implements CpuInterrupts {
 
   powerUp(): void {
     completeExit(this.#run);
-    this.#canInject = false;
+    this.#forgetEvents();
     this.#apic.reset(false);
-    this.#apic.takeNmis();
     this.#apic.takeEvents();
     applyPowerUp(this.#vcpu, this.#reset, this.#apic.apicBase());
     this.#publish(this.#bootstrap ? RunState.running : RunState.waitForSipi);
   }
 
   startInX2apicMode(): void {
-    this.writeMsr(IA32_APIC_BASE, this.#apic.apicBaseLow | APIC_BASE_X2APIC, this.#apic.apicBaseHigh);
+    this.#apic.writeMsr(IA32_APIC_BASE, this.#apic.apicBaseLow | APIC_BASE_X2APIC, this.#apic.apicBaseHigh);
+    this.apicBaseWritten();
   }
 
   /** The PICs' interrupt comes before the local APIC's own, if LINT0 takes it (kvm_cpu_has_extint). */
@@ -198,9 +157,10 @@ export class UserInterrupts implements CpuInterrupts {
 
   #takeEvents(): void {
     const events = this.#apic.takeEvents(this.#state === RunState.waitForSipi);
+    if (events & ApicEvent.unhalt) this.#unhalted = true;
     if (events & ApicEvent.init) {
       completeExit(this.#run);
-      this.#canInject = false;
+      this.#forgetEvents();
       this.#apic.reset(true);
       applyInit(this.#vcpu, this.#reset, this.#apic.apicBase());
       // As in KVM by the flag in IA32_APIC_BASE, which the guest may write.
@@ -208,6 +168,7 @@ export class UserInterrupts implements CpuInterrupts {
     }
     if (events & ApicEvent.sipi && this.#state === RunState.waitForSipi) {
       applySipi(this.#vcpu, this.#apic.sipiVector);
+      this.#unhalted = false;
       this.#publish(RunState.running);
     }
   }
@@ -221,17 +182,21 @@ export class UserInterrupts implements CpuInterrupts {
     return this.#nmiUnderWay && this.#run.pendingNmis !== 0 && !this.#run.nmisMasked;
   }
 
-  /** #GP comes with the next entry, and KVM injects one thing at a time: an interrupt beside it would be lost. */
-  #fault(): false {
-    this.#canInject = false;
-    return false;
+  /**
+   * Whether a halted vCPU goes on (kvm_vcpu_has_events): an interrupt that RFLAGS.IF lets in, an NMI that is new, one that KVM
+   * holds from before the HLT and nothing masks, or a message of mode 3. A new NMI counts even while one is handled, as in KVM.
+   */
+  #endsHalt(pending: boolean): boolean {
+    return (pending && this.#run.ifFlag) || this.#apic.hasNmi() || this.#nmiWaits() || this.#unhalted;
   }
 
-  /** KVM derives CPUID's APIC bit from sregs.apic_base, so it must follow ours. */
-  #mirrorApicBase(): void {
-    const sregs = this.#vcpu.getSregs();
-    const apicBase = this.#apic.apicBase();
-    if (sregs.apicBase !== apicBase) this.#vcpu.setSregs({ ...sregs, apicBase });
+  /** What INIT and power-up discard beside the registers (kvm_vcpu_reset): NMIs, on their way or in KVM's hands. */
+  #forgetEvents(): void {
+    this.#canInject = false;
+    this.#nmiUnderWay = false;
+    this.#unhalted = false;
+    this.#run.shareEvents(false);
+    this.#apic.takeNmis();
   }
 
   #publish(state: RunState): void {
@@ -240,3 +205,5 @@ export class UserInterrupts implements CpuInterrupts {
     this.#shared.setRunState(this.#apic.vcpuIndex, state);
   }
 }
+
+const isHalted = (state: RunState): boolean => state === RunState.halted || state === RunState.haltedWithoutIf;

@@ -66,7 +66,7 @@ export class RemoteDevices implements DevicePort {
     signalWorker(this.#shared, 0, Attention.mailbox);
     while (Atomics.load(words, state) === BoxState.request) {
       if (Atomics.load(words, box + WorkerWord.attention) & Attention.stop) return 0xffff_ffff;
-      Atomics.wait(words, state, BoxState.request, STOP_CHECK_MS);
+      this.#shared.host.wait(words, state, BoxState.request, STOP_CHECK_MS);
     }
     Atomics.store(words, state, BoxState.empty);
     return join(words[box + WorkerWord.valueLow], words[box + WorkerWord.valueHigh]);

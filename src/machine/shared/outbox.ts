@@ -35,12 +35,12 @@ export class Outbox {
 
   /** Main never waits for a worker that waits here, so this ends. */
   #waitForRoom(): void {
-    const { words } = this.#shared;
+    const { words, host } = this.#shared;
     const backlog = this.#shared.worker(this.#worker, WorkerWord.backlog);
     const attention = this.#shared.worker(this.#worker, WorkerWord.attention);
     for (let waiting = Atomics.load(words, backlog); waiting >= MAX_BACKLOG; waiting = Atomics.load(words, backlog)) {
       if (Atomics.load(words, attention) & Attention.stop) return;
-      Atomics.wait(words, backlog, waiting, STOP_CHECK_MS);
+      host.wait(words, backlog, waiting, STOP_CHECK_MS);
     }
   }
 }

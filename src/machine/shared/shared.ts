@@ -30,6 +30,7 @@
  * then load `request` and `attention`. Sender: set the APIC's bits, store `request`, set the ready bit, then load `guest`.
  * Atomics are sequentially consistent, so at least one of the two sees the other.
  */
+import type { HostThread } from './host-thread.ts';
 
 export const MAX_WORKERS = 1024;
 const MACHINE_WORDS = 16;
@@ -75,8 +76,20 @@ export const Attention = {
 export const GUEST_NONE = 0;
 export const GUEST_IDLE = -1;
 
-/** What a vCPU is doing, as its home worker last published it. */
-export const RunState = { absent: 0, waitForSipi: 1, running: 2, halted: 3, parked: 4 } as const;
+/**
+ * What a vCPU is doing, as its home worker last published it. With KVM's own APICs all but `parked` is `running`: KVM waits
+ * inside KVM_RUN.
+ */
+export const RunState = {
+  absent: 0,
+  waitForSipi: 1,
+  running: 2,
+  halted: 3,
+  /** Out of the machine by hot-removal. */
+  parked: 4,
+  /** Halted with RFLAGS.IF clear: no interrupt ends it. */
+  haltedWithoutIf: 5,
+} as const;
 export type RunState = (typeof RunState)[keyof typeof RunState];
 
 /** @returns the guest word of a worker that runs `vcpuIndex`; `sliced` tells that a timer will end the run anyway. */
@@ -84,7 +97,10 @@ export function guestCode(vcpuIndex: number, sliced: boolean): number {
   return ((vcpuIndex + 1) << 1) | (sliced ? 1 : 0);
 }
 
+/** One view of it for each thread. */
 export class SharedState {
+  /** How this thread kicks others and sleeps. */
+  readonly host: HostThread;
   readonly buffer: SharedArrayBuffer;
   readonly words: Int32Array<SharedArrayBuffer>;
   readonly maxVcpus: number;
@@ -92,9 +108,10 @@ export class SharedState {
   readonly #ready: number;
   readonly rowWords: number;
 
-  /** @param maxVcpus capacity; @param buffer another thread's memory, or none to allocate it */
-  constructor(maxVcpus: number, buffer?: SharedArrayBuffer) {
+  /** @param maxVcpus capacity; @param host of this thread; @param buffer another thread's memory, or none to allocate it */
+  constructor(maxVcpus: number, host: HostThread, buffer?: SharedArrayBuffer) {
     this.maxVcpus = maxVcpus;
+    this.host = host;
     this.rowWords = Math.ceil(maxVcpus / 32);
     this.#ready = this.#vcpus + maxVcpus * VCPU_WORDS;
     this.buffer = buffer ?? new SharedArrayBuffer(4 * (this.#ready + MAX_WORKERS * this.rowWords));

@@ -1,9 +1,8 @@
 /**
  * Who wakes whom: the sender's half of the kick protocol that shared.ts describes. Any thread may use it.
- * A worker that sleeps is woken through its attention word, one that is in KVM_RUN by a signal (native `kick`), one that
+ * A worker that sleeps is woken through its attention word, one that is in KVM_RUN by a signal (`HostThread.kick`), one that
  * runs JavaScript looks by itself before it enters a guest.
  */
-import { native } from '../../kvm/native.ts';
 import { Attention, GUEST_IDLE, type SharedState, WorkerWord } from './shared.ts';
 
 /** Number of a thread that is no worker (main), for `wakeVcpu`. */
@@ -16,7 +15,7 @@ export function signalWorker(shared: SharedState, worker: number, bits: number):
   Atomics.or(words, attention, bits);
   const guest = Atomics.load(words, shared.worker(worker, WorkerWord.guest));
   if (guest === GUEST_IDLE) Atomics.notify(words, attention);
-  else if (guest > 0) native.kick(Atomics.load(words, shared.worker(worker, WorkerWord.threadId)));
+  else if (guest > 0) shared.host.kick(Atomics.load(words, shared.worker(worker, WorkerWord.threadId)));
 }
 
 /** Tells a worker to end, and wakes it from whatever it sleeps on. */
@@ -46,7 +45,7 @@ export function wakeVcpu(shared: SharedState, vcpuIndex: number, self: number): 
     const isCurrent = guest >> 1 === vcpuIndex + 1;
     const isSliced = (guest & 1) !== 0;
     if (isCurrent || (!wasReady && !isSliced)) {
-      native.kick(Atomics.load(words, shared.worker(home, WorkerWord.threadId)));
+      shared.host.kick(Atomics.load(words, shared.worker(home, WorkerWord.threadId)));
     }
   }
 }

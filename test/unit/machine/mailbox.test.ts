@@ -2,6 +2,7 @@
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type DevicePort, serveMailboxes } from '../../../src/machine/shared/mailbox.ts';
+import { nativeHost } from '../../../src/machine/shared/native-host.ts';
 import { Attention, MachineWord, SharedState, WorkerWord } from '../../../src/machine/shared/shared.ts';
 import { stopWorker } from '../../../src/machine/shared/signals.ts';
 
@@ -34,7 +35,7 @@ async function serveUntil(shared: SharedState, devices: DevicePort, done: () => 
 }
 
 function machineOfTwo(): SharedState {
-  const shared = new SharedState(4);
+  const shared = new SharedState(4, nativeHost);
   Atomics.store(shared.words, MachineWord.workers, 2);
   return shared;
 }

@@ -1,6 +1,7 @@
 /** Messages to main have a limit: a worker that is ahead waits for main, or for its end. */
 import { MessageChannel, receiveMessageOnPort } from 'node:worker_threads';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { nativeHost } from '../../../src/machine/shared/native-host.ts';
 import { messageTaken, Outbox } from '../../../src/machine/shared/outbox.ts';
 import { Attention, SharedState, WorkerWord } from '../../../src/machine/shared/shared.ts';
 
@@ -12,7 +13,7 @@ let outbox: Outbox;
 
 beforeEach(() => {
   channel = new MessageChannel();
-  shared = new SharedState(4);
+  shared = new SharedState(4, nativeHost);
   outbox = new Outbox(shared, WORKER, channel.port1);
 });
 

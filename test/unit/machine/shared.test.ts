@@ -1,5 +1,6 @@
 /** The layout of the shared memory: no word is two things, and each thread sees the same. */
 import { describe, expect, test } from 'vitest';
+import { nativeHost } from '../../../src/machine/shared/native-host.ts';
 import {
   guestCode,
   MAX_WORKERS,
@@ -10,7 +11,7 @@ import {
 } from '../../../src/machine/shared/shared.ts';
 
 describe.each([1, 31, 32, 33, 1024])('room for %i vCPUs', (maxVcpus) => {
-  const shared = new SharedState(maxVcpus);
+  const shared = new SharedState(maxVcpus, nativeHost);
 
   test('no two words overlap, and all are inside', () => {
     const used = new Set<number>();
@@ -38,7 +39,7 @@ describe.each([1, 31, 32, 33, 1024])('room for %i vCPUs', (maxVcpus) => {
   });
 
   test('another view of the same buffer sees what was stored', () => {
-    const other = new SharedState(maxVcpus, shared.buffer);
+    const other = new SharedState(maxVcpus, nativeHost, shared.buffer);
     shared.setHome(maxVcpus - 1, 7);
     shared.setRunState(maxVcpus - 1, RunState.halted);
     expect(other.home(maxVcpus - 1)).toBe(7);
