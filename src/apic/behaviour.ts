@@ -7,12 +7,13 @@
  * `r` is the first word of an APIC's identity record, `entry` what the map stores for it, `m` the first word of a map buffer.
  * Every function may run on any thread; those that build run under the map lock.
  */
+import { arbitrateAsKvm } from './arbitration.ts';
 import {
   BROADCAST,
   DFR,
-  DFR_MODEL,
-  dfrModel,
   flatMembers,
+  isLogical,
+  isLowestPriority,
   XAPIC_CLUSTER_MASK,
   x2apicCluster,
   x2apicClusterMembers,
@@ -28,7 +29,7 @@ import {
   xapicId,
   xapicLogicalId,
 } from './identity.ts';
-import { type ApicMemory, MAP } from './layout.ts';
+import { type ApicMemory, MAP, type MapWord, NO_RECORD, type RecordWord } from './layout.ts';
 import { REASON } from './reasons.ts';
 import type { Rules } from './rules.ts';
 import { nthBit, popCount } from './vectors.ts';
@@ -38,13 +39,21 @@ export const LOGICAL = { NONE_ENABLED: 0, FLAT: 1, CLUSTER: 2, X2APIC: 4, DISABL
 
 export interface RoutingBehaviour {
   /** Enters a present APIC into the physical map. False: no map can say this, drop all of it. */
-  addPhysical(m: number, r: number, entry: number): boolean;
+  addPhysical(m: MapWord, r: RecordWord, entry: number): boolean;
   /** Enters a present APIC into the logical map, or disables that map. */
-  addLogical(m: number, r: number, entry: number): void;
-  /** Must this destination be looked for by scan although there is a map? `source` is the sender's record, or -1 for an MSI. */
-  needsScan(m: number, destination: number, logical: boolean, source: number): boolean;
-  /** Does this APIC take the message? A REASON, 0 for no. */
-  match(r: number, destination: number, logical: boolean, source: number): number;
+  addLogical(m: MapWord, r: RecordWord, entry: number): void;
+  /** Must this message's targets be looked for by scan although there is a map? `from` is the sender's record, or NO_RECORD. */
+  needsScan(m: MapWord, from: RecordWord, destination: number, command: number): boolean;
+  /** Does this APIC take the message, as far as its destination goes? A REASON, 0 for no. */
+  match(r: RecordWord, from: RecordWord, destination: number, command: number): number;
+  /** In a scan, of an APIC that matches a lowest-priority message: is it a candidate? */
+  competes(r: RecordWord): boolean;
+  /**
+   * Which of the candidates takes a lowest-priority message. They are vCPU indexes, or NOBODY for an addressed bit of the
+   * map that no APIC has. What may be read of them is in arbitration.ts.
+   * @returns an index into `candidates`, or -1 for none
+   */
+  arbitrate(candidates: Int32Array, count: number, vector: number): number;
 }
 
 export function makeBehaviour(memory: ApicMemory): RoutingBehaviour {
@@ -62,17 +71,19 @@ export function makeBehaviour(memory: ApicMemory): RoutingBehaviour {
 class KvmBehaviour implements RoutingBehaviour {
   protected readonly words: Int32Array;
   protected readonly rules: Readonly<Rules>;
+  readonly #memory: ApicMemory;
   readonly #hack: boolean;
   readonly #quirk: boolean;
 
   constructor(memory: ApicMemory) {
+    this.#memory = memory;
     this.words = memory.words;
     this.rules = memory.rules;
     this.#hack = memory.options.x2apicFormat || !memory.rules.gate;
     this.#quirk = !memory.options.broadcastQuirkDisabled;
   }
 
-  addPhysical(m: number, r: number, entry: number): boolean {
+  addPhysical(m: MapWord, r: RecordWord, entry: number): boolean {
     const { words, rules } = this;
     if (this.#hack) {
       this.enterHotplug(m, r, entry);
@@ -88,7 +99,7 @@ class KvmBehaviour implements RoutingBehaviour {
    * The hotplug hack: an APIC whose ID is over 0xff can be reached by it while still in xAPIC mode, and of aliased 8-bit
    * IDs the first in order of creation is mapped, unless an x2APIC-mode APIC owns the ID.
    */
-  protected enterHotplug(m: number, r: number, entry: number): void {
+  protected enterHotplug(m: MapWord, r: RecordWord, entry: number): void {
     const { words, rules } = this;
     const x2apic = isX2apicMode(words, r);
     const wide = x2apicId(words, r);
@@ -102,7 +113,7 @@ class KvmBehaviour implements RoutingBehaviour {
     }
   }
 
-  addLogical(m: number, r: number, entry: number): void {
+  addLogical(m: MapWord, r: RecordWord, entry: number): void {
     const { words, rules } = this;
     if (words[m + MAP.LOGICAL_MODE] === LOGICAL.DISABLED) return;
     if (rules.softwareDisabledSkipped && !isSoftwareEnabled(words, r)) return;
@@ -126,10 +137,10 @@ class KvmBehaviour implements RoutingBehaviour {
     }
   }
 
-  needsScan(m: number, destination: number, _logical: boolean, source: number): boolean {
+  needsScan(m: MapWord, from: RecordWord, destination: number, _command: number): boolean {
     const { words, rules } = this;
     if (this.#quirk) {
-      const fromX2apic = source >= 0 && isX2apicMode(words, source);
+      const fromX2apic = from !== NO_RECORD && isX2apicMode(words, from);
       if (fromX2apic) return destination === BROADCAST.X2APIC;
       return destination === BROADCAST.XAPIC && rules.xapicBroadcast;
     }
@@ -137,14 +148,14 @@ class KvmBehaviour implements RoutingBehaviour {
     return destination === BROADCAST.X2APIC;
   }
 
-  match(r: number, destination: number, logical: boolean, source: number): number {
+  match(r: RecordWord, from: RecordWord, destination: number, command: number): number {
     const { words, rules } = this;
     const x2apic = isX2apicMode(words, r);
-    if (destination === BROADCAST.XAPIC && x2apic && source < 0 && this.#quirk && rules.broadcastQuirk) {
+    if (destination === BROADCAST.XAPIC && x2apic && from === NO_RECORD && this.#quirk && rules.broadcastQuirk) {
       return REASON.BROADCAST; // kvm_apic_mda makes 0xffffffff of it
     }
     if (destination === (x2apic ? BROADCAST.X2APIC : BROADCAST.XAPIC)) return REASON.BROADCAST;
-    if (!logical) {
+    if (!isLogical(command)) {
       if (x2apic) return destination === x2apicId(words, r) ? REASON.X2APIC_ID : REASON.NONE;
       if (destination > BROADCAST.XAPIC && rules.wideDestination) {
         return destination === x2apicId(words, r) ? REASON.WIDE_ID : REASON.NONE;
@@ -159,16 +170,24 @@ class KvmBehaviour implements RoutingBehaviour {
     const sameCluster = xapicCluster(id) === xapicCluster(destination) || !rules.clusterAddress;
     return sameCluster && xapicClusterMembers(id & destination) !== 0 ? REASON.CLUSTER : REASON.NONE;
   }
+
+  competes(r: RecordWord): boolean {
+    return isSoftwareEnabled(this.words, r) || !this.rules.lowestSkipsDisabled;
+  }
+
+  arbitrate(candidates: Int32Array, count: number, vector: number): number {
+    return arbitrateAsKvm(this.#memory, candidates, count, vector);
+  }
 }
 
 /** Before Linux 6.3: the hack whatever the gate says, and a logical map that lets the last of an alias win. */
 class KvmLegacyBehaviour extends KvmBehaviour {
-  override addPhysical(m: number, r: number, entry: number): boolean {
+  override addPhysical(m: MapWord, r: RecordWord, entry: number): boolean {
     this.enterHotplug(m, r, entry);
     return true;
   }
 
-  override addLogical(m: number, r: number, entry: number): void {
+  override addLogical(m: MapWord, r: RecordWord, entry: number): void {
     const { words } = this;
     if (!isSoftwareEnabled(words, r)) return;
     const mode = logicalMode(words, r);
@@ -182,9 +201,9 @@ class KvmLegacyBehaviour extends KvmBehaviour {
   }
 
   /** With no software-enabled APIC the old map has no logical mode at all, and everything logical is scanned for. */
-  override needsScan(m: number, destination: number, logical: boolean, source: number): boolean {
-    if (logical && this.words[m + MAP.LOGICAL_MODE] === LOGICAL.NONE_ENABLED) return true;
-    return super.needsScan(m, destination, logical, source);
+  override needsScan(m: MapWord, from: RecordWord, destination: number, command: number): boolean {
+    if (isLogical(command) && this.words[m + MAP.LOGICAL_MODE] === LOGICAL.NONE_ENABLED) return true;
+    return super.needsScan(m, from, destination, command);
   }
 }
 
@@ -194,13 +213,15 @@ class KvmLegacyBehaviour extends KvmBehaviour {
  * xAPIC mode at all.
  */
 class HardwareBehaviour implements RoutingBehaviour {
+  readonly #memory: ApicMemory;
   readonly #words: Int32Array;
 
   constructor(memory: ApicMemory) {
+    this.#memory = memory;
     this.#words = memory.words;
   }
 
-  addPhysical(m: number, r: number, entry: number): boolean {
+  addPhysical(m: MapWord, r: RecordWord, entry: number): boolean {
     const words = this.#words;
     const x2apic = isX2apicMode(words, r);
     if (!x2apic) words[m + MAP.HAS_XAPIC] = 1;
@@ -210,12 +231,11 @@ class HardwareBehaviour implements RoutingBehaviour {
     return true;
   }
 
-  addLogical(m: number, r: number, entry: number): void {
+  addLogical(m: MapWord, r: RecordWord, entry: number): void {
     const words = this.#words;
     if (words[m + MAP.LOGICAL_MODE] === LOGICAL.DISABLED || logicalDestination(words, r) === 0) return;
-    const model = dfrModel(destinationFormat(words, r));
-    const xapicMode = model === DFR_MODEL.FLAT ? LOGICAL.FLAT : LOGICAL.CLUSTER;
-    const mode = isX2apicMode(words, r) ? LOGICAL.X2APIC : xapicMode;
+    const format = destinationFormat(words, r);
+    const mode = logicalMode(words, r);
     const known = words[m + MAP.LOGICAL_MODE];
     const id = xapicLogicalId(words, r);
     const members = mode === LOGICAL.FLAT ? id : xapicClusterMembers(id);
@@ -223,22 +243,25 @@ class HardwareBehaviour implements RoutingBehaviour {
       (known === LOGICAL.NONE_ENABLED || known === mode) &&
       (mode === LOGICAL.X2APIC || // software-disabled ones still take NMI, INIT and SIPI: only a scan is exact
         (isSoftwareEnabled(words, r) &&
-          (model === DFR_MODEL.FLAT || model === DFR_MODEL.CLUSTER) &&
+          (format === DFR.FLAT || format === DFR.CLUSTER) &&
           (members === 0 || (popCount(members) === 1 && words[logicalRow(m, mode, id) + nthBit(members, 0)] === 0))));
     words[m + MAP.LOGICAL_MODE] = exact ? mode : LOGICAL.DISABLED;
     if (exact && mode !== LOGICAL.X2APIC && members !== 0) words[logicalRow(m, mode, id) + nthBit(members, 0)] = entry;
   }
 
-  needsScan(m: number, destination: number, logical: boolean, _source: number): boolean {
+  needsScan(m: MapWord, _from: RecordWord, destination: number, command: number): boolean {
     const words = this.#words;
+    const logical = isLogical(command);
+    if (logical && isLowestPriority(command)) return true; // the map knows neither who is enabled nor which bits are nobody's
     if (destination === BROADCAST.X2APIC) return true;
     if (words[m + MAP.HAS_XAPIC] === 0) return logical && words[m + MAP.LOGICAL_MODE] !== LOGICAL.X2APIC;
     if (logical) return words[m + MAP.LOGICAL_MODE] === LOGICAL.X2APIC || lowByte(destination) === BROADCAST.XAPIC;
     return destination >= BROADCAST.XAPIC;
   }
 
-  match(r: number, destination: number, logical: boolean, _source: number): number {
+  match(r: RecordWord, _from: RecordWord, destination: number, command: number): number {
     const words = this.#words;
+    const logical = isLogical(command);
     if (isX2apicMode(words, r)) {
       if (destination === BROADCAST.X2APIC) return REASON.BROADCAST;
       if (logical) return matchX2apicLogical(words, r, destination);
@@ -251,10 +274,10 @@ class HardwareBehaviour implements RoutingBehaviour {
       return destination > BROADCAST.XAPIC ? REASON.LOW_BYTE : REASON.XAPIC_ID;
     }
     const id = xapicLogicalId(words, r);
-    switch (dfrModel(destinationFormat(words, r))) {
-      case DFR_MODEL.FLAT:
+    switch (destinationFormat(words, r)) {
+      case DFR.FLAT:
         return (id & mda) !== 0 ? REASON.FLAT : REASON.NONE;
-      case DFR_MODEL.CLUSTER:
+      case DFR.CLUSTER:
         return xapicCluster(id) === xapicCluster(mda) && xapicClusterMembers(id & mda) !== 0
           ? REASON.CLUSTER
           : REASON.NONE;
@@ -262,21 +285,29 @@ class HardwareBehaviour implements RoutingBehaviour {
         return REASON.NONE;
     }
   }
+
+  competes(r: RecordWord): boolean {
+    return isSoftwareEnabled(this.#words, r);
+  }
+
+  arbitrate(candidates: Int32Array, count: number, vector: number): number {
+    return arbitrateAsKvm(this.#memory, candidates, count, vector);
+  }
 }
 
 const lowByte = (destination: number): number => flatMembers(destination);
 
-function logicalMode(words: Int32Array, r: number): number {
+function logicalMode(words: Int32Array, r: RecordWord): number {
   if (isX2apicMode(words, r)) return LOGICAL.X2APIC;
   return destinationFormat(words, r) === DFR.FLAT ? LOGICAL.FLAT : LOGICAL.CLUSTER;
 }
 
 /** First entry of the flat map, or of a cluster of the cluster map. */
-export function logicalRow(m: number, mode: number, logicalId: number): number {
+export function logicalRow(m: MapWord, mode: number, logicalId: number): number {
   return mode === LOGICAL.FLAT ? m + MAP.FLAT : m + MAP.CLUSTER + (xapicCluster(logicalId) & XAPIC_CLUSTER_MASK) * 4;
 }
 
-function matchX2apicLogical(words: Int32Array, r: number, destination: number): number {
+function matchX2apicLogical(words: Int32Array, r: RecordWord, destination: number): number {
   const ldr = logicalDestination(words, r);
   const same = x2apicCluster(ldr) === x2apicCluster(destination);
   return same && x2apicClusterMembers(ldr & destination) !== 0 ? REASON.X2APIC_CLUSTER : REASON.NONE;

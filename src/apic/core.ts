@@ -7,7 +7,7 @@
  */
 import { BASE, cr8ToTpr, ICR, LVT, SPIV, VERSION } from './fields.ts';
 import { publishIdentity } from './identity.ts';
-import { type ApicMemory, CONTROL, IDENTITY } from './layout.ts';
+import { type ApicMemory, type BlockWord, CONTROL, IDENTITY, type RecordWord } from './layout.ts';
 import type { ApicMap } from './map.ts';
 import { Priority } from './priority.ts';
 import { isReadable, LVT_OFFSETS, maskWrite, REG, registerIndex } from './registers.ts';
@@ -41,9 +41,9 @@ export class ApicCore {
   /** KVM's vcpu_id, the x2APIC ID. */
   readonly apicId: number;
   /** First word of the block. */
-  readonly a: number;
+  readonly a: BlockWord;
   /** First word of the identity record. */
-  readonly #r: number;
+  readonly #r: RecordWord;
 
   constructor(memory: ApicMemory, map: ApicMap, timer: ApicTimer, vcpuIndex: number) {
     this.memory = memory;
@@ -83,9 +83,7 @@ export class ApicCore {
 
   /** A register that others route by has changed: tell them, then mark the map dirty. In this order. */
   identityChanged(): void {
-    const { words, a } = this;
-    const at = (offset: number): number => words[a + word(offset)];
-    publishIdentity(words, this.#r, words[a + CONTROL.BASE_LOW], at(REG.ID), at(REG.LDR), at(REG.DFR), at(REG.SPIV));
+    publishIdentity(this.words, this.#r, this.a);
     this.map.markDirty();
   }
 

@@ -6,10 +6,11 @@
  * Compared are the sets of addressed APICs, before lowest priority picks one.
  */
 import { LOGICAL } from './behaviour.ts';
-import { type ApicMessage, completeMessage, explain } from './explain.ts';
+import { explain } from './explain.ts';
 import { BROADCAST, DELIVERY, DFR } from './fields.ts';
 import { destinationFormat, isSoftwareEnabled, isX2apicMode } from './identity.ts';
 import { type ApicMemory, HEADER, MAP } from './layout.ts';
+import { type ApicMessage, FROM_DEVICE, inWords, makeCommand } from './message.ts';
 import { REASON, REASON_TEXT } from './reasons.ts';
 import type { Router } from './router.ts';
 
@@ -39,8 +40,10 @@ export interface MapDifference {
 
 /** Every vCPU that the map and a scan disagree about. Empty also when the map has no answer, as then only a scan is made. */
 export function findDifferences(memory: ApicMemory, router: Router, message: ApicMessage): MapDifference[] {
-  const m = completeMessage({ ...message, deliveryMode: DELIVERY.FIXED, redirectionHint: false });
-  const { map, scan } = explain(memory, router, m);
+  const { source = FROM_DEVICE, destination } = message;
+  const command = makeCommand({ ...message, deliveryMode: DELIVERY.FIXED, redirectionHint: false });
+  const m = inWords(source, destination, command);
+  const { map, scan } = explain(router, m);
   if (map === null) return [];
   const scanned = scan.map((match) => match.vcpuIndex);
   return [

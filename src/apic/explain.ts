@@ -1,33 +1,12 @@
 /**
- * A routing decision in words: what the map says and what a scan says about one message, without sending it. Allocates; it
- * is for traces, the conformance harness and people. The answers come from the same functions that route.
+ * A routing decision in words: who is offered a message and why, and what the map and a scan say about it, each on its own.
+ * Allocates; it is for traces, the conformance harness and people. Everything is read off the router's own lists: what is
+ * told as `targets` is the decision that delivery carries out.
  */
-import { BROADCAST, DELIVERY, SHORTHAND } from './fields.ts';
-import { isSoftwareEnabled } from './identity.ts';
-import type { ApicMemory } from './layout.ts';
+import { asFixed, COMMAND, commandShorthand, SHORTHAND } from './fields.ts';
+import { type ApicMessage, FROM_DEVICE, inWords, makeCommand } from './message.ts';
 import { REASON_TEXT } from './reasons.ts';
-import { FROM_DEVICE, type Router } from './router.ts';
-
-/** A message between APICs (KVM's struct kvm_lapic_irq). */
-export interface ApicMessage {
-  /** vCPU index of the sender; absent for a device (MSI, I/O APIC). */
-  readonly source?: number;
-  /** Physical ID, or logical ID with `logical`: 0-0xffffffff. */
-  readonly destination: number;
-  /** Default false: physical. */
-  readonly logical?: boolean;
-  /** 0-7 (DELIVERY). Default 0, fixed. */
-  readonly deliveryMode?: number;
-  readonly vector: number;
-  /** True: level-triggered. Default false, edge. */
-  readonly trigMode?: boolean;
-  /** Level of a level-triggered message. Default true, asserted. */
-  readonly level?: boolean;
-  /** 0-3 (SHORTHAND). Default 0, none. */
-  readonly shorthand?: number;
-  /** An MSI's redirection hint: treated as lowest priority. */
-  readonly redirectionHint?: boolean;
-}
+import { NO_ANSWER, type Path, type Router } from './router.ts';
 
 export interface Match {
   readonly vcpuIndex: number;
@@ -36,13 +15,15 @@ export interface Match {
 }
 
 export interface Explanation {
-  /** How `route` would go: 'self', by the map, or by scan. */
-  readonly path: 'self' | 'map' | 'scan';
+  /** How the message goes: 'self', by the map, or by scan. */
+  readonly path: Path;
+  /** Whom it is offered to, in order, and why: the decision. */
+  readonly targets: readonly Match[];
   /** The map's answer, or null if the map has none. With lowest priority: the one that it picks. */
   readonly map: readonly number[] | null;
-  /** Every APIC that a scan finds, and why. */
+  /** Every APIC that a scan finds, and why; before lowest priority picks one. */
   readonly scan: readonly Match[];
-  /** Whom the scan would offer the message: all of `scan`, or the one that lowest priority picks. */
+  /** Whom a scan would offer the message: all of `scan`, or the one that lowest priority picks. */
   readonly scanTargets: readonly number[];
 }
 
@@ -53,40 +34,40 @@ export interface RouteEvent extends Explanation {
   readonly result: number;
 }
 
-export const completeMessage = (message: ApicMessage): Required<ApicMessage> => ({
-  source: FROM_DEVICE,
-  logical: false,
-  deliveryMode: DELIVERY.FIXED,
-  trigMode: false,
-  level: true,
-  shorthand: SHORTHAND.NONE,
-  redirectionHint: false,
-  ...message,
+export function explain(router: Router, message: ApicMessage): Explanation {
+  const { source = FROM_DEVICE, destination } = message;
+  const command = makeCommand(message);
+  const both = bothAnswers(router, source, destination, command);
+  return { ...both, ...decision(router, router.decide(source, destination, command)) };
+}
+
+/** Routes a message and tells what was done. */
+export function routeAndTell(router: Router, source: number, destination: number, command: number): RouteEvent {
+  const both = bothAnswers(router, source, destination, command);
+  const found = router.decide(source, destination, command);
+  const decided = decision(router, found);
+  return { ...both, ...decided, message: inWords(source, destination, command), result: router.deliver(found) };
+}
+
+function bothAnswers(
+  router: Router,
+  source: number,
+  destination: number,
+  command: number,
+): Pick<Explanation, 'map' | 'scan' | 'scanTargets'> {
+  const addressed = asFixed(command) & ~COMMAND.HINT; // the same destination, and nobody is picked
+  const scan = matches(router, router.scan(source, destination, addressed));
+  const scanTargets = matches(router, router.scan(source, destination, command)).map(({ vcpuIndex }) => vcpuIndex);
+  const asked = commandShorthand(command) === SHORTHAND.NONE;
+  const found = asked ? router.lookUp(source, destination, command) : NO_ANSWER;
+  const map = found === NO_ANSWER ? null : matches(router, found).map(({ vcpuIndex }) => vcpuIndex);
+  return { map, scan, scanTargets };
+}
+
+const decision = (router: Router, found: number): Pick<Explanation, 'path' | 'targets'> => ({
+  path: router.path,
+  targets: matches(router, found),
 });
 
-export function explain(memory: ApicMemory, router: Router, message: ApicMessage): Explanation {
-  const m = completeMessage(message);
-  const lowest = m.deliveryMode === DELIVERY.LOWEST || m.redirectionHint;
-  const scan: Match[] = [];
-  for (let i = 0; i < memory.count; i++) {
-    const reason = router.matches(i, m.source, m.destination, m.logical, m.shorthand);
-    if (reason !== 0) scan.push({ vcpuIndex: i, why: REASON_TEXT[reason] ?? 'unknown' });
-  }
-  let map: number[] | null = null;
-  if (m.shorthand === SHORTHAND.NONE) {
-    const found = router.lookUp(m.source, m.destination, m.logical, lowest, m.vector);
-    if (found >= 0) map = Array.from({ length: found }, (_, i) => router.target(i));
-  }
-  const path = m.shorthand === SHORTHAND.SELF ? 'self' : map === null ? 'scan' : 'map';
-  return { path, map, scan, scanTargets: pick(memory, router, m, scan) };
-}
-
-function pick(memory: ApicMemory, router: Router, m: Required<ApicMessage>, scan: readonly Match[]): number[] {
-  const everyone = scan.map((match) => match.vcpuIndex);
-  const broadcast = !m.logical && m.destination === BROADCAST.XAPIC && memory.rules.broadcastLowestToFixed;
-  if (!m.redirectionHint && (m.deliveryMode !== DELIVERY.LOWEST || broadcast)) return everyone;
-  const enabled = everyone.filter((i) => isSoftwareEnabled(memory.words, memory.identity(i)));
-  if (enabled.length === 0) return [];
-  if (!memory.options.vectorHashing) return [enabled.reduce((best, i) => (router.arbitratesBelow(i, best) ? i : best))];
-  return [enabled[m.vector % enabled.length] ?? enabled[0]];
-}
+const matches = ({ targets, reasons }: Router, found: number): Match[] =>
+  Array.from({ length: Math.max(found, 0) }, (_, i) => ({ vcpuIndex: targets[i], why: REASON_TEXT[reasons[i]] }));

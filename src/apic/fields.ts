@@ -39,10 +39,8 @@ export const xapicCluster = (logical: number): number => logical >>> 4;
 export const xapicClusterMembers = (logical: number): number => logical & 0xf;
 export const XAPIC_CLUSTER_MASK = 0xf;
 
-/* DFR (SDM 12.6.2.2, figure 12-14): the model in bits 31:28, the rest ones. KVM compares the whole register. */
+/* DFR (SDM 12.6.2.2, figure 12-14): the model in bits 31:28, the rest ones: a guest's writes leave nothing else there. */
 export const DFR = { FLAT: -1, CLUSTER: 0x0fffffff } as const;
-export const dfrModel = (dfr: number): number => dfr >>> 28;
-export const DFR_MODEL = { FLAT: 0xf, CLUSTER: 0 } as const;
 
 /* Spurious vector register (SDM 12.9, figure 12-23):  12 suppress EOI broadcast | 9 focus | 8 enable | 7:0 vector */
 export const SPIV = { ENABLE: 1 << 8, SUPPRESS_EOI_BROADCAST: 1 << 12, RESET: 0xff } as const;
@@ -61,27 +59,41 @@ export const makeVersion = (lvtEntries: number, suppression: boolean): number =>
  *  +----------+---------+----+-------+-----+------+------+--+-------+-----------+
  */
 export const LVT = { MASKED: 1 << 16, LEVEL: 1 << 15, RESET_BSP_LINT0: 0x700 } as const;
-export const lvtVector = (lvt: number): number => lvt & 0xff;
-export const lvtDeliveryMode = (lvt: number): number => (lvt >>> 8) & 7;
 export const isLvtMasked = (lvt: number): boolean => (lvt & LVT.MASKED) !== 0;
-export const isLvtLevel = (lvt: number): boolean => (lvt & LVT.LEVEL) !== 0;
 export const TIMER_MODE = { ONE_SHOT: 0, PERIODIC: 1 << 17, TSC_DEADLINE: 2 << 17, MASK: 3 << 17 } as const;
 
-/* Interrupt command register, low word (SDM 12.6.1, figure 12-12; x2APIC: figure 12-28)
+/* Interrupt command register, low word (SDM 12.6.1, figure 12-12; x2APIC: figure 12-28), which is also the layout of a
+ * message's command. LVT entries and MSI data have vector, delivery mode and trigger mode at the same bits.
  *
- *   31      20 19   18 17 16   15     14    13   12   11    10    8 7         0
- *  +----------+-------+-----+-------+-----+---+------+----+--------+-----------+
- *  | reserved |short- |resvd|trigger|level| r | BUSY |log.| deliv. | vector    |
- *  |          |hand   |     |(level)|asser|   |      |dest| mode   |           |
- *  +----------+-------+-----+-------+-----+---+------+----+--------+-----------+
+ *   31      21  20  19   18 17 16   15     14    13   12   11   10    8 7         0
+ *  +----------+----+-------+-----+-------+-----+---+------+----+--------+-----------+
+ *  | reserved |hint|short- |resvd|trigger|level| r | BUSY |log.| deliv. | vector    |
+ *  |          |    |hand   |     |(level)|asser|   |      |dest| mode   |           |
+ *  +----------+----+-------+-----+-------+-----+---+------+----+--------+-----------+
+ *
+ * Bit 20 is reserved in ICR. In a command it is an MSI's redirection hint, whose own place is a bit of the address. What a
+ * guest writes there (xAPIC mode stores it) is not part of a command, nor are BUSY and the other reserved bits.
  */
 export const ICR = { BUSY: 1 << 12, X2APIC_RESERVED: 0xfff32000 | 0, SELF: 1 << 18 } as const;
-export const icrVector = (low: number): number => low & 0xff;
-export const icrDeliveryMode = (low: number): number => (low >>> 8) & 7;
-export const icrLogical = (low: number): boolean => (low & (1 << 11)) !== 0;
-export const icrAssert = (low: number): boolean => (low & (1 << 14)) !== 0;
-export const icrLevel = (low: number): boolean => (low & (1 << 15)) !== 0;
-export const icrShorthand = (low: number): number => (low >>> 18) & 3;
+export const COMMAND = { LOGICAL: 1 << 11, ASSERT: 1 << 14, LEVEL: 1 << 15, HINT: 1 << 20 } as const;
+const DELIVERY_MODE = 7 << 8;
+const ICR_COMMAND = 0xccfff; // everything but reserved bits and BUSY
+const SHARED_COMMAND = 0x87ff; // what an LVT entry and MSI data have of it: trigger mode, delivery mode, vector
+export const commandVector = (command: number): number => command & 0xff;
+export const commandMode = (command: number): number => (command & DELIVERY_MODE) >>> 8;
+export const isLogical = (command: number): boolean => (command & COMMAND.LOGICAL) !== 0;
+export const isAsserted = (command: number): boolean => (command & COMMAND.ASSERT) !== 0;
+export const isLevel = (command: number): boolean => (command & COMMAND.LEVEL) !== 0;
+export const hasHint = (command: number): boolean => (command & COMMAND.HINT) !== 0;
+export const commandShorthand = (command: number): number => (command >>> 18) & 3;
+/** The same with delivery mode fixed. A redirection hint stays. */
+export const asFixed = (command: number): number => command & ~DELIVERY_MODE;
+/** Is one of several to be picked? kvm_lowest_prio_delivery. */
+export const isLowestPriority = (command: number): boolean =>
+  (command & DELIVERY_MODE) === DELIVERY.LOWEST << 8 || hasHint(command);
+export const ipiCommand = (icrLow: number): number => icrLow & ICR_COMMAND;
+/** A local interrupt is always asserted, as an MSI is. */
+export const lvtCommand = (lvt: number): number => (lvt & SHARED_COMMAND) | COMMAND.ASSERT;
 export const xapicDestination = (high: number): number => high >>> 24;
 export const SHORTHAND = { NONE: 0, SELF: 1, ALL: 2, ALL_BUT_SELF: 3 } as const;
 
@@ -104,16 +116,18 @@ export const BROADCAST = { XAPIC: 0xff, X2APIC: 0xffffffff } as const;
 /* MSI (SDM 12.11.1, 12.11.2)
  *  address low   31:20 0xfee | 19:12 destination | 3 redirection hint | 2 logical
  *  address high  31:8 destination bits 31:8 (KVM's extension under KVM_X2APIC_API_USE_32BIT_IDS) | 7:0 must be zero then
- *  data          15 level | 14 assert | 10:8 delivery mode | 7:0 vector
+ *  data          15 level | 14 assert, not looked at | 10:8 delivery mode | 7:0 vector
  */
 export const msiDestination = (addressLow: number): number => (addressLow >>> 12) & 0xff;
 export const msiWideDestination = (addressHigh: number): number => (addressHigh & 0xffffff00) >>> 0;
 export const msiWideReserved = (addressHigh: number): boolean => (addressHigh & 0xff) !== 0;
-export const msiLogical = (addressLow: number): boolean => (addressLow & 4) !== 0;
-export const msiRedirectionHint = (addressLow: number): boolean => (addressLow & 8) !== 0;
-export const msiVector = (data: number): number => data & 0xff;
-export const msiDeliveryMode = (data: number): number => (data >>> 8) & 7;
-export const msiLevel = (data: number): boolean => (data & (1 << 15)) !== 0;
+const MSI_LOGICAL_TO_COMMAND = 9; // address bit 2 to command bit 11
+const MSI_HINT_TO_COMMAND = 17; // address bit 3 to command bit 20
+export const msiCommand = (addressLow: number, data: number): number =>
+  (data & SHARED_COMMAND) |
+  COMMAND.ASSERT |
+  ((addressLow & 4) << MSI_LOGICAL_TO_COMMAND) |
+  ((addressLow & 8) << MSI_HINT_TO_COMMAND);
 
 /* Divide configuration (SDM 12.5.4, figure 12-10): bits 3, 1 and 0; 0b111 divides by 1, 0b000 by 2, ... 0b110 by 128. */
 export const timerDivisor = (tdcr: number): number => 1 << ((((tdcr & 3) | ((tdcr & 8) >>> 1)) + 1) & 7);

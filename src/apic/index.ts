@@ -8,12 +8,14 @@
  *     cpu0.acknowledge(); // 0x31
  */
 export { MAP_DIFFERENCES, type MapDifference, type MapDifferenceName } from './differences.ts';
-export type { ApicMessage, Explanation, Match, RouteEvent } from './explain.ts';
+export type { Explanation, Match, RouteEvent } from './explain.ts';
 export {
   type ApicMode,
   BASE,
+  COMMAND,
   DELIVERY,
   DELIVERY_NAMES,
+  DFR,
   ICR,
   LVT,
   MODE,
@@ -22,7 +24,8 @@ export {
   TIMER_MODE,
 } from './fields.ts';
 export type { ApicHost, ApicTrace } from './host.ts';
-export { ApicEvent, LocalApic } from './local-apic.ts';
+export { APIC_EVENT, LocalApic } from './local-apic.ts';
+export { type ApicMessage, FROM_DEVICE, makeCommand } from './message.ts';
 export type { ApicSystemOptions, Behaviour, SuppressEoiBroadcast } from './options.ts';
 export { BEHAVIOURS } from './options.ts';
 export type { ApicPort } from './port.ts';

@@ -111,11 +111,25 @@ export const MAP = {
   INHIBITS: 3,
   HAS_XAPIC: 4,
   REASON_INDEX: 5,
-  SERIAL: 6,
   FLAT: 8, // 8 words
   CLUSTER: 16, // 16 clusters of 4
   PHYSICAL: 80,
 } as const;
+
+/**
+ * First words of the three kinds of thing in the buffer. Only ApicMemory makes them: a vCPU index, or the word of another
+ * thing, where one of them belongs is a type error.
+ */
+declare const kind: unique symbol;
+type WordOf<Kind extends string> = number & { readonly [kind]: Kind };
+/** Of an APIC block. */
+export type BlockWord = WordOf<'block'>;
+/** Of an identity record. */
+export type RecordWord = WordOf<'record'>;
+/** Of a map buffer. */
+export type MapWord = WordOf<'map'>;
+/** In place of the sender's record, when a device sends. */
+export const NO_RECORD = -1 as RecordWord;
 
 /** The buffer, its views and the options that its header holds. One for each thread that uses it. */
 export class ApicMemory {
@@ -193,18 +207,18 @@ export class ApicMemory {
   }
 
   /** First word of a vCPU's block. */
-  block(vcpuIndex: number): number {
-    return this.#blocksAt + vcpuIndex * APIC_WORDS;
+  block(vcpuIndex: number): BlockWord {
+    return (this.#blocksAt + vcpuIndex * APIC_WORDS) as BlockWord;
   }
 
   /** First word of a vCPU's identity record. */
-  identity(vcpuIndex: number): number {
-    return HEADER_WORDS + vcpuIndex * IDENTITY_WORDS;
+  identity(vcpuIndex: number): RecordWord {
+    return (HEADER_WORDS + vcpuIndex * IDENTITY_WORDS) as RecordWord;
   }
 
   /** First word of a map buffer; `parity` is a sequence number, of which the lowest bit counts. */
-  mapBuffer(parity: number): number {
-    return this.#mapsAt + (parity & 1) * this.#mapWords;
+  mapBuffer(parity: number): MapWord {
+    return (this.#mapsAt + (parity & 1) * this.#mapWords) as MapWord;
   }
 }
 

@@ -12,21 +12,16 @@ import {
   BASE,
   baseAddressLow,
   baseMode,
-  icrAssert,
-  icrDeliveryMode,
-  icrLevel,
-  icrLogical,
-  icrShorthand,
-  icrVector,
+  ipiCommand,
   modeName,
   SPIV,
   tprToCr8,
   xapicDestination,
 } from './fields.ts';
 import type { ApicHost } from './host.ts';
-import { type ApicMemory, CONTROL, INBOX } from './layout.ts';
+import { type ApicMemory, type BlockWord, CONTROL, INBOX } from './layout.ts';
 import type { ApicMap } from './map.ts';
-import { ApicEvent, type ApicPort } from './port.ts';
+import { APIC_EVENT, type ApicPort } from './port.ts';
 import { MSR, msrOffset, PAGE_BYTES, REG, STATE_BYTES } from './registers.ts';
 import { COUNTER, type LocalApicSnapshot, takeSnapshot } from './snapshot.ts';
 import { LocalSources } from './sources.ts';
@@ -39,16 +34,8 @@ export interface ApicServices {
   readonly host: ApicHost;
   readonly map: ApicMap;
   readonly port: ApicPort;
-  send(
-    source: number,
-    destination: number,
-    logical: boolean,
-    mode: number,
-    vector: number,
-    assert: boolean,
-    levelTriggered: boolean,
-    shorthand: number,
-  ): number;
+  /** Routes a message (message.ts). */
+  send(source: number, destination: number, command: number): number;
 }
 
 export class LocalApic {
@@ -67,7 +54,7 @@ export class LocalApic {
   readonly #timer: ApicTimer;
   readonly #sources: LocalSources;
   readonly #words: Int32Array;
-  readonly #a: number;
+  readonly #a: BlockWord;
   #handledVectors: Int32Array | null = null;
 
   constructor(system: ApicServices, vcpuIndex: number) {
@@ -292,14 +279,14 @@ export class LocalApic {
   }
 
   /**
-   * Takes the pending INIT, SIPI and unhalt (bits of ApicEvent). The caller does what kvm_apic_accept_events does: with
+   * Takes the pending INIT, SIPI and unhalt (bits of APIC_EVENT). The caller does what kvm_apic_accept_events does: with
    * INIT, `reset(true)` and the vCPU waits for SIPI (the boot CPU starts again at its reset vector instead); then with
    * SIPI it starts at `sipiVector`. Unhalt ends a HLT.
    * @param waitsForSipi is the vCPU in wait-for-SIPI? If not, a SIPI without an INIT is dropped here
    */
   takeEvents(waitsForSipi = true): number {
     const events = Atomics.exchange(this.#words, this.#a + INBOX.EVENTS, 0);
-    return waitsForSipi || (events & ApicEvent.init) !== 0 ? events : events & ~ApicEvent.sipi;
+    return waitsForSipi || (events & APIC_EVENT.INIT) !== 0 ? events : events & ~APIC_EVENT.SIPI;
   }
 
   /** Puts events back, as a restored state has them (KVM_SET_VCPU_EVENTS latched INIT, a pending SIPI). */
@@ -406,16 +393,7 @@ export class LocalApic {
   #sendIpi(): void {
     const { ipiLow, ipiHigh, x2apicMode } = this.#core;
     this.#count(COUNTER.IPIS);
-    this.#system.send(
-      this.vcpuIndex,
-      x2apicMode ? ipiHigh >>> 0 : xapicDestination(ipiHigh),
-      icrLogical(ipiLow),
-      icrDeliveryMode(ipiLow),
-      icrVector(ipiLow),
-      icrAssert(ipiLow),
-      icrLevel(ipiLow),
-      icrShorthand(ipiLow),
-    );
+    this.#system.send(this.vcpuIndex, x2apicMode ? ipiHigh >>> 0 : xapicDestination(ipiHigh), ipiCommand(ipiLow));
   }
 
   #reportEoi(vector: number): void {
@@ -451,4 +429,4 @@ function checkLength(bytes: Uint8Array): void {
   if (bytes.length < STATE_BYTES) throw new RangeError(`an APIC state has ${STATE_BYTES} bytes, not ${bytes.length}`);
 }
 
-export { ApicEvent };
+export { APIC_EVENT };

@@ -15,7 +15,7 @@
 import { LOGICAL, type RoutingBehaviour } from './behaviour.ts';
 import { BROADCAST } from './fields.ts';
 import { isPresent, isX2apicMode, x2apicId, xapicId } from './identity.ts';
-import { type ApicMemory, HEADER, MAP } from './layout.ts';
+import { type ApicMemory, HEADER, MAP, type MapWord } from './layout.ts';
 import { lock, unlock } from './lock.ts';
 
 const DIRT = { CLEAN: 0, UPDATING: 1, DIRTY: 2 } as const;
@@ -55,7 +55,7 @@ export class ApicMap {
     if (Atomics.compareExchange(words, HEADER.MAP_DIRTY, DIRT.DIRTY, DIRT.UPDATING) !== DIRT.CLEAN) {
       const serial = (Atomics.load(words, HEADER.MAP_PUBLISHED) + 1) | 0;
       Atomics.store(words, HEADER.MAP_BUILDING, serial);
-      this.#build(this.#memory.mapBuffer(serial), serial);
+      this.#build(this.#memory.mapBuffer(serial));
       Atomics.store(words, HEADER.MAP_PUBLISHED, serial);
       // If another change has come in, this leaves DIRTY.
       Atomics.compareExchange(words, HEADER.MAP_DIRTY, DIRT.UPDATING, DIRT.CLEAN);
@@ -63,12 +63,11 @@ export class ApicMap {
     unlock(words, HEADER.MAP_LOCK);
   }
 
-  #build(m: number, serial: number): void {
+  #build(m: MapWord): void {
     const words = this.#words;
     const memory = this.#memory;
     const count = memory.count;
     words.fill(0, m, m + MAP.PHYSICAL + words[m + MAP.MAX_APIC_ID] + 1);
-    words[m + MAP.SERIAL] = serial;
     let maxId: number = BROADCAST.XAPIC; // room for any xAPIC ID
     for (let i = 0; i < count; i++) {
       const r = memory.identity(i);

@@ -4,15 +4,15 @@
  *
  * Rules: __apic_accept_irq in arch/x86/kvm/lapic.c; SDM vol. 3A, 12.8.4 (acceptance), 12.6.1 (delivery modes).
  */
-import { DELIVERY } from './fields.ts';
+import { commandMode, commandVector, DELIVERY, isAsserted, isLevel } from './fields.ts';
 import type { ApicHost } from './host.ts';
 import { isEnabled, isPresent } from './identity.ts';
-import { type ApicMemory, INBOX } from './layout.ts';
+import { type ApicMemory, type BlockWord, INBOX } from './layout.ts';
 import { REG } from './registers.ts';
 import { hasVector, shareClearVector, shareSetVector } from './vectors.ts';
 
 /** Bits of the inbox's EVENTS word. */
-export const ApicEvent = { init: 1, sipi: 2, unhalt: 4 } as const;
+export const APIC_EVENT = { INIT: 1, SIPI: 2, UNHALT: 4 } as const;
 
 const TMR = REG.TMR >>> 2;
 const IRR = REG.IRR >>> 2;
@@ -29,24 +29,21 @@ export class ApicPort {
   }
 
   /**
-   * Offers an interrupt to one vCPU.
-   * @param mode delivery mode, 0-7
-   * @param vector 0-255
-   * @param assert the level of a level-triggered message; messages from MSIs are always asserted
-   * @param levelTriggered trigger mode
+   * Offers a message to one vCPU, whatever its destination says.
+   * @param command message.ts; without COMMAND.ASSERT a level-triggered one is a de-assertion
    * @returns 1 if it was taken, 0 if it was dropped, as KVM counts it
    */
-  accept(vcpuIndex: number, mode: number, vector: number, assert: boolean, levelTriggered: boolean): number {
+  accept(vcpuIndex: number, command: number): number {
     const words = this.#words;
     const a = this.#memory.block(vcpuIndex);
-    switch (mode) {
+    switch (commandMode(command)) {
       case DELIVERY.LOWEST:
         Atomics.add(words, a + INBOX.ARB_PRIORITY, 1);
-        return this.#fixed(vcpuIndex, a, vector, assert, levelTriggered);
+        return this.#fixed(vcpuIndex, a, command);
       case DELIVERY.FIXED:
-        return this.#fixed(vcpuIndex, a, vector, assert, levelTriggered);
+        return this.#fixed(vcpuIndex, a, command);
       case DELIVERY.REMOTE_READ:
-        Atomics.or(words, a + INBOX.EVENTS, ApicEvent.unhalt);
+        Atomics.or(words, a + INBOX.EVENTS, APIC_EVENT.UNHALT);
         break;
       case DELIVERY.SMI:
         if (!this.#memory.options.smm) return 0;
@@ -56,15 +53,15 @@ export class ApicPort {
         Atomics.add(words, a + INBOX.NMIS, 1);
         break;
       case DELIVERY.INIT:
-        if (levelTriggered && !assert && this.#memory.rules.levelDeassert) return 0;
+        if (isDeasserted(command) && this.#memory.rules.levelDeassert) return 0;
         // A store, not an or: an INIT discards a SIPI that waits. unhalt is no event of KVM's word, but INIT outdoes it.
-        if (this.#memory.rules.initReplacesEvents) Atomics.store(words, a + INBOX.EVENTS, ApicEvent.init);
-        else Atomics.or(words, a + INBOX.EVENTS, ApicEvent.init);
+        if (this.#memory.rules.initReplacesEvents) Atomics.store(words, a + INBOX.EVENTS, APIC_EVENT.INIT);
+        else Atomics.or(words, a + INBOX.EVENTS, APIC_EVENT.INIT);
         break;
       case DELIVERY.STARTUP:
         // The vector before the bit: the owner reads them the other way round.
-        Atomics.store(words, a + INBOX.SIPI_VECTOR, vector);
-        Atomics.or(words, a + INBOX.EVENTS, ApicEvent.sipi);
+        Atomics.store(words, a + INBOX.SIPI_VECTOR, commandVector(command));
+        Atomics.or(words, a + INBOX.EVENTS, APIC_EVENT.SIPI);
         break;
       default:
         return 0; // ExtINT comes from a PIC by way of LINT0, never as a message
@@ -73,10 +70,12 @@ export class ApicPort {
     return 1;
   }
 
-  #fixed(vcpuIndex: number, a: number, vector: number, assert: boolean, levelTriggered: boolean): number {
+  #fixed(vcpuIndex: number, a: BlockWord, command: number): number {
     const words = this.#words;
     const rules = this.#memory.rules;
-    if (levelTriggered && !assert && rules.levelDeassert) return 0;
+    if (isDeasserted(command) && rules.levelDeassert) return 0;
+    const vector = commandVector(command);
+    const levelTriggered = isLevel(command);
     const r = this.#memory.identity(vcpuIndex);
     if (!isEnabled(words, r) && (rules.disabledRefusesFixed || !isPresent(words, r))) return 0;
     // TMR before IRR: an owner that sees the request must see how it was triggered.
@@ -89,3 +88,5 @@ export class ApicPort {
     return 1;
   }
 }
+
+const isDeasserted = (command: number): boolean => isLevel(command) && !isAsserted(command);

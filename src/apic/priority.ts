@@ -5,7 +5,7 @@
  * after KVM_SET_LAPIC it computes PPR once from the old values, and KVM_GET_LAPIC shows it.
  */
 import { priorityClass } from './fields.ts';
-import { type ApicMemory, CONTROL } from './layout.ts';
+import { type ApicMemory, type BlockWord, CONTROL } from './layout.ts';
 import { REG } from './registers.ts';
 import type { Rules } from './rules.ts';
 import {
@@ -33,7 +33,7 @@ export class Priority {
   readonly #cached: number;
 
   /** `a` is the first word of the APIC's block. */
-  constructor(memory: ApicMemory, a: number) {
+  constructor(memory: ApicMemory, a: BlockWord) {
     this.#words = memory.words;
     this.#rules = memory.rules;
     this.#uncached = memory.options.apicv;

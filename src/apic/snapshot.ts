@@ -6,7 +6,7 @@ import { hex } from '../hex.ts';
 import { LOGICAL } from './behaviour.ts';
 import type { ApicCore } from './core.ts';
 import { type ApicMode, baseMode, modeName, TIMER_MODE } from './fields.ts';
-import { type ApicMemory, CONTROL, HEADER, INBOX, MAP } from './layout.ts';
+import { type ApicMemory, CONTROL, HEADER, INBOX, MAP, type MapWord } from './layout.ts';
 import { INHIBIT, MAP_STATE } from './map.ts';
 import { REG, REGISTERS } from './registers.ts';
 import type { ApicTimer } from './timer.ts';
@@ -122,7 +122,7 @@ export function takeMapSnapshot(memory: ApicMemory): ApicMapSnapshot {
   }
 }
 
-function readMap(memory: ApicMemory, m: number, serial: number): ApicMapSnapshot {
+function readMap(memory: ApicMemory, m: MapWord, serial: number): ApicMapSnapshot {
   const { words } = memory;
   const state = words[m + MAP.STATE];
   const present = state === MAP_STATE.PRESENT;

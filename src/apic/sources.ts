@@ -5,7 +5,7 @@
  * Rules: kvm_apic_local_deliver, kvm_inject_apic_timer_irqs, kvm_apic_accept_pic_intr in arch/x86/kvm/lapic.c.
  */
 import type { ApicCore } from './core.ts';
-import { DELIVERY, isLvtLevel, isLvtMasked, lvtDeliveryMode, lvtVector } from './fields.ts';
+import { commandMode, DELIVERY, isLvtMasked, lvtCommand } from './fields.ts';
 import type { ApicPort } from './port.ts';
 import { REG } from './registers.ts';
 
@@ -25,7 +25,7 @@ export class LocalSources {
     const core = this.#core;
     const lvt = core.register(lvtOffset);
     if (!core.present || isLvtMasked(lvt)) return 0;
-    const taken = this.#port.accept(this.#vcpuIndex, lvtDeliveryMode(lvt), lvtVector(lvt), true, isLvtLevel(lvt));
+    const taken = this.#port.accept(this.#vcpuIndex, lvtCommand(lvt));
     // SDM vol. 3A, 12.5.1: the performance counter's entry masks itself. AMD's does not.
     if (taken === 1 && lvtOffset === REG.LVT_PERFORMANCE && core.memory.options.intelCompatible)
       core.maskLvt(lvtOffset);
@@ -43,6 +43,6 @@ export class LocalSources {
 
   acceptsPic(): boolean {
     const lint0 = this.#core.register(REG.LVT_LINT0);
-    return !this.#core.present || (!isLvtMasked(lint0) && lvtDeliveryMode(lint0) === DELIVERY.EXTINT);
+    return !this.#core.present || (!isLvtMasked(lint0) && commandMode(lint0) === DELIVERY.EXTINT);
   }
 }

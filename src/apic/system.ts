@@ -5,28 +5,20 @@
 import { hex } from '../hex.ts';
 import { makeBehaviour } from './behaviour.ts';
 import { findDifferences, type MapDifference } from './differences.ts';
-import { type ApicMessage, completeMessage, type Explanation, explain } from './explain.ts';
-import {
-  DELIVERY,
-  msiDeliveryMode,
-  msiDestination,
-  msiLevel,
-  msiLogical,
-  msiRedirectionHint,
-  msiVector,
-  msiWideDestination,
-  SHORTHAND,
-} from './fields.ts';
+import { type Explanation, explain, routeAndTell } from './explain.ts';
 import { type ApicHost, completeHost } from './host.ts';
 import { ApicMemory, CONTROL, HEADER, IDENTITY } from './layout.ts';
 import { type ApicServices, LocalApic } from './local-apic.ts';
 import { lock, unlock } from './lock.ts';
 import { ApicMap } from './map.ts';
-import { signalMsi } from './msi.ts';
+import { type ApicMessage, FROM_DEVICE, inWords, makeCommand } from './message.ts';
+import { MsiFormat } from './msi.ts';
 import { type ApicSystemOptions, type ResolvedOptions, resolveOptions } from './options.ts';
 import { ApicPort } from './port.ts';
-import { FROM_DEVICE, Router } from './router.ts';
+import { Router } from './router.ts';
 import { type ApicMapSnapshot, takeMapSnapshot } from './snapshot.ts';
+
+const EINVAL = 22;
 
 export class ApicSystem {
   readonly memory: SharedArrayBuffer | ArrayBuffer;
@@ -37,6 +29,7 @@ export class ApicSystem {
   readonly #host: ApicHost;
   readonly #map: ApicMap;
   readonly #router: Router;
+  readonly #msi: MsiFormat;
   readonly #services: ApicServices;
   readonly #views: LocalApic[] = [];
 
@@ -50,13 +43,13 @@ export class ApicSystem {
     this.#map = new ApicMap(this.#memory, behaviour);
     this.port = new ApicPort(this.#memory, this.#host);
     this.#router = new Router(this.#memory, behaviour, this.port);
+    this.#msi = new MsiFormat(this.#memory);
     this.#services = {
       memory: this.#memory,
       host: this.#host,
       map: this.#map,
       port: this.port,
-      send: (source, destination, logical, mode, vector, level, trigMode, shorthand) =>
-        this.#send(source, destination, logical, mode, vector, level, trigMode, shorthand, false),
+      send: (source, destination, command) => this.send(source, destination, command),
     };
   }
 
@@ -137,36 +130,40 @@ export class ApicSystem {
    * `addressHigh` are not zero.
    */
   signalMsi(addressLow: number, addressHigh: number, data: number): number {
-    if (this.#host.trace === null) return signalMsi(this.#memory, this.#router, addressLow, addressHigh, data);
-    const message = this.msiMessage(addressLow, addressHigh, data);
-    const explanation = this.explain(message);
-    const result = signalMsi(this.#memory, this.#router, addressLow, addressHigh, data);
-    this.#host.trace?.routed({ ...explanation, message: completeMessage(message), result });
-    return result;
+    const msi = this.#msi;
+    if (msi.refuses(addressHigh)) return -EINVAL;
+    return this.send(FROM_DEVICE, msi.destination(addressLow, addressHigh), msi.command(addressLow, data));
   }
 
   /** What an MSI says, as a message (the gate decides how wide its destination is). */
-  msiMessage(addressLow: number, addressHigh: number, data: number): ApicMessage {
-    return {
-      destination: (this.options.x2apicFormat ? msiWideDestination(addressHigh) : 0) + msiDestination(addressLow),
-      logical: msiLogical(addressLow),
-      deliveryMode: msiDeliveryMode(data),
-      vector: msiVector(data),
-      trigMode: msiLevel(data),
-      redirectionHint: msiRedirectionHint(addressLow),
-    };
+  msiMessage(addressLow: number, addressHigh: number, data: number): Required<ApicMessage> {
+    const msi = this.#msi;
+    return inWords(FROM_DEVICE, msi.destination(addressLow, addressHigh), msi.command(addressLow, data));
   }
 
-  /** Sends any message, as an I/O APIC does. Answers as `signalMsi`, but for -22. */
+  /**
+   * Sends a message (message.ts), as an ICR write or an I/O APIC does.
+   * @param source vCPU index of the sending APIC, or FROM_DEVICE
+   * @param destination 0-0xffffffff
+   * @param command the ICR low word's bits but for BUSY and the reserved ones, or `makeCommand`
+   * @returns as `signalMsi`, but for -22
+   */
+  send(source: number, destination: number, command: number): number {
+    const { trace } = this.#host;
+    if (trace === null) return this.#router.route(source, destination, command);
+    const event = routeAndTell(this.#router, source, destination, command);
+    trace.routed(event);
+    return event.result;
+  }
+
+  /** `send`, of a message in words. */
   deliver(message: ApicMessage): number {
-    const { source = FROM_DEVICE, destination, logical = false, deliveryMode = DELIVERY.FIXED, vector } = message;
-    const { level = true, trigMode = false, shorthand = SHORTHAND.NONE, redirectionHint = false } = message;
-    return this.#send(source, destination, logical, deliveryMode, vector, level, trigMode, shorthand, redirectionHint);
+    return this.send(message.source ?? FROM_DEVICE, message.destination, makeCommand(message));
   }
 
-  /** What the map and a scan say about a message, without sending it. */
+  /** Who would be offered a message and why, and what the map and a scan say about it, without sending it. */
   explain(message: ApicMessage): Explanation {
-    return explain(this.#memory, this.#router, message);
+    return explain(this.#router, message);
   }
 
   /** Whom the map and a scan disagree about for this message, and the name of the reason (differences.ts). */
@@ -183,38 +180,5 @@ export class ApicSystem {
   rebuildMap(): void {
     this.#map.markDirty();
     this.#map.recalculate();
-  }
-
-  #send(
-    source: number,
-    destination: number,
-    logical: boolean,
-    mode: number,
-    vector: number,
-    level: boolean,
-    trigMode: boolean,
-    shorthand: number,
-    hint: boolean,
-  ): number {
-    const router = this.#router;
-    const { trace } = this.#host;
-    if (trace === null) {
-      return router.route(source, destination, logical, mode, vector, level, trigMode, shorthand, hint);
-    }
-    const message = {
-      source,
-      destination,
-      logical,
-      deliveryMode: mode,
-      vector,
-      level,
-      trigMode,
-      shorthand,
-      redirectionHint: hint,
-    };
-    const explanation = this.explain(message);
-    const result = router.route(source, destination, logical, mode, vector, level, trigMode, shorthand, hint);
-    trace.routed({ ...explanation, message, result });
-    return result;
   }
 }

@@ -9,7 +9,7 @@
  */
 import { TIMER_MODE, timerDivisor } from './fields.ts';
 import type { ApicHost } from './host.ts';
-import { type ApicMemory, CONTROL } from './layout.ts';
+import { type ApicMemory, type BlockWord, CONTROL } from './layout.ts';
 import { maskWrite, REG, registerIndex } from './registers.ts';
 
 const TMICT = REG.TMICT >>> 2;
@@ -22,7 +22,7 @@ export class ApicTimer {
   readonly #words: Int32Array;
   readonly #host: ApicHost;
   readonly #vcpuIndex: number;
-  readonly #a: number;
+  readonly #a: BlockWord;
   /** Indexes into the view of doubles. */
   readonly #period: number;
   readonly #target: number;

@@ -56,8 +56,8 @@ export class TraceFile {
 
   write(event: TraceEvent): void {
     const { message, path, scan, nanos, result } = event;
+    const targets = event.targets.map(({ vcpuIndex }) => vcpuIndex);
     const at = (nanos - this.#start) / 1000;
-    const targets = (path === 'map' ? event.map : event.scanTargets) ?? [];
     const mode = DELIVERY_NAMES[message.deliveryMode] ?? `mode ${message.deliveryMode}`;
     const source = message.source < 0 ? DEVICES : message.source;
     for (const track of [source, ...targets]) this.#nameTrack(track, this.#name(track));

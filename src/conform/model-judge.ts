@@ -3,7 +3,7 @@
  * rules of kvm_apic_accept_events and KVM_GET_VCPU_EVENTS.
  */
 import {
-  ApicEvent,
+  APIC_EVENT,
   ApicSystem,
   type ApicSystemOptions,
   BASE,
@@ -116,7 +116,7 @@ export class ModelJudge implements Judge {
 /** kvm_apic_accept_events. */
 function settle(cpu: Cpu): number {
   const events = cpu.apic.takeEvents(cpu.mpState === MpState.INIT_RECEIVED);
-  if ((events & ApicEvent.init) !== 0) {
+  if ((events & APIC_EVENT.INIT) !== 0) {
     cpu.apic.reset(true);
     cpu.nmis = 0;
     cpu.smi = false;
@@ -124,7 +124,7 @@ function settle(cpu: Cpu): number {
     cpu.mpState = boots ? MpState.RUNNABLE : MpState.INIT_RECEIVED;
     cpu.startPage = RESET_PAGE;
   }
-  if ((events & ApicEvent.sipi) !== 0 && cpu.mpState === MpState.INIT_RECEIVED) {
+  if ((events & APIC_EVENT.SIPI) !== 0 && cpu.mpState === MpState.INIT_RECEIVED) {
     cpu.mpState = MpState.RUNNABLE;
     cpu.startPage = cpu.apic.sipiVector;
   }

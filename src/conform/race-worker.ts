@@ -4,7 +4,7 @@
  * must be exactly what the router said: fewer is a lost interrupt, more a doubled one.
  */
 import { parentPort } from 'node:worker_threads';
-import { ApicEvent, ApicSystem, DELIVERY, type LocalApic, REG } from '../apic/index.ts';
+import { APIC_EVENT, ApicSystem, DELIVERY, type LocalApic, REG } from '../apic/index.ts';
 import { CONTROL, FIRST_VECTOR, PHASE, type RoundPlan, type RoundReport, VECTORS } from './race-plan.ts';
 import { Random } from './random.ts';
 import { hex } from './spec.ts';
@@ -153,7 +153,7 @@ class Racer {
       if (apic.hasNmi()) Atomics.add(control, CONTROL.NMIS_TAKEN, apic.takeNmis());
       if (!apic.hasEvents()) continue;
       const events = apic.takeEvents();
-      if ((events & ApicEvent.sipi) !== 0) Atomics.add(control, CONTROL.STARTED + index, 1);
+      if ((events & APIC_EVENT.SIPI) !== 0) Atomics.add(control, CONTROL.STARTED + index, 1);
     }
   }
 

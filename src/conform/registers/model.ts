@@ -5,7 +5,7 @@
 
 import { timerDivisor } from '../../apic/fields.ts';
 import {
-  ApicEvent,
+  APIC_EVENT,
   type ApicMode,
   ApicSystem,
   type ApicSystemOptions,
@@ -281,13 +281,13 @@ export class RegisterModel implements RegisterJudge {
       const cpu = this.#cpu(i);
       if (!cpu.apic.hasEvents()) continue;
       const events = cpu.apic.takeEvents(!cpu.runs);
-      if ((events & ApicEvent.init) !== 0) {
+      if ((events & APIC_EVENT.INIT) !== 0) {
         if (cpu.runs) this.#events.push(`cpu ${i}: INIT by operation ${position + 1}`);
         this.observer.took?.('INIT');
         cpu.apic.reset(true);
         cpu.runs = (cpu.apic.apicBaseLow & BASE.BSP) !== 0; // kvm_vcpu_is_bsp: what its APIC base says
       }
-      if ((events & ApicEvent.sipi) !== 0 && !cpu.runs) {
+      if ((events & APIC_EVENT.SIPI) !== 0 && !cpu.runs) {
         this.#events.push(`cpu ${i}: SIPI ${cpu.apic.sipiVector} by operation ${position + 1}`);
         this.observer.took?.('SIPI');
         cpu.runs = true;

@@ -1,5 +1,5 @@
 /** The judge that is under test: our APICs below a guest, by way of the same UserInterrupts that `apiary run` uses. */
-import { ApicEvent, ApicSystem, type ApicSystemOptions, REG, STATE_BYTES } from '../../apic/index.ts';
+import { APIC_EVENT, ApicSystem, type ApicSystemOptions, REG, STATE_BYTES } from '../../apic/index.ts';
 import { native } from '../../kvm/index.ts';
 import { userRouter } from '../../machine/board/interrupt-router.ts';
 import { type Cpu, userCpu } from '../../machine/loop/cpu.ts';
@@ -72,7 +72,7 @@ export class UserRig extends GuestRig {
 
   protected wakeUp({ cpu }: RigCpu): void {
     if (cpu.interrupts.state !== RunState.waitForSipi) return;
-    this.system.apic(cpu.vcpuIndex).postEvents(ApicEvent.init | ApicEvent.sipi, SIPI_VECTOR);
+    this.system.apic(cpu.vcpuIndex).postEvents(APIC_EVENT.INIT | APIC_EVENT.SIPI, SIPI_VECTOR);
     cpu.interrupts.prepare(true);
   }
 

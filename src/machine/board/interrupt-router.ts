@@ -2,7 +2,7 @@
  * Where the I/O APIC's interrupts go: into our APIC map, or to KVM by KVM_SIGNAL_MSI. Under KVM's own APICs it also keeps
  * KVM's routing table in step, from which KVM knows which EOIs to report (KVM_EXIT_IOAPIC_EOI).
  */
-import type { ApicSystem } from '../../apic/index.ts';
+import { type ApicSystem, COMMAND, FROM_DEVICE } from '../../apic/index.ts';
 import type { IoApic, IoApicInterrupt } from '../../devices/ioapic.ts';
 import type { Vm } from '../../kvm/index.ts';
 
@@ -13,10 +13,16 @@ export interface InterruptRouter {
   entriesChanged(ioapic: IoApic): void;
 }
 
+const commandOf = ({ logical, deliveryMode, vector, levelTriggered }: Readonly<IoApicInterrupt>): number =>
+  vector |
+  (deliveryMode << 8) |
+  (logical ? COMMAND.LOGICAL : 0) |
+  (levelTriggered ? COMMAND.LEVEL : 0) |
+  COMMAND.ASSERT;
+
 export function userRouter(system: ApicSystem): InterruptRouter {
   return {
-    deliver: ({ destination, logical, deliveryMode, vector, levelTriggered }) =>
-      system.deliver({ destination, logical, deliveryMode, vector, level: true, trigMode: levelTriggered }),
+    deliver: (interrupt) => system.send(FROM_DEVICE, interrupt.destination, commandOf(interrupt)),
     entriesChanged: () => {},
   };
 }

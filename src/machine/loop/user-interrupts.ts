@@ -4,7 +4,7 @@
  *
  * Runs on the vCPU's home worker only. IRR moves to ISR at the moment of injection, as on hardware.
  */
-import { ApicEvent, type LocalApic } from '../../apic/index.ts';
+import { APIC_EVENT, type LocalApic } from '../../apic/index.ts';
 import { MachineWord, RunState } from '../shared/shared.ts';
 import type { ApicWatcher } from './apic-doors.ts';
 import type { CpuParts, LifeCycle, Readiness } from './cpu.ts';
@@ -157,8 +157,8 @@ export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
 
   #takeEvents(): void {
     const events = this.#apic.takeEvents(this.#state === RunState.waitForSipi);
-    if (events & ApicEvent.unhalt) this.#unhalted = true;
-    if (events & ApicEvent.init) {
+    if (events & APIC_EVENT.UNHALT) this.#unhalted = true;
+    if (events & APIC_EVENT.INIT) {
       completeExit(this.#run);
       this.#forgetEvents();
       this.#apic.reset(true);
@@ -166,7 +166,7 @@ export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
       // As in KVM by the flag in IA32_APIC_BASE, which the guest may write.
       this.#publish(this.#apic.isBootProcessor ? RunState.running : RunState.waitForSipi);
     }
-    if (events & ApicEvent.sipi && this.#state === RunState.waitForSipi) {
+    if (events & APIC_EVENT.SIPI && this.#state === RunState.waitForSipi) {
       applySipi(this.#vcpu, this.#apic.sipiVector);
       this.#unhalted = false;
       this.#publish(RunState.running);

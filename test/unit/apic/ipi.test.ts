@@ -1,6 +1,6 @@
 /** IPIs: delivery modes, shorthands, logical destinations, INIT and SIPI, lowest priority (SDM vol. 3A, 12.6-12.8; KVM). */
 import { describe, expect, it } from 'vitest';
-import { ApicEvent, ApicSystem } from '../../../src/apic/index.ts';
+import { APIC_EVENT, ApicSystem } from '../../../src/apic/index.ts';
 import {
   type CpuSpec,
   DFR,
@@ -94,7 +94,7 @@ describe('delivery modes', () => {
   it('a remote read ends a HLT', () => {
     const { system, apic } = one();
     sendMsi(system, 0, REMOTE_READ);
-    expect(apic.takeEvents()).toBe(ApicEvent.unhalt);
+    expect(apic.takeEvents()).toBe(APIC_EVENT.UNHALT);
   });
 
   it('NMIs are counted, whatever the vector', () => {
@@ -126,7 +126,7 @@ describe('INIT and SIPI (kvm_apic_accept_events)', () => {
     sendIpi(apics[0], 1, INIT | LEVEL | ASSERT);
     sendIpi(apics[0], 1, STARTUP | 0x9a);
     expect(apics[1].hasEvents()).toBe(true);
-    expect(apics[1].takeEvents()).toBe(ApicEvent.init | ApicEvent.sipi);
+    expect(apics[1].takeEvents()).toBe(APIC_EVENT.INIT | APIC_EVENT.SIPI);
     expect(apics[1].sipiVector).toBe(0x9a);
     expect(apics[1].hasEvents()).toBe(false);
   });
@@ -141,7 +141,7 @@ describe('INIT and SIPI (kvm_apic_accept_events)', () => {
     const { apics } = make({}, three);
     sendIpi(apics[0], 1, STARTUP | 0x9a);
     sendIpi(apics[0], 1, INIT);
-    expect(apics[1].takeEvents()).toBe(ApicEvent.init);
+    expect(apics[1].takeEvents()).toBe(APIC_EVENT.INIT);
   });
 
   it('a level-triggered INIT without assert is dropped', () => {
@@ -164,13 +164,13 @@ describe('INIT and SIPI (kvm_apic_accept_events)', () => {
     ]);
     sendIpi(apics[0], 0x123, INIT | LEVEL | ASSERT);
     sendIpi(apics[0], 0x123, STARTUP | 8);
-    expect(apics[1].takeEvents()).toBe(ApicEvent.init | ApicEvent.sipi);
+    expect(apics[1].takeEvents()).toBe(APIC_EVENT.INIT | APIC_EVENT.SIPI);
   });
 
   it('a restored event can be put back', () => {
     const { apic } = one();
-    apic.postEvents(ApicEvent.sipi, 0x77);
-    expect([apic.takeEvents(), apic.sipiVector]).toEqual([ApicEvent.sipi, 0x77]);
+    apic.postEvents(APIC_EVENT.SIPI, 0x77);
+    expect([apic.takeEvents(), apic.sipiVector]).toEqual([APIC_EVENT.SIPI, 0x77]);
   });
 });
 

@@ -31,6 +31,7 @@ const message = {
 const event = (change: Partial<TraceEvent> = {}): TraceEvent => ({
   message,
   path: 'map',
+  targets: [{ vcpuIndex: 1, why: 'entry of the map' }],
   map: [1],
   scan: [{ vcpuIndex: 1, why: 'its xAPIC ID' }],
   scanTargets: [1],
@@ -89,9 +90,10 @@ describe('TraceFile', () => {
   });
 
   test('by scan, those whom the scan picked took it; nobody is nobody', () => {
+    const why = 'its xAPIC ID';
     const [one, none] = written(
-      event({ path: 'scan', map: null, scanTargets: [1, 2] }),
-      event({ path: 'scan', map: null, scan: [], scanTargets: [], result: -1 }),
+      event({ path: 'scan', map: null, targets: [1, 2].map((vcpuIndex) => ({ vcpuIndex, why })) }),
+      event({ path: 'scan', map: null, scan: [], targets: [], result: -1 }),
     ).filter(({ args }) => args?.taken !== undefined);
     expect(one.args?.taken).toBe('vCPU 1 (APIC ID 0x23), vCPU 2 (APIC ID 0x123)');
     expect(none.args).toMatchObject({ taken: 'nobody', scan: 'no match', result: -1 });
