@@ -3,7 +3,7 @@
  * would reach now. Any thread; it reads shared memory word by word, so it is exact when the vCPUs stand still.
  */
 
-import { icrDeliveryMode, icrLogical, icrShorthand, icrVector, xapicDestination } from '../apic/fields.ts';
+import { commandMode, commandShorthand, commandVector, isLogical, xapicDestination } from '../apic/fields.ts';
 import { type ApicSystem, DELIVERY, SHORTHAND } from '../apic/index.ts';
 import type { SentMessage, VcpuSnapshot } from './snapshot.ts';
 
@@ -27,14 +27,14 @@ function lastSent(system: ApicSystem, vcpuIndex: number): SentMessage | undefine
   const { registers, mode, apicId } = system.apic(vcpuIndex).snapshot();
   const low = registers.ICR ?? 0;
   const high = registers.ICR2 ?? 0;
-  const deliveryMode = icrDeliveryMode(low);
+  const deliveryMode = commandMode(low);
   if ((low === 0 && high === 0) || deliveryMode === DELIVERY.EXTINT || mode === 'disabled') return undefined;
   const message = {
     deliveryMode,
-    vector: icrVector(low),
+    vector: commandVector(low),
     destination: mode === 'x2apic' ? high : xapicDestination(high),
-    logical: icrLogical(low),
-    shorthand: icrShorthand(low),
+    logical: isLogical(low),
+    shorthand: commandShorthand(low),
   };
   const { path, map, scanTargets } = system.explain({ source: vcpuIndex, ...message });
   const targets = path === 'map' ? (map ?? []) : scanTargets;

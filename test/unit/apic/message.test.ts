@@ -146,7 +146,7 @@ it('property: in random machines the targets told are those offered it, by expla
   );
 });
 
-const scanOf = (event: RouteEvent | undefined): unknown => ({ scan: event?.scan, scanTargets: event?.scanTargets });
+const scanOf = (event: RouteEvent | undefined): object => ({ scan: event?.scan, scanTargets: event?.scanTargets });
 
 describe('what is not part of a command changes nothing', () => {
   it('reserved bits of an xAPIC ICR, of which one is the redirection hint of a command', () => {
