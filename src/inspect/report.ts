@@ -50,7 +50,8 @@ function describePin(pin: IoApicPin): string {
   return `GSI ${pin.pin}: vector ${hex(pin.vector)} ${pin.levelTriggered ? 'level' : 'edge'} to ${list(pin.targets)}, ${flags}`;
 }
 
-function describeMap(machine: MachineSnapshot): string {
+/** The map in a line. */
+export function describeMap(machine: MachineSnapshot): string {
   const gate = `gate ${machine.x2apicFormat ? 'on' : 'off'}`;
   const { map } = machine;
   if (!map) return `APIC map: KVM does not show its own (${gate})`;

@@ -32,6 +32,8 @@ export interface VcpuSnapshot {
   readonly apic: LocalApicSnapshot;
   /** Undefined: nothing, or a mode that is no message. */
   readonly sent?: SentMessage;
+  /** Exits to KVM since the start, by KVM's own count; undefined where the kernel has none (before 5.14). */
+  readonly exits?: number;
   /** Whether LINT0 lets the PICs' interrupt in. */
   readonly acceptsPic: boolean;
 }
