@@ -4,7 +4,7 @@
  */
 
 import { commandMode, commandShorthand, commandVector, isLogical, xapicDestination } from '../apic/fields.ts';
-import { type ApicSystem, DELIVERY, SHORTHAND } from '../apic/index.ts';
+import { type ApicSystem, DELIVERY } from '../apic/index.ts';
 import type { SentMessage, VcpuSnapshot } from './snapshot.ts';
 
 /** What only the machine knows of a vCPU. */
@@ -36,13 +36,11 @@ function lastSent(system: ApicSystem, vcpuIndex: number): SentMessage | undefine
     logical: isLogical(low),
     shorthand: commandShorthand(low),
   };
-  const { path, map, scanTargets } = system.explain({ source: vcpuIndex, ...message });
-  const targets = path === 'map' ? (map ?? []) : scanTargets;
-  const idOf = (index: number): number => system.apic(index).snapshot().apicId;
+  const { path, targets } = system.explain({ source: vcpuIndex, ...message });
   return {
     from: apicId,
     ...message,
-    path: message.shorthand === SHORTHAND.SELF ? 'self' : path,
-    targets: targets.map(idOf),
+    path,
+    targets: targets.map((target) => system.apic(target.vcpuIndex).snapshot().apicId),
   };
 }
