@@ -27,6 +27,8 @@ export type ImageFormat = 'multiboot' | 'linux' | 'pvh' | 'elf' | 'raw';
 
 export interface BootState {
   readonly format: ImageFormat;
+  /** What is odd about the image and did not keep it from starting: one line each, with its name. */
+  readonly warnings?: readonly string[];
   /** The image is a Linux kernel, by whichever protocol. */
   readonly isLinux?: boolean;
   readonly mode: 'real' | 'protected' | 'long';

@@ -14,14 +14,20 @@ export interface ElfSegment {
   readonly memorySize: number;
 }
 
+/** A note's descriptor: `bytes` at file offset `at`. */
+export interface ElfNote {
+  readonly at: number;
+  readonly bytes: number;
+}
+
 export interface ElfFile {
   readonly bits: 32 | 64;
   /** e_entry: in most kernels a virtual address */
   readonly entry: number;
   /** PT_LOAD with a memory size, in file order */
   readonly segments: readonly ElfSegment[];
-  /** XEN_ELFNOTE_PHYS32_ENTRY: physical address of the PVH entry */
-  readonly pvhEntry: number | undefined;
+  /** XEN_ELFNOTE_PHYS32_ENTRY, for `pvhEntryOf` */
+  readonly pvhNote: ElfNote | undefined;
   /** Has a note of Linux's own (include/linux/elfnote-lto.h, build-salt.h): every vmlinux since 4.19 does */
   readonly isLinux: boolean;
 }
@@ -55,8 +61,11 @@ export function isElf(image: ImageReader): boolean {
   return image.length >= 4 && image.u32(0, 'the magic') === MAGIC;
 }
 
-/** @throws ImageError for anything a loader could not use: wrong machine, no segments, sizes that leave the file */
-export function readElf(image: ImageReader): ElfFile {
+/**
+ * @param warn told of notes that are malformed: a boot loader needs none but the PVH entry, so the rest of the image counts
+ * @throws ImageError for anything a loader could not use: wrong machine, no segments, sizes that leave the file
+ */
+export function readElf(image: ImageReader, warn: (problem: string) => void): ElfFile {
   image.need(0, HEADER[32].size, 'the ELF header');
   const bits = elfClass(image);
   const header = HEADER[bits];
@@ -84,7 +93,7 @@ export function readElf(image: ImageReader): ElfFile {
   image.need(tableOffset, count * entrySize, 'the program header table');
 
   const segments: ElfSegment[] = [];
-  let pvhEntry: number | undefined;
+  let pvhNote: ElfNote | undefined;
   let isLinux = false;
   let noteBytes = 0;
   for (let index = 0; index < count; index++) {
@@ -100,22 +109,28 @@ export function readElf(image: ImageReader): ElfFile {
       fileSize: word(at + layout.fileSize, 'p_filesz'),
       memorySize: word(at + layout.memorySize, 'p_memsz'),
     };
-    image.need(segment.offset, segment.fileSize, `program header ${index}'s contents`);
     if (kind === PT.note) {
       noteBytes += segment.fileSize;
-      if (noteBytes > image.length) throw image.error('note segments that overlap');
       const align = word(at + layout.align, 'p_align') === 8 ? 8 : 4;
-      pvhEntry ??= pvhEntryOf(image, findNote(image, segment, align, NOTE_OWNER.xen, XEN_ELFNOTE_PHYS32_ENTRY));
-      isLinux ||= findNote(image, segment, align, NOTE_OWNER.linux) !== undefined;
+      // The second bound keeps notes that overlap from costing time.
+      const problem =
+        segment.offset + segment.fileSize > image.length || noteBytes > image.length
+          ? `program header ${index}'s notes are not all in the file`
+          : walkNotes(image, segment, align, (owner, type, note) => {
+              if (owner === NOTE_OWNER.xen && type === XEN_ELFNOTE_PHYS32_ENTRY) pvhNote ??= note;
+              if (owner === NOTE_OWNER.linux) isLinux = true;
+            });
+      if (problem !== undefined) warn(`${problem}: they are not looked at`);
       continue;
     }
+    image.need(segment.offset, segment.fileSize, `program header ${index}'s contents`);
     if (segment.fileSize > segment.memorySize) {
       throw image.error(`program header ${index} has more bytes in the file than in memory (p_filesz > p_memsz)`);
     }
     if (segment.memorySize > 0) segments.push(segment);
   }
   if (segments.length === 0) throw image.error('nothing to load: no PT_LOAD program header');
-  return { bits, entry: word(header.entry, 'e_entry'), segments, pvhEntry, isLinux };
+  return { bits, entry: word(header.entry, 'e_entry'), segments, pvhNote, isLinux };
 }
 
 /**
@@ -141,37 +156,33 @@ function elfClass(image: ImageReader): 32 | 64 {
 /**
  * Walks one note segment: { namesz, descsz, type, name padded, desc padded }*. Padding is to 4 bytes, in segments aligned
  * to 8 (GNU property notes) to 8.
+ * @returns what is wrong with it, where the walk had to end
  */
-function findNote(
+function walkNotes(
   image: ImageReader,
   notes: ElfSegment,
   align: 4 | 8,
-  owner: string,
-  wanted?: number,
-): { readonly at: number; readonly bytes: number } | undefined {
+  visit: (owner: string, type: number, note: ElfNote) => void,
+): string | undefined {
   const end = notes.offset + notes.fileSize;
   const padded = (size: number) => Math.ceil(size / align) * align;
   for (let at = notes.offset; at + 12 <= end; ) {
     const nameSize = image.u32(at, 'n_namesz');
-    const descriptorSize = image.u32(at + 4, 'n_descsz');
+    const bytes = image.u32(at + 4, 'n_descsz');
     const type = image.u32(at + 8, 'n_type');
-    const name = at + 12;
     const descriptor = at + padded(12 + nameSize);
-    if (descriptor + descriptorSize > end) throw image.error(`the ELF note at ${hex(at)} is longer than its segment`);
-    const isWanted = wanted === undefined || type === wanted;
-    if (isWanted && latin1(image.slice(name, nameSize, 'a note name')) === owner) {
-      return { at: descriptor, bytes: descriptorSize };
-    }
-    at = descriptor + padded(descriptorSize);
+    if (descriptor + bytes > end) return `the ELF note at ${hex(at)} is longer than its segment`;
+    visit(latin1(image.slice(at + 12, nameSize, 'a note name')), type, { at: descriptor, bytes });
+    at = descriptor + padded(bytes);
   }
   return undefined;
 }
 
-function pvhEntryOf(image: ImageReader, note: ReturnType<typeof findNote>): number | undefined {
-  if (note?.bytes === 4) return image.u32(note.at, 'the PVH entry');
-  if (note?.bytes === 8) return image.u64(note.at, 'the PVH entry');
-  if (note) throw image.error(`the PVH entry note has ${note.bytes} bytes, not 4 or 8`);
-  return undefined;
+/** @returns physical address of the PVH entry that the note holds. @throws ImageError when it is no address */
+export function pvhEntryOf(image: ImageReader, { at, bytes }: ElfNote): number {
+  if (bytes === 4) return image.u32(at, 'the PVH entry');
+  if (bytes === 8) return image.u64(at, 'the PVH entry');
+  throw image.error(`the PVH entry note has ${bytes} bytes, not 4 or 8`);
 }
 
 function latin1(bytes: Uint8Array): string {

@@ -2,11 +2,13 @@
  * The one error of the image loaders: the caller gave a file that cannot be started. Its message is one line that says which
  * file, what is wrong with it, where, and (when there is something to do) what to do.
  */
+import { printable } from '../printable.ts';
+
 export class ImageError extends Error {
   override readonly name = 'ImageError';
 
   /** @param file path or name of the image as the user gave it */
   constructor(file: string, problem: string) {
-    super(`${file}: ${problem}`.replaceAll(/[\r\n]+/g, ' '));
+    super(printable(`${file}: ${problem}`));
   }
 }

@@ -11,11 +11,14 @@ import { ImageError } from './image-error.ts';
 export class ImageReader {
   readonly bytes: Uint8Array;
   readonly name: string;
+  private readonly isCut: boolean;
   private readonly view: DataView;
 
-  constructor(bytes: Uint8Array, name: string) {
+  /** @param isCut `bytes` are the first of a longer file, as many as the guest's memory holds */
+  constructor(bytes: Uint8Array, name: string, isCut = false) {
     this.bytes = bytes;
     this.name = name;
+    this.isCut = isCut;
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
@@ -31,6 +34,7 @@ export class ImageReader {
   /** Throws unless `size` bytes at `offset` are inside the file. `what` names them in the message. */
   need(offset: number, size: number, what: string): void {
     if (offset + size > this.length) {
+      if (this.isCut) throw this.error(`${what} ends at ${hex(offset + size)} of the file: give the guest more memory`);
       throw this.error(`truncated: ${what} ends at ${hex(offset + size)}, the file at ${hex(this.length)}`);
     }
   }

@@ -1,13 +1,13 @@
 /**
- * Linux bzImage by the 64-bit boot protocol (Documentation/arch/x86/boot.rst, protocol 2.12 and later, and zero-page.rst):
- * the protected-mode part goes to its preferred address, boot_params ("zero page") and the command line to low memory, the
- * initrd as high as the kernel allows, and the CPU enters long mode at the load address + 0x200, RSI = boot_params.
+ * Linux bzImage (Documentation/arch/x86/boot.rst, protocol 2.02 and later, and zero-page.rst): the protected-mode part goes to
+ * its preferred address, boot_params ("zero page") and the command line to low memory, the initrd as high as the kernel
+ * allows; RSI = boot_params. A kernel that says it has a 64-bit entry (2.12) is entered in long mode at the load address +
+ * 0x200, any other by the 32-bit boot protocol: flat protected mode at the load address, EBP, EDI and EBX 0.
  *
- * Left out: 32-bit kernels, the real-mode and EFI entries, setup_data.
+ * Left out: zImages, the real-mode and EFI entries, setup_data.
  */
-
 import { hex } from '../hex.ts';
-import { type BootState, longMode } from './boot-state.ts';
+import { type BootState, longMode, protectedMode } from './boot-state.ts';
 import { LOW_ZONE } from './guest-memory.ts';
 import type { ImageReader } from './image-reader.ts';
 import { cString, type LoadContext } from './load-options.ts';
@@ -35,8 +35,6 @@ const HEADER = {
   commandLineSize: 0x238,
   preferredAddress: 0x258,
   initSize: 0x260,
-  /** end of init_size, the last field needed here */
-  needed: 0x264,
   /** boot_params has something else from here on */
   limit: 0x290,
 } as const;
@@ -53,7 +51,16 @@ const E820 = { base: 0, length: 8, type: 16, size: 20 } as const;
 const MAGIC = 0x53726448; // "HdrS"
 const SECTOR = 512;
 const DEFAULT_SETUP_SECTORS = 4;
-const OLDEST_VERSION = 0x020c;
+/** The first protocol with a command line pointer. */
+const OLDEST_VERSION = 0x0202;
+/** Where the fields end that a protocol has and that are read here: [from version, file offset], newest first. */
+const FIELDS_END = [
+  [0x020a, 0x264], // pref_address, init_size
+  [0x0206, 0x23c], // cmdline_size
+  [0x0205, 0x235], // kernel_alignment, relocatable_kernel
+  [0x0203, 0x230], // initrd_addr_max
+  [OLDEST_VERSION, 0x22c],
+] as const;
 const LOADED_HIGH = 1 << 0;
 const XLF_KERNEL_64 = 1 << 0;
 const UNDEFINED_LOADER = 0xff;
@@ -98,7 +105,11 @@ export function loadLinux(context: LoadContext): BootState {
     memory.setU64(entry + E820.length, size);
     memory.setU32(entry + E820.type, type);
   });
-  return { ...longMode(memory, 'linux', kernel + ENTRY_64, { rsi: params }), isLinux: true };
+  const registers = { rsi: params };
+  const state = header.is64bit
+    ? longMode(memory, 'linux', kernel + ENTRY_64, registers)
+    : protectedMode(memory, 'linux', kernel, registers);
+  return { ...state, isLinux: true };
 }
 
 interface SetupHeader {
@@ -106,6 +117,7 @@ interface SetupHeader {
   readonly end: number;
   /** file offset of the protected-mode kernel, which goes to the end of the file */
   readonly kernelOffset: number;
+  readonly is64bit: boolean;
   readonly initrdAddressMax: number;
   readonly alignment: number;
   readonly relocatable: boolean;
@@ -114,38 +126,39 @@ interface SetupHeader {
   readonly initSize: number;
 }
 
-/** Reads the setup header and checks what can be checked without memory. */
+/** Reads the setup header and checks what can be checked without memory. A field older than the protocol has boot.rst's default. */
 function readHeader(image: ImageReader): SetupHeader {
   const version = image.u16(HEADER.version, 'the protocol version');
-  if (version < OLDEST_VERSION) {
-    throw image.error(`Linux boot protocol ${version >>> 8}.${version & 0xff}: 2.12 or later (Linux 3.8) is needed`);
+  const needed = FIELDS_END.find(([since]) => version >= since)?.[1];
+  if (needed === undefined) {
+    throw image.error(`Linux boot protocol ${version >>> 8}.${version & 0xff}: 2.2 or later (Linux 2.4) is needed`);
   }
-  image.need(0, HEADER.needed, 'the setup header');
+  image.need(0, needed, 'the setup header');
   const end = HEADER.magic + image.u8(HEADER.jumpOffset, 'the header length');
-  if (end < HEADER.needed || end > HEADER.limit) throw image.error(`a setup header that ends at ${hex(end)}`);
+  if (end < needed || end > HEADER.limit) throw image.error(`a setup header that ends at ${hex(end)}`);
   image.need(0, end, 'the setup header');
   if ((image.u8(HEADER.loadFlags, 'loadflags') & LOADED_HIGH) === 0) throw image.error('a zImage, not a bzImage');
-  if ((image.u16(HEADER.xloadFlags, 'xloadflags') & XLF_KERNEL_64) === 0) {
-    throw image.error('a kernel without a 64-bit entry point (xloadflags): build it for x86-64');
-  }
-  const alignment = image.u32(HEADER.alignment, 'kernel_alignment');
+  const since = (first: number, read: () => number, otherwise: number) => (version >= first ? read() : otherwise);
+  const alignment = since(0x0205, () => image.u32(HEADER.alignment, 'kernel_alignment'), PAGE);
   if (alignment < PAGE || (alignment & (alignment - 1)) !== 0) {
     throw image.error(`kernel_alignment ${hex(alignment)} is not a power of two of at least a page`);
   }
   const setupSectors = image.u8(HEADER.setupSectors, 'setup_sects') || DEFAULT_SETUP_SECTORS;
   const kernelOffset = (setupSectors + 1) * SECTOR;
-  // syssize counts 16-byte paragraphs, the last of which may be cut short.
-  const kernelSize = image.u32(HEADER.sysSize, 'syssize') * 16;
-  image.need(kernelOffset, Math.max(ENTRY_64 + 1, kernelSize - 15), 'the kernel');
+  const is64bit = (since(0x020c, () => image.u16(HEADER.xloadFlags, 'xloadflags'), 0) & XLF_KERNEL_64) !== 0;
+  // syssize counts 16-byte paragraphs, the last of which may be cut short; before 2.04 its upper half means nothing.
+  const paragraphs = since(0x0204, () => image.u32(HEADER.sysSize, 'syssize'), 0);
+  image.need(kernelOffset, Math.max((is64bit ? ENTRY_64 : 0) + 1, paragraphs * 16 - 15), 'the kernel');
   return {
     end,
     kernelOffset,
-    initrdAddressMax: image.u32(HEADER.initrdAddressMax, 'initrd_addr_max'),
+    is64bit,
+    initrdAddressMax: since(0x0203, () => image.u32(HEADER.initrdAddressMax, 'initrd_addr_max'), 0x37ff_ffff),
     alignment,
-    relocatable: image.u8(HEADER.relocatable, 'relocatable_kernel') !== 0,
-    commandLineSize: image.u32(HEADER.commandLineSize, 'cmdline_size'),
-    preferredAddress: image.u64(HEADER.preferredAddress, 'pref_address'),
-    initSize: image.u32(HEADER.initSize, 'init_size'),
+    relocatable: since(0x0205, () => image.u8(HEADER.relocatable, 'relocatable_kernel'), 0) !== 0,
+    commandLineSize: since(0x0206, () => image.u32(HEADER.commandLineSize, 'cmdline_size'), 255),
+    preferredAddress: since(0x020a, () => image.u64(HEADER.preferredAddress, 'pref_address'), ONE_MIB),
+    initSize: since(0x020a, () => image.u32(HEADER.initSize, 'init_size'), 0),
   };
 }
 

@@ -13,6 +13,8 @@ export interface BootModule {
 export interface LoadOptions {
   /** Path of the image as the user gave it: for messages, and the first word of a multiboot command line. */
   readonly name: string;
+  /** The image's bytes are the first of a longer file: as many as the guest's memory holds. */
+  readonly isCut?: boolean;
   readonly commandLine?: string;
   /** In the order the guest shall see them; the first is the initrd. */
   readonly modules?: readonly BootModule[];
@@ -31,6 +33,8 @@ export interface LoadContext {
   readonly commandLine: string;
   readonly modules: readonly BootModule[];
   readonly rsdpAddress: number;
+  /** Something about the image that does not keep it from starting: one line, without the image's name. */
+  warn(problem: string): void;
 }
 
 /** Bytes of `text` with a terminating NUL, as every protocol here wants its strings. */

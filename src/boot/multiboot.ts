@@ -3,19 +3,22 @@
  * information of section 3.3. ELF images are loaded by their program headers; with flag 16 the header's own addresses
  * are used ("a.out kludge").
  *
- * Left out: video modes (flag 2; there is no display), symbols, drives, APM. Modules are always page-aligned, above the image.
+ * Left out: video modes (flag 2 gets a warning; there is no display), symbols, drives, APM. Modules are always page-aligned, above the image.
  */
 
 import { hex } from '../hex.ts';
 import { type BootState, protectedMode } from './boot-state.ts';
 import { placeSegments } from './elf.ts';
 import { isElf, physicalEntry, readElf } from './elf-file.ts';
+import { foreignFormat } from './foreign.ts';
 import { LOW_ZONE } from './guest-memory.ts';
 import type { ImageReader } from './image-reader.ts';
 import { cString, type LoadContext } from './load-options.ts';
 import { LOW_MEMORY_END, MEMORY_TYPE, ONE_MIB } from './memory-map.ts';
 
 const SEARCH_BYTES = 8192;
+/** Multiboot 2 (specification 2.0, section 3.1): only to be told from an image without a header. */
+const MULTIBOOT2 = { magic: 0xe85250d6, searchBytes: 32_768, align: 8, size: 16 } as const;
 const HEADER_MAGIC = 0x1badb002;
 const BOOT_MAGIC = 0x2badb002;
 const LOADER_NAME = 'apiary';
@@ -54,13 +57,24 @@ export function findMultibootHeader(image: ImageReader): number | undefined {
   return undefined;
 }
 
+/** magic, architecture, header length and checksum add up to 0 */
+export function hasMultiboot2Header(image: ImageReader): boolean {
+  const { magic, searchBytes, align, size } = MULTIBOOT2;
+  const word = (at: number) => image.u32(at, 'the multiboot 2 header');
+  for (let at = 0; at + size <= Math.min(image.length, searchBytes); at += align) {
+    if (word(at) === magic && (magic + word(at + 4) + word(at + 8) + word(at + 12)) % 2 ** 32 === 0) return true;
+  }
+  return false;
+}
+
 /** @param header what `findMultibootHeader` found */
 export function loadMultiboot(context: LoadContext, header: number): BootState {
   const { image, memory } = context;
   const flags = image.u32(header + HEADER.flags, 'the multiboot flags');
+  // "Must be understood", but no guest can count on a mode (3.3: the loader may give another one or none).
   if ((flags & FLAG.video) !== 0)
-    throw image.error('the multiboot header asks for a video mode (flag 2): no display here');
-  const unknown = flags & FLAG.mustKnow & ~(FLAG.pageAlign | FLAG.memoryInfo);
+    context.warn('the multiboot header asks for a video mode (flag 2): there is no display');
+  const unknown = flags & FLAG.mustKnow & ~(FLAG.pageAlign | FLAG.memoryInfo | FLAG.video);
   if (unknown !== 0) throw image.error(`the multiboot header demands unknown features (flags ${hex(unknown)})`);
   const { entry, end } = (flags & FLAG.addresses) !== 0 ? placeByHeader(context, header) : placeElf(context);
   const info = writeInfo(context, end);
@@ -75,8 +89,11 @@ interface Placed {
 
 function placeElf(context: LoadContext): Placed {
   const { image } = context;
-  if (!isElf(image)) throw image.error('a multiboot image that is neither ELF nor says where to load it (flag 16)');
-  const elf = readElf(image);
+  if (!isElf(image)) {
+    const without = 'a multiboot image that is neither ELF nor says where to load it (flag 16)';
+    throw image.error(foreignFormat(image) ?? without); // Xen's EFI build has a multiboot header as well
+  }
+  const elf = readElf(image, context.warn);
   const end = placeSegments(context, elf);
   return { entry: physicalEntry(image, elf, elf.entry, 'the entry point'), end };
 }

@@ -1,5 +1,6 @@
 /** How a command ends: a status, and for a person's mistake one line on stderr that says what, where and what to do. */
 import { HostError } from '../machine/errors.ts';
+import { printable } from '../printable.ts';
 
 /** Status for the caller's fault: wrong options, images, IDs. */
 export const USAGE_STATUS = 2;
@@ -14,10 +15,11 @@ const CALLERS_FAULT = new Set(['ConfigError', 'ImageError', 'RangeError']);
 
 /** commander's error message in the form of all others. */
 export function oneLine(text: string): string {
-  return text
+  const line = text
     .trim()
     .replace(/^error: /, 'apiary: ')
     .replaceAll(/\s*\n\s*/g, ' ');
+  return printable(line);
 }
 
 /** Wraps a command's action: its result is the exit status, its errors become one line. */
@@ -51,7 +53,7 @@ export const cannotPrint = ({ code }: NodeJS.ErrnoException): HostError =>
 
 function report(error: unknown): number {
   if (!(error instanceof Error)) throw error;
-  process.stderr.write(`apiary: ${error.message.split('\n')[0]}\n`);
+  process.stderr.write(`apiary: ${printable(error.message.split('\n')[0] ?? '')}\n`);
   if (CALLERS_FAULT.has(error.name)) return USAGE_STATUS;
   if (HOSTS_FAULT.has(error.name)) return HOST_STATUS;
   process.stderr.write('  this is a bug in apiary; APIARY_DEBUG=1 shows where\n');

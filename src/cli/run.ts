@@ -18,7 +18,8 @@ export async function run(image: string, options: RunOptions): Promise<number> {
     void machine.stop();
   };
   try {
-    await machine.load(image, bootOptions(options));
+    const { warnings } = await machine.load(image, bootOptions(options));
+    for (const warning of warnings) process.stderr.write(`apiary: warning: ${warning}\n`);
     if (options.trace !== undefined) undo.push(traceTo(options.trace, machine, fail));
     undo.push(connectOutput(machine, fail));
     undo.push(connectTerminal(machine));

@@ -4,7 +4,7 @@
  * Format: "Trace Event Format" (complete events X, flow events s and f, metadata M); times in microseconds.
  */
 
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
 import { DELIVERY_NAMES } from '../apic/index.ts';
 import { hex } from '../hex.ts';
 import { ConfigError } from '../machine/errors.ts';
@@ -46,7 +46,7 @@ export class TraceFile {
     this.#apicIdOf = apicIdOf;
     this.#failed = failed;
     try {
-      this.#fd = openSync(path, 'w');
+      this.#fd = openForWriting(path);
     } catch (error) {
       throw this.#error(error);
     }
@@ -133,6 +133,16 @@ export class TraceFile {
 
   #error(error: unknown): ConfigError {
     const { code } = error as NodeJS.ErrnoException;
-    return new ConfigError(`cannot write trace ${this.#path}: ${code}; give a file that can be written`);
+    const why = code === 'ENXIO' ? 'a pipe or socket' : code;
+    return new ConfigError(`cannot write trace ${this.#path}: ${why}; give a file that can be written`);
   }
+}
+
+/** Never waits: neither for the reader of a pipe, which is refused, nor for a terminal. */
+function openForWriting(path: string): number {
+  const { O_WRONLY, O_CREAT, O_TRUNC, O_NONBLOCK, O_NOCTTY } = constants;
+  const fd = openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY, 0o666);
+  if (!fstatSync(fd).isFIFO()) return fd;
+  closeSync(fd);
+  throw Object.assign(new Error('a pipe'), { code: 'ENXIO' });
 }

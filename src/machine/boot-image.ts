@@ -2,9 +2,8 @@
  * An image with all that comes with it, read from disk once and put into guest memory at each start of the machine,
  * together with the ACPI tables.
  */
-import { readFile } from 'node:fs/promises';
 import { type BootModule, type BootState, installAcpiTables, loadImage, writeFirmware } from '../boot/index.ts';
-import { ConfigError } from './errors.ts';
+import { type InputBytes, readImage, readModule } from './input-file.ts';
 import type { MachineConfig } from './options.ts';
 
 export interface BootOptions {
@@ -16,26 +15,43 @@ export interface BootOptions {
   readonly loadAddress?: number;
 }
 
+/** A raw image lies below 1 MiB. */
+const REAL_MODE_BYTES = 0x10_0000;
+
 export class BootImage {
   readonly #name: string;
-  readonly #bytes: Uint8Array;
+  readonly #contents: InputBytes;
   readonly #modules: readonly BootModule[];
   readonly #options: BootOptions;
 
-  private constructor(name: string, bytes: Uint8Array, modules: readonly BootModule[], options: BootOptions) {
+  private constructor(name: string, contents: InputBytes, modules: readonly BootModule[], options: BootOptions) {
     this.#name = name;
-    this.#bytes = bytes;
+    this.#contents = contents;
     this.#modules = modules;
     this.#options = options;
   }
 
-  /** @throws ConfigError when a file cannot be read */
-  static async read(image: string | Uint8Array, options: BootOptions): Promise<BootImage> {
-    const modules = (options.modules ?? []).map(async (path) => ({ name: path, bytes: await read('initrd', path) }));
+  /**
+   * @param memoryBytes guest RAM: no more is read
+   * @throws ConfigError when a file cannot be read; ImageError when the image is none; the signal's reason
+   */
+  static async read(
+    image: string | Uint8Array,
+    options: BootOptions,
+    memoryBytes: number,
+    signal?: AbortSignal,
+  ): Promise<BootImage> {
     const name = typeof image === 'string' ? image : 'image';
-    const bytes = typeof image === 'string' ? read('image', image) : image;
-    const [contents, ...rest] = await Promise.all([bytes, ...modules]);
-    return new BootImage(name, contents, rest, options);
+    const maxBytes = options.loadAddress === undefined ? memoryBytes : Math.min(memoryBytes, REAL_MODE_BYTES);
+    const contents = await readImage(image, name, { maxBytes, signal });
+    const modules: BootModule[] = [];
+    let left = memoryBytes;
+    for (const path of options.modules ?? []) {
+      const bytes = await readModule(path, { maxBytes: left, signal });
+      modules.push({ name: path, bytes });
+      left -= bytes.length;
+    }
+    return new BootImage(name, contents, modules, options);
   }
 
   /** @throws ImageError when it cannot be started */
@@ -46,27 +62,13 @@ export class BootImage {
       ...config.hotpluggable.map((apicId) => ({ apicId, present: false })),
     ]);
     writeFirmware(ram);
-    return loadImage(this.#bytes, ram, {
+    return loadImage(this.#contents.bytes, ram, {
       name: this.#name,
+      isCut: this.#contents.isCut,
       modules: this.#modules,
       ...acpi,
       ...(commandLine === undefined ? {} : { commandLine }),
       ...(loadAddress === undefined ? {} : { loadAddress }),
     });
-  }
-}
-
-const WHY: Readonly<Record<string, string>> = {
-  ENOENT: 'no such file',
-  EISDIR: 'it is a directory',
-  EACCES: 'no permission to read it',
-};
-
-async function read(what: string, path: string): Promise<Uint8Array> {
-  try {
-    return await readFile(path);
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? String(error);
-    throw new ConfigError(`cannot read ${what} ${path}: ${WHY[code] ?? code}`);
   }
 }

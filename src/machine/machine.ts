@@ -57,6 +57,8 @@ export class Machine extends EventEmitter<MachineEvents> {
   readonly #pool: WorkerPool;
   #image: BootImage | undefined;
   #boot: BootState | undefined;
+  /** How long `load` took: part of the time limit. */
+  #loadMs = 0;
   #rebooting: Promise<void> | undefined;
   #run: Promise<RunResult> | undefined;
   #finish: (result: RunResult) => void = () => {};
@@ -115,15 +117,32 @@ export class Machine extends EventEmitter<MachineEvents> {
   }
 
   /**
-   * Reads an image and puts it into guest memory: ELF (PVH or by entry point), multiboot, Linux, raw.
+   * Reads an image and puts it into guest memory: ELF (PVH or by entry point), multiboot, Linux, raw; any of them may be
+   * packed by gzip. Its time counts for `timeoutMs`: when that passes the machine ends, and `run()` answers 'timeout'.
    * @param image a path, or the bytes themselves; kept, since a reset loads it again
+   * @returns what is odd about the image and did not keep it from starting, a line each
    * @throws ConfigError when it cannot be read; ImageError when it cannot be started
    */
-  async load(image: string | Uint8Array, options: BootOptions = {}): Promise<void> {
+  async load(image: string | Uint8Array, options: BootOptions = {}): Promise<{ readonly warnings: readonly string[] }> {
     this.#checkAlive();
     if (this.#run) throw new ConfigError('the machine runs already; load an image before run()');
-    this.#image = await BootImage.read(image, options);
+    const ending = new AbortController();
+    const onExit = (): void => ending.abort(new ConfigError('the machine ended while its image was read'));
+    const timer = this.#startTimeLimit();
+    const start = performance.now();
+    this.once('exit', onExit);
+    try {
+      this.#image = await BootImage.read(image, options, this.#memory.bytes.length, ending.signal);
+    } catch (error) {
+      if (this.#result?.reason === 'timeout') return { warnings: [] };
+      throw error;
+    } finally {
+      this.off('exit', onExit);
+      clearTimeout(timer);
+      this.#loadMs += performance.now() - start;
+    }
     this.#boot = this.#image.load(this.#memory.bytes, this.config);
+    return { warnings: this.#boot.warnings ?? [] };
   }
 
   /** Guest RAM from guest-physical address 0, shared with the running guest. */
@@ -135,6 +154,7 @@ export class Machine extends EventEmitter<MachineEvents> {
   run(): Promise<RunResult> {
     if (this.#run) return this.#run;
     const boot = this.#boot;
+    if (this.#result?.reason === 'timeout') return Promise.resolve(this.#result);
     if (this.#result) {
       const why = this.#result.detail === undefined ? '' : ` (${this.#result.detail})`;
       return Promise.reject(new ConfigError(`the machine has ended${why}; create a new one`));
@@ -144,10 +164,8 @@ export class Machine extends EventEmitter<MachineEvents> {
       this.#finish = resolve;
     });
     this.#pool.start(boot);
-    if (Number.isFinite(this.config.timeoutMs)) {
-      const timer = setTimeout(() => this.#end({ reason: 'timeout', status: TIMEOUT_STATUS }), this.config.timeoutMs);
-      this.once('exit', () => clearTimeout(timer));
-    }
+    const timer = this.#startTimeLimit();
+    this.once('exit', () => clearTimeout(timer));
     return this.#run;
   }
 
@@ -208,6 +226,13 @@ export class Machine extends EventEmitter<MachineEvents> {
   /** The APIC ID of a vCPU as 'trace' events name it, plugged in or not; undefined when there is none. */
   apicIdOf(vcpuIndex: number): number | undefined {
     return this.#cpus.apicIdOfVcpu(vcpuIndex);
+  }
+
+  /** Ends the machine when what is left of `timeoutMs` has passed. @returns for clearTimeout */
+  #startTimeLimit(): NodeJS.Timeout | undefined {
+    const { timeoutMs } = this.config;
+    if (!Number.isFinite(timeoutMs)) return undefined;
+    return setTimeout(() => this.#end({ reason: 'timeout', status: TIMEOUT_STATUS }), timeoutMs - this.#loadMs);
   }
 
   async #start(): Promise<void> {

@@ -56,7 +56,7 @@ export type Stop = (typeof Stop)[keyof typeof Stop];
 /** One image for all rigs of a process. */
 let image: Promise<BootImage> | undefined;
 const loadImage = (): Promise<BootImage> => {
-  image ??= BootImage.read(OPLIST_IMAGE, {});
+  image ??= BootImage.read(OPLIST_IMAGE, {}, OPLIST_MEMORY_BYTES);
   return image;
 };
 

@@ -172,9 +172,7 @@ describe('a broken ELF image is one line that says what is wrong', () => {
       () => elf64(MIB, { paddr: MIB, contents: CODE }, pvhNote(7 * MIB)),
       /the PVH entry 0x700000 is in none/,
     ],
-    ['a PVH note of 5 bytes', () => patchNote(24, 5), /5 bytes, not 4 or 8|longer than its segment/],
-    ['a note longer than its segment', () => patchNote(24, 0xffffffff), /longer than its segment/],
-    ['a note name longer than its segment', () => patchNote(20, 0xffffffff), /longer than its segment/],
+    ['a PVH note of 5 bytes', () => patchNote(24, 5), /5 bytes, not 4 or 8/],
   ])('%s', (_, build, message) => {
     expect(problem(build())).toMatch(message);
   });
@@ -185,13 +183,35 @@ describe('a broken ELF image is one line that says what is wrong', () => {
     return elf64(MIB, { paddr: MIB, contents: CODE }, note);
   }
 
+  it.each([
+    ['a note longer than its segment', () => patchNote(24, 0xffffffff), /longer than its segment: they are not/],
+    ['a note name longer than its segment', () => patchNote(20, 0xffffffff), /longer than its segment: they are not/],
+    [
+      'notes that leave the file',
+      () => patch(patchNote(0, 4), [ELF64.header(1) + ELF64.fileSize, 8, 2 ** 40]),
+      /not all/,
+    ],
+  ])('%s is a warning: nothing else needs it', (_, build, message) => {
+    const state = loadImage(build(), ram(), { name });
+    expect(state.format).toBe('elf');
+    expect(state.warnings).toEqual([expect.stringMatching(message)]);
+  });
+
+  it('a multiboot 2 header is a warning: nobody gives its information', () => {
+    const contents = patch(new Uint8Array(64), [16, 4, 0xe85250d6], [24, 4, 16], [28, 4, 2 ** 32 - 0xe85250d6 - 16]);
+    // The first segment's bytes begin at file offset 120, a multiple of 8.
+    const state = loadImage(elf64(MIB, { paddr: MIB, contents }), ram(), { name });
+    expect(state.warnings).toEqual([`${name}: multiboot 2 is not spoken here: started at its ELF entry point instead`]);
+    expect(loadImage(good(), ram(), { name }).warnings).toBeUndefined();
+  });
+
   it('knows an empty file, and a guest with too little memory', () => {
     expect(problem(new Uint8Array(0))).toMatch(/empty/);
     expect(problem(good(), new Uint8Array(MIB))).toMatch(/at least 2M/);
   });
 
   it('keeps its message on one line whatever the file is called', () => {
-    expect(() => loadImage(new Uint8Array(0), ram(), { name: 'a\nb' })).toThrow(/^a b: the file is empty$/);
+    expect(() => loadImage(new Uint8Array(0), ram(), { name: 'a\nb' })).toThrow(/^a\\nb: the file is empty$/);
   });
 });
 

@@ -81,10 +81,35 @@ describe('a Linux bzImage', () => {
     expect(() => loadImage(bzImage({ initSize: 48 * MIB }), ram(24), { name, modules: [initrd] })).toThrow(/no room/);
   });
 
+  it('without a 64-bit entry starts in flat protected mode at its load address, ESI at boot_params', () => {
+    const memory = ram();
+    for (const options of [{ xloadFlags: 4 }, { version: 0x020b }]) {
+      const state = load(options, memory);
+      expect(state).toMatchObject({ format: 'linux', isLinux: true, mode: 'protected', rip: 0x1000000, cr0: 0x11 });
+      expect([state.cs.selector, state.cs.db, state.data.selector]).toEqual([0x10, 1, 0x18]);
+      expect(Object.keys(state.registers)).toEqual(['rsi']);
+      expect(le(memory, (state.registers.rsi ?? 0) + 0x202, 4)).toBe(0x53726448);
+    }
+  });
+
+  it('older than the fields that it would need has their defaults', () => {
+    // 2.09: no pref_address, no init_size; 2.05: no cmdline_size; 2.04: not relocatable; 2.03: syssize of 16 bits.
+    expect(load({ version: 0x0209, alignment: 0x1000 }, ram()).rip).toBe(MIB);
+    const long = (version: number) => () =>
+      loadImage(bzImage({ version }), ram(), { name, commandLine: 'x'.repeat(256) });
+    expect(long(0x0206)).not.toThrow();
+    expect(long(0x0205)).toThrow(/256 bytes: this kernel takes 255/);
+    expect(load({ version: 0x0204, alignment: 0 }, ram()).rip).toBe(MIB);
+    expect(loadImage(patch(bzImage({ version: 0x0203 }), [0x1f6, 2, 0xffff]), ram(), { name }).rip).toBe(MIB);
+    const initrd = { name: 'initrd', bytes: new Uint8Array(1) };
+    const memory = ram();
+    const state = loadImage(bzImage({ version: 0x0202, initrdAddressMax: 0 }), memory, { name, modules: [initrd] });
+    expect(le(memory, (state.registers.rsi ?? 0) + 0x218, 4)).toBe(64 * MIB - 0x1000);
+  });
+
   it.each<[string, Uint8Array, RegExp]>([
-    ['an old protocol', bzImage({ version: 0x020b }), /boot protocol 2\.11: 2\.12 or later/],
+    ['an old protocol', bzImage({ version: 0x0201 }), /boot protocol 2\.1: 2\.2 or later/],
     ['a zImage', bzImage({ loadFlags: 0 }), /a zImage/],
-    ['a 32-bit kernel', bzImage({ xloadFlags: 0 }), /without a 64-bit entry point/],
     ['alignment 0', bzImage({ alignment: 0 }), /kernel_alignment 0x0/],
     ['an odd alignment', bzImage({ alignment: 0x300000 }), /kernel_alignment 0x300000/],
     ['a header that ends too soon', patch(bzImage(), [0x201, 1, 0x10]), /header that ends at 0x212/],

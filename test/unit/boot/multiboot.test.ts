@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { loadImage } from '../../../src/boot/index.ts';
-import { cStringAt, elf32, elf64, le, MIB, multibootHeader, patch } from './images.ts';
+import { cStringAt, elf32, elf64, le, MIB, multibootHeader, patch, pvhNote } from './images.ts';
 
 const name = 'tests/apic test.flat';
 const ram = () => new Uint8Array(8 * MIB);
@@ -81,8 +81,25 @@ describe('a multiboot ELF image', () => {
     expect(() => loadImage(image(), ram(), { name, modules })).toThrow(/no room for the module huge .*more memory/);
   });
 
+  it('that asks for a video mode gets a warning and no mode', () => {
+    const memory = ram();
+    const state = loadImage(image(4), memory, { name });
+    expect(state.warnings).toEqual([expect.stringMatching(/asks for a video mode .*there is no display$/)]);
+    expect(le(memory, state.registers.rbx ?? 0, 4) & ((1 << 11) | (1 << 12))).toBe(0);
+    expect(loadImage(image(0), memory, { name }).warnings).toBeUndefined();
+  });
+
+  it('with a broken PVH note or other notes starts: it needs none', () => {
+    const note = pvhNote(MIB, 8);
+    patch(note.contents, [24, 4, 5]);
+    const segment = { paddr: BASE, contents: Uint8Array.of(...multibootHeader(), 0xf4) };
+    expect(loadImage(elf32(BASE + 12, segment, note), ram(), { name }).warnings).toBeUndefined();
+    patch(note.contents, [24, 4, 0xffff]);
+    const { format, warnings } = loadImage(elf32(BASE + 12, segment, note), ram(), { name });
+    expect([format, warnings?.length]).toEqual(['multiboot', 1]);
+  });
+
   it('is refused when it demands what is not here', () => {
-    expect(() => loadImage(image(4), ram(), { name })).toThrow(/video mode/);
     expect(() => loadImage(image(0x100), ram(), { name })).toThrow(/unknown features \(flags 0x100\)/);
     expect(loadImage(image(0x80000003), ram(), { name }).format).toBe('multiboot');
   });

@@ -29,7 +29,7 @@ describe('a raw image', () => {
   });
 
   it('is not guessed: another file is an error that says what to do', () => {
-    const text = new TextEncoder().encode('#!/bin/sh\n');
+    const text = new TextEncoder().encode('hello, world\n');
     expect(() => loadImage(text, ram(), { name })).toThrow(/boot\.bin: neither ELF, multiboot nor Linux.*load address/);
   });
 

@@ -26,7 +26,13 @@ describe('guarded', () => {
 
   test.each([
     ['the caller', new ConfigError('no such file: x'), 2, 'apiary: no such file: x\n'],
-    ['the caller, in our words only', new ConfigError('first\nsecond'), 2, 'apiary: first\n'],
+    [
+      'the caller, whatever a name has in it',
+      new ConfigError('a\n\x1b[2J\u202eb'),
+      2,
+      'apiary: a\\n\\x1b[2J\\u{202e}b\n',
+    ],
+    ['the host, in our words only', new HostError('first\nsecond'), 1, 'apiary: first\n'],
     ['the host', new HostError('no thread to be had'), 1, 'apiary: no thread to be had\n'],
     ['KVM', new KvmError('KVM_RUN', 14), 1, 'apiary: KVM_RUN: EFAULT\n'],
   ])('%s', async (_name, error, status, text) => expect(await outcome(failing(error))).toEqual([status, text]));
