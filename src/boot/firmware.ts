@@ -10,9 +10,9 @@
  *     0x000fff80  the code, in RAM where a PC's BIOS shadows itself
  *     0x000ffff0  the same jump, for guests that go to FFFF:0000
  */
+import { PLATFORM } from '../platform.ts';
 
-/** What writes to this port ask the machine to start the image again; no device of a PC is there. */
-export const FIRMWARE_START_PORT = 0x5f0;
+const START_PORT = PLATFORM.FIRMWARE.base;
 /** Guest-physical bytes of the page with the reset vector. */
 export const RESET_PAGE = { base: 0xffff_f000, size: 0x1000 } as const;
 
@@ -31,7 +31,7 @@ const CODE = [
   0xe4, 0x71,                   // in $0x71, %al
   0x3c, 0x0a,                   // cmp $0x0a, %al
   0x74, 0x07,                   // je resume
-  0xba, FIRMWARE_START_PORT & 0xff, FIRMWARE_START_PORT >> 8, // mov $port, %dx
+  0xba, START_PORT & 0xff, START_PORT >> 8, // mov $port, %dx
   0xee,                         // out %al, %dx
   0xf4,                         // 1: hlt
   0xeb, 0xfd,                   // jmp 1b

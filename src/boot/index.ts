@@ -21,10 +21,10 @@ import { memoryMap, ONE_MIB } from './memory-map.ts';
 import { findMultibootHeader, loadMultiboot } from './multiboot.ts';
 import { BOOT_SECTOR_ADDRESS, isBootSector, loadRaw } from './raw.ts';
 
+export type { AcpiCpu } from './acpi/cpu.ts';
 export { type InstalledAcpi, installAcpiTables, MAX_ACPI_CPUS } from './acpi/install.ts';
-export { ACPI_PLATFORM, type AcpiCpu } from './acpi/platform.ts';
 export type { BootRegisters, BootState, ImageFormat, RegisterName, Segment } from './boot-state.ts';
-export { FIRMWARE_START_PORT, RESET_PAGE, writeFirmware, writeResetPage } from './firmware.ts';
+export { RESET_PAGE, writeFirmware, writeResetPage } from './firmware.ts';
 export { ImageError } from './image-error.ts';
 export type { BootModule, LoadOptions } from './load-options.ts';
 export { MEMORY_TYPE, type MemoryMapEntry, type MemoryRange, memoryMap } from './memory-map.ts';

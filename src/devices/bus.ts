@@ -101,30 +101,6 @@ export class Bus {
     else this.#writeBytes('mmio', gpa, size, value);
   }
 
-  /**
-   * An access as KVM_EXIT_MMIO describes it: 1 to 8 bytes, of any length, in `kvm_run`'s data area. It is taken apart into
-   * accesses of 4, 2 and 1 bytes, low address first: 8 bytes are two accesses of 4.
-   */
-  readMmioBytes(gpa: number, data: Uint8Array, length: number): void {
-    for (let done = 0; done < length; ) {
-      const size = pieceOf(length - done);
-      const value = this.readMmio(gpa + done, size);
-      for (let i = 0; i < size; i++) data[done + i] = value >>> (8 * i);
-      done += size;
-    }
-  }
-
-  /** As `readMmioBytes`. */
-  writeMmioBytes(gpa: number, data: Uint8Array, length: number): void {
-    for (let done = 0; done < length; ) {
-      const size = pieceOf(length - done);
-      let value = 0;
-      for (let i = 0; i < size; i++) value |= (data[done + i] ?? 0) << (8 * i);
-      this.writeMmio(gpa + done, size, value);
-      done += size;
-    }
-  }
-
   /** Puts every device back to its power-up state, in the order of registration. */
   reset(): void {
     for (const device of this.#devices) device.reset();
@@ -222,10 +198,4 @@ export class Bus {
       else this.writeMmio(address + i, 1, value >>> (8 * i));
     }
   }
-}
-
-/** The largest of 4, 2 and 1 that fits `bytes`. */
-function pieceOf(bytes: number): number {
-  if (bytes >= 4) return 4;
-  return bytes >= 2 ? 2 : 1;
 }

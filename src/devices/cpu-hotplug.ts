@@ -19,7 +19,8 @@
  * request outlives the guest's acknowledgement of the remove event, which comes first (an ACPI method clears the event,
  * then the OS runs _EJ0). Slots, events and requests belong to the machine and survive a reset, as in QEMU.
  */
-import type { AddressRange, Device, Line } from './device.ts';
+import { GSI, PLATFORM } from '../platform.ts';
+import type { Board, Device, Line } from './device.ts';
 
 const REG = { SELECTOR: 0x0, FLAGS: 0x4, COMMAND: 0x5, DATA: 0x8 } as const;
 const FLAG = { ENABLED: 1, INSERT: 2, REMOVE: 4, EJECT: 8, FIRMWARE_EJECT: 16 } as const;
@@ -35,34 +36,29 @@ interface Slot {
   ostEvent: number;
 }
 
-export interface CpuHotplugOptions {
-  /** High while any slot has an insert or remove event that the guest has not acknowledged. */
-  readonly interrupt: Line;
-  /** The guest ejected a CPU whose removal was asked for; the slot is already empty. */
-  readonly onEject: (slot: number) => void;
-  /** The guest's _OST report on a slot: the event it speaks of and the status it gives, both 32 bits. */
-  readonly onOst?: (slot: number, event: number, status: number) => void;
-  /** First of twelve I/O ports; default 0x0cd8. */
-  readonly port?: number;
+interface State {
+  slots: Slot[];
+  selector: number;
+  command: number;
+  line: boolean;
 }
 
 export class CpuHotplug implements Device {
   readonly name = 'cpu-hotplug';
-  readonly ranges: readonly AddressRange[];
-  readonly #options: CpuHotplugOptions;
-  readonly #slots: Slot[] = [];
-  #selector = 0;
-  #command = 0;
-  #line = false;
+  readonly ranges = [PLATFORM.CPU_HOTPLUG];
+  readonly #board: Board;
+  /** High while any slot has an insert or remove event that the guest has not acknowledged. */
+  readonly #interrupt: Line;
+  #state: State = { slots: [], selector: 0, command: 0, line: false };
 
-  constructor(options: CpuHotplugOptions) {
-    this.#options = options;
-    this.ranges = [{ space: 'pio', base: options.port ?? 0x0cd8, length: 12 }];
+  constructor(board: Board) {
+    this.#board = board;
+    this.#interrupt = board.line(GSI.CPU_HOTPLUG);
   }
 
   /** The number of slots: possible CPUs, present or not. */
   get slots(): number {
-    return this.#slots.length;
+    return this.#state.slots.length;
   }
 
   /** Adds a possible CPU. @param apicId unsigned 32 bits @returns its slot, counted from 0 */
@@ -76,17 +72,17 @@ export class CpuHotplug implements Device {
       removalAsked: false,
       ostEvent: 0,
     };
-    return this.#slots.push(slot) - 1;
+    return this.#state.slots.push(slot) - 1;
   }
 
   /** @returns whether slot `index` holds a CPU */
   isEnabled(index: number): boolean {
-    return this.#slots[index]?.enabled ?? false;
+    return this.#state.slots[index]?.enabled ?? false;
   }
 
   /** A CPU was put into a slot: tell the guest. @returns false if there is no such slot or it holds a CPU already */
   plug(index: number): boolean {
-    const slot = this.#slots[index];
+    const slot = this.#state.slots[index];
     if (slot === undefined || slot.enabled) return false;
     slot.enabled = true;
     slot.insertEvent = true;
@@ -96,7 +92,7 @@ export class CpuHotplug implements Device {
 
   /** Asks the guest to give a CPU back; asking again repeats the event. @returns false if the slot holds no CPU */
   requestUnplug(index: number): boolean {
-    const slot = this.#slots[index];
+    const slot = this.#state.slots[index];
     if (slot === undefined || !slot.enabled) return false;
     slot.removalAsked = true;
     slot.removeEvent = true;
@@ -105,20 +101,25 @@ export class CpuHotplug implements Device {
   }
 
   read(_rangeIndex: number, offset: number, size: number): number {
-    const slot = this.#slots[this.#selector];
+    const slot = this.#state.slots[this.#state.selector];
     if (slot === undefined) return 0;
     if (offset === REG.FLAGS) return flagsOf(slot);
     if (offset !== REG.DATA) return 0; // "data 2" (offset 0) is the upper half of an ID that has 32 bits: 0 as well
-    const value = this.#command === COMMAND.ARCHITECTURE_ID ? slot.apicId : this.#command === 0 ? this.#selector : 0;
+    const value =
+      this.#state.command === COMMAND.ARCHITECTURE_ID
+        ? slot.apicId
+        : this.#state.command === 0
+          ? this.#state.selector
+          : 0;
     return size === 4 ? value : value & (size === 2 ? 0xffff : 0xff);
   }
 
   write(_rangeIndex: number, offset: number, _size: number, value: number): void {
     if (offset === REG.SELECTOR) {
-      this.#selector = value;
+      this.#state.selector = value;
       return;
     }
-    const slot = this.#slots[this.#selector];
+    const slot = this.#state.slots[this.#state.selector];
     if (slot === undefined) return;
     if (offset === REG.FLAGS) this.#writeFlags(slot, value);
     else if (offset === REG.COMMAND) this.#writeCommand(value);
@@ -127,9 +128,19 @@ export class CpuHotplug implements Device {
 
   /** Selector and command go back to 0; see the header for what stays. */
   reset(): void {
-    this.#selector = 0;
-    this.#command = 0;
+    this.#state.selector = 0;
+    this.#state.command = 0;
     this.#updateLine();
+  }
+
+  save(): State {
+    const { slots, ...registers } = this.#state;
+    return { ...registers, slots: slots.map((slot) => ({ ...slot })) };
+  }
+
+  /** The slots are those that were saved. */
+  restore({ slots, ...registers }: Readonly<State>): void {
+    this.#state = { ...registers, slots: slots.map((slot) => ({ ...slot })) };
   }
 
   #writeFlags(slot: Slot, value: number): void {
@@ -147,34 +158,36 @@ export class CpuHotplug implements Device {
     slot.removeEvent = false;
     slot.firmwareEject = false;
     slot.removalAsked = false;
-    this.#options.onEject(this.#selector);
+    this.#board.report({ type: 'ejected', slot: this.#state.selector });
   }
 
   #writeCommand(command: number): void {
     if (command > COMMAND.ARCHITECTURE_ID) return;
-    this.#command = command;
+    this.#state.command = command;
     if (command !== COMMAND.NEXT_WITH_EVENT) return;
-    const count = this.#slots.length;
+    const count = this.#state.slots.length;
     for (let step = 0; step < count; step++) {
-      const index = (this.#selector + step) % count;
-      const slot = this.#slots[index];
+      const index = (this.#state.selector + step) % count;
+      const slot = this.#state.slots[index];
       if (slot !== undefined && (slot.insertEvent || slot.removeEvent || slot.firmwareEject)) {
-        this.#selector = index;
+        this.#state.selector = index;
         return;
       }
     }
   }
 
   #writeData(slot: Slot, value: number): void {
-    if (this.#command === COMMAND.OST_EVENT) slot.ostEvent = value;
-    else if (this.#command === COMMAND.OST_STATUS) this.#options.onOst?.(this.#selector, slot.ostEvent, value);
+    if (this.#state.command === COMMAND.OST_EVENT) slot.ostEvent = value;
+    else if (this.#state.command === COMMAND.OST_STATUS) {
+      this.#board.report({ type: 'ost', slot: this.#state.selector, event: slot.ostEvent, status: value });
+    }
   }
 
   #updateLine(): void {
-    const level = this.#slots.some((slot) => slot.insertEvent || slot.removeEvent);
-    if (level === this.#line) return;
-    this.#line = level;
-    this.#options.interrupt(level);
+    const level = this.#state.slots.some((slot) => slot.insertEvent || slot.removeEvent);
+    if (level === this.#state.line) return;
+    this.#state.line = level;
+    this.#interrupt(level);
   }
 }
 

@@ -2,16 +2,16 @@
  * The port through which the firmware (src/boot/firmware.ts) asks the machine to start the image: what a PC's firmware does
  * itself once it has found that nobody waits to be resumed. Write-only; any value.
  */
-import type { AddressRange, Device } from './device.ts';
+import { PLATFORM } from '../platform.ts';
+import type { Board, Device } from './device.ts';
 
 export class FirmwareStart implements Device {
   readonly name = 'firmware-start';
-  readonly ranges: readonly AddressRange[];
-  readonly #onStart: () => void;
+  readonly ranges = [PLATFORM.FIRMWARE];
+  readonly #board: Board;
 
-  constructor(port: number, onStart: () => void) {
-    this.ranges = [{ space: 'pio', base: port, length: 1 }];
-    this.#onStart = onStart;
+  constructor(board: Board) {
+    this.#board = board;
   }
 
   read(): number {
@@ -19,8 +19,14 @@ export class FirmwareStart implements Device {
   }
 
   write(): void {
-    this.#onStart();
+    this.#board.report({ type: 'restart' });
   }
 
   reset(): void {}
+
+  save(): object {
+    return {};
+  }
+
+  restore(): void {}
 }

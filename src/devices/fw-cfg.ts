@@ -2,10 +2,11 @@
  * The firmware configuration device of QEMU (docs/specs/fw_cfg.rst): named and numbered items that a guest reads by port
  * (0x510 selector, 0x511 data) or by DMA (0x514). All items are read-only; a DMA write ends with the error bit.
  *
- * A selector without an item, and reading past an item's end, give zeros. DMA moves at most what lies in guest memory: the
- * accessor answers undefined for any other range, and the operation ends with the error bit.
+ * A selector without an item, and reading past an item's end, give zeros. DMA moves at most what lies in guest memory: for
+ * any other range the operation ends with the error bit.
  */
-import type { AddressRange, Device } from './device.ts';
+import { PLATFORM } from '../platform.ts';
+import type { Board, Device } from './device.ts';
 
 /** Item numbers (QEMU include/standard-headers/linux/qemu_fw_cfg.h and hw/nvram/fw_cfg_keys.h). */
 export const FW_CFG = {
@@ -46,25 +47,23 @@ const DMA_ACCESS_BYTES = 16;
 const DMA_SIGNATURE = 'QEMU CFG';
 const TWO_32 = 2 ** 32;
 
-/** A view of guest memory from `gpa` on, exactly `length` bytes; undefined unless all of it is RAM. Never throws. */
-export type GuestMemory = (gpa: number, length: number) => Uint8Array | undefined;
+interface State {
+  key: number;
+  offset: number;
+  dmaHigh: number;
+}
 
 export class FwCfg implements Device {
   readonly name = 'fw-cfg';
-  readonly ranges: readonly AddressRange[] = [
-    { space: 'pio', base: 0x510, length: 2 },
-    { space: 'pio', base: 0x514, length: 8 },
-  ];
-  readonly #memory: GuestMemory;
+  readonly ranges = [PLATFORM.FW_CFG, PLATFORM.FW_CFG_DMA];
+  readonly #board: Board;
   readonly #items = new Map<number, Uint8Array>();
   readonly #files: { readonly name: string; readonly key: number; readonly size: number }[] = [];
-  #key = 0;
+  #state: State = { key: FW_CFG.SIGNATURE, offset: 0, dmaHigh: 0 };
   #item: Uint8Array | undefined;
-  #offset = 0;
-  #dmaHigh = 0;
 
-  constructor(memory: GuestMemory) {
-    this.#memory = memory;
+  constructor(board: Board) {
+    this.#board = board;
     this.set(FW_CFG.SIGNATURE, new TextEncoder().encode('QEMU'));
     this.setNumber(FW_CFG.ID, ID_TRADITIONAL_AND_DMA, 4);
     this.#writeDirectory();
@@ -74,7 +73,7 @@ export class FwCfg implements Device {
   /** Sets an item; its bytes are not copied. @param key 0-0x3fff, or 0x8000-0xbfff for what is x86's own */
   set(key: number, bytes: Uint8Array): void {
     this.#items.set(key & ITEM_MASK, bytes);
-    if (key === this.#key) this.#item = bytes;
+    if (key === this.#state.key) this.#item = bytes;
   }
 
   /** Sets an item to a little-endian number. @param bytes its width, 1-8 */
@@ -114,10 +113,10 @@ export class FwCfg implements Device {
     if (rangeIndex === RANGE.PORTS) {
       if (size === 2) this.#select(value);
     } else if (size === 4 && offset === 0) {
-      this.#dmaHigh = swap32(value);
+      this.#state.dmaHigh = swap32(value);
     } else if (size === 4 && offset === 4) {
-      const address = this.#dmaHigh * TWO_32 + swap32(value);
-      this.#dmaHigh = 0;
+      const address = this.#state.dmaHigh * TWO_32 + swap32(value);
+      this.#state.dmaHigh = 0;
       this.#transfer(address);
     }
   }
@@ -125,24 +124,33 @@ export class FwCfg implements Device {
   /** Items stay: they are the machine's. */
   reset(): void {
     this.#select(FW_CFG.SIGNATURE);
-    this.#dmaHigh = 0;
+    this.#state.dmaHigh = 0;
+  }
+
+  save(): State {
+    return { ...this.#state };
+  }
+
+  restore(state: Readonly<State>): void {
+    this.#state = { ...state };
+    this.#item = this.#items.get(state.key);
   }
 
   #select(key: number): void {
-    this.#key = key & ITEM_MASK;
-    this.#item = this.#items.get(this.#key);
-    this.#offset = 0;
+    this.#state.key = key & ITEM_MASK;
+    this.#item = this.#items.get(this.#state.key);
+    this.#state.offset = 0;
   }
 
   #nextByte(): number {
-    const byte = this.#item?.[this.#offset];
+    const byte = this.#item?.[this.#state.offset];
     if (byte === undefined) return 0;
-    this.#offset++;
+    this.#state.offset++;
     return byte;
   }
 
   #transfer(address: number): void {
-    const access = this.#memory(address, DMA_ACCESS_BYTES);
+    const access = this.#board.ram(address, DMA_ACCESS_BYTES);
     if (access === undefined) return; // nowhere to report to
     const view = new DataView(access.buffer, access.byteOffset, DMA_ACCESS_BYTES);
     const control = view.getUint32(0);
@@ -158,17 +166,17 @@ export class FwCfg implements Device {
 
   #copyTo(gpa: number, length: number): boolean {
     if (length === 0) return true;
-    const target = this.#memory(gpa, length);
+    const target = this.#board.ram(gpa, length);
     if (target === undefined) return false;
-    const bytes = this.#item?.subarray(this.#offset, this.#offset + length) ?? new Uint8Array(0);
+    const bytes = this.#item?.subarray(this.#state.offset, this.#state.offset + length) ?? new Uint8Array(0);
     target.set(bytes);
     target.fill(0, bytes.length);
-    this.#offset += bytes.length;
+    this.#state.offset += bytes.length;
     return true;
   }
 
   #skip(length: number): void {
-    this.#offset = Math.min(this.#offset + length, this.#item?.length ?? 0);
+    this.#state.offset = Math.min(this.#state.offset + length, this.#item?.length ?? 0);
   }
 
   #writeDirectory(): void {

@@ -4,10 +4,11 @@
  * and 0x64, and system control port A (0x92).
  *
  * Bytes sent to a device go unanswered, since none is plugged in. A20 is stored, and always open in fact: KVM has no gate.
- * Bit 0 of port 0x92 resets when it goes from 0 to 1 and reads back until `reset`, so a guest can tell INIT from a reset.
+ * The guest pulls the CPU's reset line, which on a PC is INIT (QEMU
+ * resets the whole machine). Bit 0 of port 0x92 does so when it goes from 0 to 1 and reads back until `reset`, so a guest can tell INIT from a reset.
  */
-import type { AddressRange, Device, Line } from './device.ts';
-import type { ResetKind } from './reset.ts';
+import { GSI, PLATFORM } from '../platform.ts';
+import type { Board, Device, Line } from './device.ts';
 
 const RANGE = { DATA: 0, COMMAND: 1, PORT_A: 2 } as const;
 const STATUS = { OUTPUT_FULL: 0x01, SYSTEM: 0x04, COMMAND: 0x08, NOT_LOCKED: 0x10, AUX_FULL: 0x20 } as const;
@@ -46,71 +47,87 @@ const INPUT_PORT = 0x80;
 const OUTPUT_PORT = { NOT_RESET: 0x01, A20: 0x02, IDLE: 0xcf } as const;
 const PORT_A = { FAST_RESET: 0x01, A20: 0x02 } as const;
 
-export interface I8042Options {
-  /** The guest pulled the CPU's reset line, which on a PC is INIT (QEMU resets the whole machine). */
-  readonly onReset: (kind: ResetKind) => void;
-  /** IRQ 1 and IRQ 12: high while the output buffer holds a byte from that side and its interrupt is enabled. */
-  readonly keyboardInterrupt?: Line;
-  readonly mouseInterrupt?: Line;
+interface State {
+  status: number;
+  config: number;
+  outputPort: number;
+  fastReset: boolean;
+  output: number;
+  /** The command whose data byte is due at port 0x60; 0 for none. */
+  pending: number;
+  keyboardLine: boolean;
+  mouseLine: boolean;
 }
+
+function powerUp(): State {
+  return {
+    status: STATUS.NOT_LOCKED,
+    config: CONFIG.KEYBOARD_IRQ,
+    outputPort: OUTPUT_PORT.IDLE,
+    fastReset: false,
+    output: 0,
+    pending: 0,
+    keyboardLine: false,
+    mouseLine: false,
+  };
+}
+
+const INIT = { type: 'reset', kind: 'init' } as const;
 
 export class I8042 implements Device {
   readonly name = 'i8042';
-  readonly ranges: readonly AddressRange[] = [
-    { space: 'pio', base: 0x60, length: 1, maxAccess: 1 },
-    { space: 'pio', base: 0x64, length: 1, maxAccess: 1 },
-    { space: 'pio', base: 0x92, length: 1, maxAccess: 1 },
-  ];
-  readonly #options: I8042Options;
-  #status: number = STATUS.NOT_LOCKED;
-  #config: number = CONFIG.KEYBOARD_IRQ;
-  #outputPort: number = OUTPUT_PORT.IDLE;
-  #fastReset: boolean = false;
-  #output = 0;
-  /** The command whose data byte is due at port 0x60; 0 for none. */
-  #pending: number = 0;
-  #keyboardLine: boolean = false;
-  #mouseLine: boolean = false;
+  readonly ranges = [PLATFORM.KEYBOARD_DATA, PLATFORM.KEYBOARD_COMMAND, PLATFORM.PORT_A];
+  readonly #board: Board;
+  /** High while the output buffer holds a byte from that side and its interrupt is enabled. */
+  readonly #keyboardInterrupt: Line;
+  readonly #mouseInterrupt: Line;
+  #state = powerUp();
 
-  constructor(options: I8042Options) {
-    this.#options = options;
+  constructor(board: Board) {
+    this.#board = board;
+    this.#keyboardInterrupt = board.line(GSI.KEYBOARD);
+    this.#mouseInterrupt = board.line(GSI.MOUSE);
   }
 
   read(rangeIndex: number): number {
-    if (rangeIndex === RANGE.COMMAND) return this.#status;
+    if (rangeIndex === RANGE.COMMAND) return this.#state.status;
     if (rangeIndex === RANGE.PORT_A) return this.#portA();
-    this.#status &= ~(STATUS.OUTPUT_FULL | STATUS.AUX_FULL);
+    this.#state.status &= ~(STATUS.OUTPUT_FULL | STATUS.AUX_FULL);
     this.#updateLines();
-    return this.#output; // an empty buffer shows its last byte
+    return this.#state.output; // an empty buffer shows its last byte
   }
 
   write(rangeIndex: number, _offset: number, _size: number, value: number): void {
     if (rangeIndex === RANGE.PORT_A) {
       this.#writePortA(value);
     } else if (rangeIndex === RANGE.COMMAND) {
-      this.#status |= STATUS.COMMAND;
-      this.#pending = 0;
+      this.#state.status |= STATUS.COMMAND;
+      this.#state.pending = 0;
       this.#command(value);
     } else {
-      this.#status &= ~STATUS.COMMAND;
+      this.#state.status &= ~STATUS.COMMAND;
       this.#data(value);
     }
   }
 
   reset(): void {
-    this.#status = STATUS.NOT_LOCKED;
-    this.#config = CONFIG.KEYBOARD_IRQ;
-    this.#outputPort = OUTPUT_PORT.IDLE;
-    this.#fastReset = false;
-    this.#output = 0;
-    this.#pending = 0;
+    const { keyboardLine, mouseLine } = this.#state;
+    this.#state = { ...powerUp(), keyboardLine, mouseLine };
     this.#updateLines();
+  }
+
+  save(): State {
+    return { ...this.#state };
+  }
+
+  restore(state: Readonly<State>): void {
+    this.#state = { ...state };
   }
 
   #command(command: number): void {
     const answer = this.#answerTo(command);
     if (answer >= 0) {
-      if (command === COMMAND.SELF_TEST) this.#status |= STATUS.SYSTEM;
+      if (command === COMMAND.SELF_TEST) this.#state.status |= STATUS.SYSTEM;
       this.#put(answer, false);
       return;
     }
@@ -119,19 +136,19 @@ export class I8042 implements Device {
       case COMMAND.WRITE_OUTPUT_PORT:
       case COMMAND.WRITE_KEYBOARD_BUFFER:
       case COMMAND.WRITE_MOUSE_BUFFER:
-        this.#pending = command;
+        this.#state.pending = command;
         break;
       case COMMAND.MOUSE_OFF:
-        this.#setConfig(this.#config | CONFIG.MOUSE_OFF);
+        this.#setConfig(this.#state.config | CONFIG.MOUSE_OFF);
         break;
       case COMMAND.MOUSE_ON:
-        this.#setConfig(this.#config & ~CONFIG.MOUSE_OFF);
+        this.#setConfig(this.#state.config & ~CONFIG.MOUSE_OFF);
         break;
       case COMMAND.KEYBOARD_OFF:
-        this.#setConfig(this.#config | CONFIG.KEYBOARD_OFF);
+        this.#setConfig(this.#state.config | CONFIG.KEYBOARD_OFF);
         break;
       case COMMAND.KEYBOARD_ON:
-        this.#setConfig(this.#config & ~CONFIG.KEYBOARD_OFF);
+        this.#setConfig(this.#state.config & ~CONFIG.KEYBOARD_OFF);
         break;
       case COMMAND.ENABLE_A20:
       case COMMAND.DISABLE_A20:
@@ -139,7 +156,7 @@ export class I8042 implements Device {
         break;
       default:
         // 0xf0-0xff pulse the output port's lines whose bit is 0.
-        if (command >= COMMAND.PULSE && !(command & OUTPUT_PORT.NOT_RESET)) this.#options.onReset('init');
+        if (command >= COMMAND.PULSE && !(command & OUTPUT_PORT.NOT_RESET)) this.#board.report(INIT);
     }
   }
 
@@ -147,7 +164,7 @@ export class I8042 implements Device {
   #answerTo(command: number): number {
     switch (command) {
       case COMMAND.READ_CONFIG:
-        return this.#config;
+        return this.#state.config;
       case COMMAND.SELF_TEST:
         return SELF_TEST_PASSED;
       case COMMAND.TEST_KEYBOARD_PORT:
@@ -156,7 +173,7 @@ export class I8042 implements Device {
       case COMMAND.READ_INPUT_PORT:
         return INPUT_PORT;
       case COMMAND.READ_OUTPUT_PORT:
-        return this.#outputPort;
+        return this.#state.outputPort;
       case COMMAND.READ_TEST_INPUTS:
         return 0;
       default:
@@ -165,16 +182,17 @@ export class I8042 implements Device {
   }
 
   #data(value: number): void {
-    const command = this.#pending;
-    this.#pending = 0;
+    const command = this.#state.pending;
+    this.#state.pending = 0;
     switch (command) {
       case COMMAND.WRITE_CONFIG:
-        this.#status = value & CONFIG.SYSTEM ? this.#status | STATUS.SYSTEM : this.#status & ~STATUS.SYSTEM;
+        this.#state.status =
+          value & CONFIG.SYSTEM ? this.#state.status | STATUS.SYSTEM : this.#state.status & ~STATUS.SYSTEM;
         this.#setConfig(value);
         break;
       case COMMAND.WRITE_OUTPUT_PORT:
-        this.#outputPort = value | OUTPUT_PORT.NOT_RESET;
-        if (!(value & OUTPUT_PORT.NOT_RESET)) this.#options.onReset('init');
+        this.#state.outputPort = value | OUTPUT_PORT.NOT_RESET;
+        if (!(value & OUTPUT_PORT.NOT_RESET)) this.#board.report(INIT);
         break;
       case COMMAND.WRITE_KEYBOARD_BUFFER:
       case COMMAND.WRITE_MOUSE_BUFFER:
@@ -185,44 +203,47 @@ export class I8042 implements Device {
   }
 
   #put(value: number, fromMouse: boolean): void {
-    this.#output = value;
-    this.#status = (this.#status & ~STATUS.AUX_FULL) | STATUS.OUTPUT_FULL | (fromMouse ? STATUS.AUX_FULL : 0);
+    this.#state.output = value;
+    this.#state.status =
+      (this.#state.status & ~STATUS.AUX_FULL) | STATUS.OUTPUT_FULL | (fromMouse ? STATUS.AUX_FULL : 0);
     this.#updateLines();
   }
 
   #setConfig(value: number): void {
-    this.#config = value;
+    this.#state.config = value;
     this.#updateLines();
   }
 
   #portA(): number {
-    const a20 = this.#outputPort & OUTPUT_PORT.A20 ? PORT_A.A20 : 0;
-    return this.#fastReset ? a20 | PORT_A.FAST_RESET : a20;
+    const a20 = this.#state.outputPort & OUTPUT_PORT.A20 ? PORT_A.A20 : 0;
+    return this.#state.fastReset ? a20 | PORT_A.FAST_RESET : a20;
   }
 
   #writePortA(value: number): void {
     this.#setA20((value & PORT_A.A20) !== 0);
-    const rising = (value & PORT_A.FAST_RESET) !== 0 && !this.#fastReset;
-    this.#fastReset = (value & PORT_A.FAST_RESET) !== 0;
-    if (rising) this.#options.onReset('init');
+    const rising = (value & PORT_A.FAST_RESET) !== 0 && !this.#state.fastReset;
+    this.#state.fastReset = (value & PORT_A.FAST_RESET) !== 0;
+    if (rising) this.#board.report(INIT);
   }
 
   #setA20(open: boolean): void {
-    this.#outputPort = open ? this.#outputPort | OUTPUT_PORT.A20 : this.#outputPort & ~OUTPUT_PORT.A20;
+    this.#state.outputPort = open
+      ? this.#state.outputPort | OUTPUT_PORT.A20
+      : this.#state.outputPort & ~OUTPUT_PORT.A20;
   }
 
   #updateLines(): void {
-    const full = (this.#status & STATUS.OUTPUT_FULL) !== 0;
-    const fromMouse = (this.#status & STATUS.AUX_FULL) !== 0;
-    const keyboard = full && !fromMouse && (this.#config & CONFIG.KEYBOARD_IRQ) !== 0;
-    const mouse = full && fromMouse && (this.#config & CONFIG.MOUSE_IRQ) !== 0;
-    if (keyboard !== this.#keyboardLine) {
-      this.#keyboardLine = keyboard;
-      this.#options.keyboardInterrupt?.(keyboard);
+    const full = (this.#state.status & STATUS.OUTPUT_FULL) !== 0;
+    const fromMouse = (this.#state.status & STATUS.AUX_FULL) !== 0;
+    const keyboard = full && !fromMouse && (this.#state.config & CONFIG.KEYBOARD_IRQ) !== 0;
+    const mouse = full && fromMouse && (this.#state.config & CONFIG.MOUSE_IRQ) !== 0;
+    if (keyboard !== this.#state.keyboardLine) {
+      this.#state.keyboardLine = keyboard;
+      this.#keyboardInterrupt(keyboard);
     }
-    if (mouse !== this.#mouseLine) {
-      this.#mouseLine = mouse;
-      this.#options.mouseInterrupt?.(mouse);
+    if (mouse !== this.#state.mouseLine) {
+      this.#state.mouseLine = mouse;
+      this.#mouseInterrupt(mouse);
     }
   }
 }

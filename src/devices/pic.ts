@@ -2,13 +2,14 @@
  * The two 8259A interrupt controllers of a PC (Intel 8259A data sheet, order number 231468-003) and the ELCR: master at
  * ports 0x20-0x21, slave at 0xa0-0xa1 on the master's input 2, edge/level control at 0x4d0-0x4d1.
  *
- * `interrupt` is the master's INT output (LINT0 of the local APICs); the CPU that takes it calls `acknowledge`, which is
- * both INTA cycles. As in KVM: an edge stays latched although its line falls before the acknowledge, ICW1's single and
+ * `pic-interrupt` reports the master's INT output (LINT0 of the local APICs); the CPU that takes it calls `acknowledge`,
+ * which is both INTA cycles. As in KVM: an edge stays latched although its line falls before the acknowledge, ICW1's single and
  * level bits and ICW2's MCS-80 bits are ignored (ELCR decides on level), buffered mode means nothing.
  */
-import type { AddressRange, Device, Line } from './device.ts';
+import { GSI, PLATFORM } from '../platform.ts';
+import type { Board, Device, Line } from './device.ts';
 
-const CASCADE = 2;
+const CASCADE = GSI.CASCADE;
 /** Timer, keyboard and cascade, and RTC and FPU, are always edge-triggered. */
 const ELCR_MASKS = [0xf8, 0xde] as const;
 
@@ -35,44 +36,72 @@ const OCW2 = {
 /** Which byte the data port (A0 = 1) takes next. */
 const EXPECT = { MASK: 0, ICW2: 1, ICW3: 2, ICW4: 3 } as const;
 const POLL_INTERRUPT = 0x80;
+const RANGE = { MASTER: 0, SLAVE: 1, ELCR: 2 } as const;
+const RAISED = { type: 'pic-interrupt', level: true } as const;
+const LOWERED = { type: 'pic-interrupt', level: false } as const;
+
+interface ChipState {
+  lines: number;
+  elcr: number;
+  irr: number;
+  imr: number;
+  isr: number;
+  vectorBase: number;
+  /** The input that has the highest priority now; the others follow upwards, wrapping. */
+  highest: number;
+  expect: number;
+  needsIcw4: boolean;
+  autoEoi: boolean;
+  rotateInAutoEoi: boolean;
+  specialMask: boolean;
+  specialFullyNested: boolean;
+  readIsr: boolean;
+  poll: boolean;
+}
+
+/** @param lines as their owners drive them */
+function powerUp(lines: number): ChipState {
+  return {
+    lines,
+    elcr: 0,
+    irr: 0,
+    imr: 0,
+    isr: 0,
+    vectorBase: 0,
+    highest: 0,
+    expect: EXPECT.MASK,
+    needsIcw4: false,
+    autoEoi: false,
+    rotateInAutoEoi: false,
+    specialMask: false,
+    specialFullyNested: false,
+    readIsr: false,
+    poll: false,
+  };
+}
 
 /** One 8259A. `cascaded` is 1 << 2 while a slave requests service through input 2, else 0. */
 class Chip {
-  elcr = 0;
-  lines = 0;
-  irr = 0;
-  #imr = 0;
-  #isr = 0;
-  #vectorBase = 0;
-  /** The input that has the highest priority now; the others follow upwards, wrapping. */
-  #highest = 0;
-  #expect: number = EXPECT.MASK;
-  #needsIcw4: boolean = false;
-  #autoEoi: boolean = false;
-  #rotateInAutoEoi: boolean = false;
-  #specialMask: boolean = false;
-  #specialFullyNested: boolean = false;
-  #readIsr: boolean = false;
-  #poll: boolean = false;
+  state: ChipState = powerUp(0);
 
   setLine(input: number, level: boolean): void {
     const bit = 1 << input;
-    const rising = level && (this.lines & bit) === 0;
-    this.lines = level ? this.lines | bit : this.lines & ~bit;
-    if (this.elcr & bit) this.irr = level ? this.irr | bit : this.irr & ~bit;
-    else if (rising) this.irr |= bit;
+    const rising = level && (this.state.lines & bit) === 0;
+    this.state.lines = level ? this.state.lines | bit : this.state.lines & ~bit;
+    if (this.state.elcr & bit) this.state.irr = level ? this.state.irr | bit : this.state.irr & ~bit;
+    else if (rising) this.state.irr |= bit;
   }
 
   /** @returns the input to serve now, or -1: the highest request that nothing in service of its rank or above blocks */
   request(cascaded: number): number {
-    const pending = (this.irr | cascaded) & ~this.#imr;
+    const pending = (this.state.irr | cascaded) & ~this.state.imr;
     if (pending === 0) return -1;
-    let blocking = this.#specialMask ? this.#isr & ~this.#imr : this.#isr;
-    if (this.#specialFullyNested) blocking &= ~cascaded;
+    let blocking = this.state.specialMask ? this.state.isr & ~this.state.imr : this.state.isr;
+    if (this.state.specialFullyNested) blocking &= ~cascaded;
     for (let step = 0; step < 8; step++) {
-      const bit = 1 << ((this.#highest + step) & 7);
+      const bit = 1 << ((this.state.highest + step) & 7);
       if (blocking & bit) return -1;
-      if (pending & bit) return (this.#highest + step) & 7;
+      if (pending & bit) return (this.state.highest + step) & 7;
     }
     return -1;
   }
@@ -82,24 +111,24 @@ class Chip {
     const input = this.request(cascaded);
     if (input < 0) return 7;
     const bit = 1 << input;
-    if ((this.elcr & bit) === 0) this.irr &= ~bit;
-    if (!this.#autoEoi) this.#isr |= bit;
-    else if (this.#rotateInAutoEoi) this.#highest = (input + 1) & 7;
+    if ((this.state.elcr & bit) === 0) this.state.irr &= ~bit;
+    if (!this.state.autoEoi) this.state.isr |= bit;
+    else if (this.state.rotateInAutoEoi) this.state.highest = (input + 1) & 7;
     return input;
   }
 
   vector(input: number): number {
-    return this.#vectorBase | input;
+    return this.state.vectorBase | input;
   }
 
   read(port: number, cascaded: number): number {
-    if (this.#poll) {
-      this.#poll = false;
+    if (this.state.poll) {
+      this.state.poll = false;
       const requested = this.request(cascaded) >= 0;
       return requested ? POLL_INTERRUPT | this.acknowledge(cascaded) : 0;
     }
-    if (port === 1) return this.#imr;
-    return this.#readIsr ? this.#isr : this.irr | cascaded;
+    if (port === 1) return this.state.imr;
+    return this.state.readIsr ? this.state.isr : this.state.irr | cascaded;
   }
 
   write(port: number, value: number): void {
@@ -110,58 +139,54 @@ class Chip {
   }
 
   reset(): void {
-    this.elcr = 0;
-    this.#initialize(0);
-    this.#expect = EXPECT.MASK;
-    this.#vectorBase = 0;
-    this.#rotateInAutoEoi = false;
+    this.state = powerUp(this.state.lines);
   }
 
   /** ICW1: clears mask and service, forgets latched edges, gives input 7 the lowest priority, selects IRR for reading. */
   #initialize(value: number): void {
-    this.irr = this.lines & this.elcr;
-    this.#imr = 0;
-    this.#isr = 0;
-    this.#highest = 0;
-    this.#specialMask = false;
-    this.#readIsr = false;
-    this.#poll = false;
-    this.#needsIcw4 = (value & ICW1.NEEDS_ICW4) !== 0;
-    this.#autoEoi = false;
-    this.#specialFullyNested = false;
-    this.#expect = EXPECT.ICW2;
+    this.state.irr = this.state.lines & this.state.elcr;
+    this.state.imr = 0;
+    this.state.isr = 0;
+    this.state.highest = 0;
+    this.state.specialMask = false;
+    this.state.readIsr = false;
+    this.state.poll = false;
+    this.state.needsIcw4 = (value & ICW1.NEEDS_ICW4) !== 0;
+    this.state.autoEoi = false;
+    this.state.specialFullyNested = false;
+    this.state.expect = EXPECT.ICW2;
   }
 
   #writeData(value: number): void {
-    switch (this.#expect) {
+    switch (this.state.expect) {
       case EXPECT.ICW2:
-        this.#vectorBase = value & 0xf8;
-        this.#expect = EXPECT.ICW3;
+        this.state.vectorBase = value & 0xf8;
+        this.state.expect = EXPECT.ICW3;
         break;
       case EXPECT.ICW3: // the wiring of the cascade is fixed
-        this.#expect = this.#needsIcw4 ? EXPECT.ICW4 : EXPECT.MASK;
+        this.state.expect = this.state.needsIcw4 ? EXPECT.ICW4 : EXPECT.MASK;
         break;
       case EXPECT.ICW4:
-        this.#autoEoi = (value & ICW4.AUTO_EOI) !== 0;
-        this.#specialFullyNested = (value & ICW4.SPECIAL_FULLY_NESTED) !== 0;
-        this.#expect = EXPECT.MASK;
+        this.state.autoEoi = (value & ICW4.AUTO_EOI) !== 0;
+        this.state.specialFullyNested = (value & ICW4.SPECIAL_FULLY_NESTED) !== 0;
+        this.state.expect = EXPECT.MASK;
         break;
       default:
-        this.#imr = value;
+        this.state.imr = value;
     }
   }
 
   #writeOcw3(value: number): void {
-    if (value & OCW3.POLL) this.#poll = true;
-    if (value & OCW3.READ) this.#readIsr = (value & OCW3.READ_ISR) !== 0;
-    if (value & OCW3.SET_SPECIAL_MASK) this.#specialMask = (value & OCW3.SPECIAL_MASK) !== 0;
+    if (value & OCW3.POLL) this.state.poll = true;
+    if (value & OCW3.READ) this.state.readIsr = (value & OCW3.READ_ISR) !== 0;
+    if (value & OCW3.SET_SPECIAL_MASK) this.state.specialMask = (value & OCW3.SPECIAL_MASK) !== 0;
   }
 
   #writeOcw2(command: number, input: number): void {
     switch (command) {
       case OCW2.ROTATE_IN_AUTO_EOI_CLEAR:
       case OCW2.ROTATE_IN_AUTO_EOI_SET:
-        this.#rotateInAutoEoi = command === OCW2.ROTATE_IN_AUTO_EOI_SET;
+        this.state.rotateInAutoEoi = command === OCW2.ROTATE_IN_AUTO_EOI_SET;
         break;
       case OCW2.EOI:
       case OCW2.ROTATE_ON_EOI: {
@@ -174,7 +199,7 @@ class Chip {
         this.#endOfInterrupt(input, command === OCW2.ROTATE_ON_SPECIFIC_EOI);
         break;
       case OCW2.SET_PRIORITY:
-        this.#highest = (input + 1) & 7;
+        this.state.highest = (input + 1) & 7;
         break;
       default: // 2: no operation
     }
@@ -182,35 +207,35 @@ class Chip {
 
   /** In special mask mode a non-specific EOI does not touch what is masked (data sheet, "Special Mask Mode"). */
   #highestInService(): number {
-    const inService = this.#specialMask ? this.#isr & ~this.#imr : this.#isr;
+    const inService = this.state.specialMask ? this.state.isr & ~this.state.imr : this.state.isr;
     for (let step = 0; step < 8; step++) {
-      const input = (this.#highest + step) & 7;
+      const input = (this.state.highest + step) & 7;
       if (inService & (1 << input)) return input;
     }
     return -1;
   }
 
   #endOfInterrupt(input: number, rotate: boolean): void {
-    this.#isr &= ~(1 << input);
-    if (rotate) this.#highest = (input + 1) & 7;
+    this.state.isr &= ~(1 << input);
+    if (rotate) this.state.highest = (input + 1) & 7;
   }
+}
+
+interface SavedPic {
+  readonly master: Readonly<ChipState>;
+  readonly slave: Readonly<ChipState>;
 }
 
 export class Pic implements Device {
   readonly name = 'pic';
-  readonly ranges: readonly AddressRange[] = [
-    { space: 'pio', base: 0x20, length: 2, maxAccess: 1 },
-    { space: 'pio', base: 0xa0, length: 2, maxAccess: 1 },
-    { space: 'pio', base: 0x4d0, length: 2, maxAccess: 1 },
-  ];
-  readonly #interrupt: Line;
+  readonly ranges = [PLATFORM.PIC_MASTER, PLATFORM.PIC_SLAVE, PLATFORM.ELCR];
+  readonly #board: Board;
   readonly #master = new Chip();
   readonly #slave = new Chip();
   #output: boolean = false;
 
-  /** @param interrupt the master's INT output; called only when it changes */
-  constructor(interrupt: Line) {
-    this.#interrupt = interrupt;
+  constructor(board: Board) {
+    this.#board = board;
   }
 
   /** Whether a CPU that accepts ExtINT would get an interrupt now. */
@@ -240,19 +265,20 @@ export class Pic implements Device {
   }
 
   read(rangeIndex: number, offset: number): number {
-    if (rangeIndex === 2) return (offset === 0 ? this.#master : this.#slave).elcr;
-    const value = rangeIndex === 0 ? this.#master.read(offset, this.#cascaded()) : this.#slave.read(offset, 0);
+    if (rangeIndex === RANGE.ELCR) return (offset === 0 ? this.#master : this.#slave).state.elcr;
+    const value =
+      rangeIndex === RANGE.MASTER ? this.#master.read(offset, this.#cascaded()) : this.#slave.read(offset, 0);
     this.#update(); // a poll acknowledges
     return value;
   }
 
   write(rangeIndex: number, offset: number, _size: number, value: number): void {
-    if (rangeIndex === 2) {
-      const chip = offset === 0 ? this.#master : this.#slave;
-      chip.elcr = value & (offset === 0 ? ELCR_MASKS[0] : ELCR_MASKS[1]);
-      chip.irr = (chip.irr & ~chip.elcr) | (chip.lines & chip.elcr);
+    if (rangeIndex === RANGE.ELCR) {
+      const { state } = offset === 0 ? this.#master : this.#slave;
+      state.elcr = value & (offset === 0 ? ELCR_MASKS[0] : ELCR_MASKS[1]);
+      state.irr = (state.irr & ~state.elcr) | (state.lines & state.elcr);
     } else {
-      (rangeIndex === 0 ? this.#master : this.#slave).write(offset, value);
+      (rangeIndex === RANGE.MASTER ? this.#master : this.#slave).write(offset, value);
     }
     this.#update();
   }
@@ -260,6 +286,16 @@ export class Pic implements Device {
   reset(): void {
     this.#master.reset();
     this.#slave.reset();
+    this.#update();
+  }
+
+  save(): SavedPic {
+    return { master: { ...this.#master.state }, slave: { ...this.#slave.state } };
+  }
+
+  restore({ master, slave }: SavedPic): void {
+    this.#master.state = { ...master };
+    this.#slave.state = { ...slave };
     this.#update();
   }
 
@@ -271,6 +307,6 @@ export class Pic implements Device {
     const level = this.#master.request(this.#cascaded()) >= 0;
     if (level === this.#output) return;
     this.#output = level;
-    this.#interrupt(level);
+    this.#board.report(level ? RAISED : LOWERED);
   }
 }

@@ -16,61 +16,88 @@
 /** RW field of the control word. */
 export const ACCESS = { LATCH: 0, LOW: 1, HIGH: 2, WORD: 3 } as const;
 const STATUS = { OUT: 0x80, NULL_COUNT: 0x40 } as const;
-const IDLE = Number.POSITIVE_INFINITY;
+
+export interface ChannelState {
+  mode: number;
+  bcd: boolean;
+  access: number;
+  gate: boolean;
+  /** The count in force, 1 to 0x10000 (10,000 in BCD), and the one that waits for the period's end (0: none). */
+  count: number;
+  nextCount: number;
+  /** Tick at which the count was loaded; null before. While paused: how many ticks had passed, else -1. */
+  start: number | null;
+  pausedAfter: number;
+  lowByte: number;
+  writeHigh: boolean;
+  readHigh: boolean;
+  /** Latched count, and how many bytes of it are to be read: 0 when nothing is latched. */
+  latch: number;
+  latchedBytes: number;
+  /** -1: none. */
+  latchedStatus: number;
+}
 
 export class PitChannel {
-  #mode: number = 0;
-  #bcd: boolean = false;
-  #access: number = ACCESS.WORD;
-  #gate: boolean;
-  /** The count in force, 1 to 0x10000 (10,000 in BCD), and the one that waits for the period's end (0: none). */
-  #count = 0x10000;
-  #nextCount = 0;
-  /** Tick at which the count was loaded; IDLE before. While paused: how many ticks had passed. */
-  #start = IDLE;
-  #pausedAfter = -1;
-  #lowByte = 0;
-  #writeHigh: boolean = false;
-  #readHigh: boolean = false;
-  /** Latched count, and how many bytes of it are to be read: 0 when nothing is latched. */
-  #latch = 0;
-  #latchedBytes = 0;
-  #latchedStatus = -1;
+  #state: ChannelState;
 
   constructor(gate: boolean) {
-    this.#gate = gate;
+    this.#state = {
+      mode: 0,
+      bcd: false,
+      access: ACCESS.WORD,
+      gate,
+      count: 0x10000,
+      nextCount: 0,
+      start: null,
+      pausedAfter: -1,
+      lowByte: 0,
+      writeHigh: false,
+      readHigh: false,
+      latch: 0,
+      latchedBytes: 0,
+      latchedStatus: -1,
+    };
   }
 
   get gate(): boolean {
-    return this.#gate;
+    return this.#state.gate;
+  }
+
+  save(): ChannelState {
+    return { ...this.#state };
+  }
+
+  restore(state: Readonly<ChannelState>): void {
+    this.#state = { ...state };
   }
 
   /** The control word's access (1-3), mode (6 and 7 are 2 and 3) and BCD fields for this counter. */
   setMode(access: number, mode: number, bcd: boolean): void {
-    this.#access = access;
-    this.#mode = mode > 5 ? mode - 4 : mode;
-    this.#bcd = bcd;
-    this.#start = IDLE;
-    this.#pausedAfter = -1;
-    this.#nextCount = 0;
-    this.#writeHigh = false;
-    this.#readHigh = false;
-    this.#latchedBytes = 0;
-    this.#latchedStatus = -1;
+    this.#state.access = access;
+    this.#state.mode = mode > 5 ? mode - 4 : mode;
+    this.#state.bcd = bcd;
+    this.#state.start = null;
+    this.#state.pausedAfter = -1;
+    this.#state.nextCount = 0;
+    this.#state.writeHigh = false;
+    this.#state.readHigh = false;
+    this.#state.latchedBytes = 0;
+    this.#state.latchedStatus = -1;
   }
 
   setGate(gate: boolean, tick: number): void {
-    if (gate === this.#gate) return;
+    if (gate === this.#state.gate) return;
     this.#settle(tick);
-    this.#gate = gate;
-    switch (this.#mode) {
+    this.#state.gate = gate;
+    switch (this.#state.mode) {
       case 0:
       case 4:
         this.#pauseOrResume(tick);
         break;
       case 2:
       case 3:
-        if (gate && this.#start !== IDLE) this.#load(tick);
+        if (gate && this.#state.start !== null) this.#load(tick);
         break;
       default:
         if (gate) this.#load(tick);
@@ -80,148 +107,151 @@ export class PitChannel {
   /** A byte written to the counter's port. */
   write(value: number, tick: number): void {
     this.#settle(tick);
-    if (this.#access !== ACCESS.WORD) {
-      this.#writeCount(this.#access === ACCESS.LOW ? value : value << 8, tick);
+    if (this.#state.access !== ACCESS.WORD) {
+      this.#writeCount(this.#state.access === ACCESS.LOW ? value : value << 8, tick);
       return;
     }
-    this.#writeHigh = !this.#writeHigh;
-    if (!this.#writeHigh) {
-      this.#writeCount(this.#lowByte | (value << 8), tick);
+    this.#state.writeHigh = !this.#state.writeHigh;
+    if (!this.#state.writeHigh) {
+      this.#writeCount(this.#state.lowByte | (value << 8), tick);
       return;
     }
-    this.#lowByte = value;
-    if (this.#mode === 0) {
-      this.#start = IDLE; // the first byte stops mode 0
-      this.#pausedAfter = -1;
+    this.#state.lowByte = value;
+    if (this.#state.mode === 0) {
+      this.#state.start = null; // the first byte stops mode 0
+      this.#state.pausedAfter = -1;
     }
   }
 
   /** A byte read from the counter's port: latched status, latched count or the count as it runs. */
   read(tick: number): number {
-    if (this.#latchedStatus >= 0) {
-      const status = this.#latchedStatus;
-      this.#latchedStatus = -1;
+    if (this.#state.latchedStatus >= 0) {
+      const status = this.#state.latchedStatus;
+      this.#state.latchedStatus = -1;
       return status;
     }
-    const latched = this.#latchedBytes > 0;
-    const value = latched ? this.#latch : this.counter(tick);
-    if (latched) this.#latchedBytes--;
-    let high = this.#access === ACCESS.HIGH;
-    if (this.#access === ACCESS.WORD) {
-      high = this.#readHigh;
-      this.#readHigh = !this.#readHigh;
+    const latched = this.#state.latchedBytes > 0;
+    const value = latched ? this.#state.latch : this.counter(tick);
+    if (latched) this.#state.latchedBytes--;
+    let high = this.#state.access === ACCESS.HIGH;
+    if (this.#state.access === ACCESS.WORD) {
+      high = this.#state.readHigh;
+      this.#state.readHigh = !this.#state.readHigh;
     }
     return high ? value >> 8 : value & 0xff;
   }
 
   /** A latched count stays until it is read; latching again before that does nothing. */
   latchCount(tick: number): void {
-    if (this.#latchedBytes > 0) return;
-    this.#latch = this.counter(tick);
-    this.#latchedBytes = this.#access === ACCESS.WORD ? 2 : 1;
-    this.#readHigh = false;
+    if (this.#state.latchedBytes > 0) return;
+    this.#state.latch = this.counter(tick);
+    this.#state.latchedBytes = this.#state.access === ACCESS.WORD ? 2 : 1;
+    this.#state.readHigh = false;
   }
 
   latchStatus(tick: number): void {
-    if (this.#latchedStatus >= 0) return;
+    if (this.#state.latchedStatus >= 0) return;
     const out = this.out(tick) ? STATUS.OUT : 0;
-    const isNull = this.#nextCount > 0 || (this.#start === IDLE && this.#pausedAfter < 0) ? STATUS.NULL_COUNT : 0;
-    this.#latchedStatus = out | isNull | (this.#access << 4) | (this.#mode << 1) | (this.#bcd ? 1 : 0);
+    const isNull =
+      this.#state.nextCount > 0 || (this.#state.start === null && this.#state.pausedAfter < 0) ? STATUS.NULL_COUNT : 0;
+    this.#state.latchedStatus =
+      out | isNull | (this.#state.access << 4) | (this.#state.mode << 1) | (this.#state.bcd ? 1 : 0);
   }
 
   /** The counting element as the guest reads it, 0-0xffff. */
   counter(tick: number): number {
     this.#settle(tick);
-    const modulus = this.#bcd ? 10_000 : 0x10000;
+    const modulus = this.#state.bcd ? 10_000 : 0x10000;
     const passed = this.#passed(tick);
-    let value = this.#count;
-    if (this.#mode === 2) {
-      value -= passed % this.#count;
-    } else if (this.#mode === 3) {
-      const phase = passed % this.#count;
-      const half = (this.#count + 1) >> 1;
-      value = (this.#count & ~1) - 2 * (phase < half ? phase : phase - half);
+    let value = this.#state.count;
+    if (this.#state.mode === 2) {
+      value -= passed % this.#state.count;
+    } else if (this.#state.mode === 3) {
+      const phase = passed % this.#state.count;
+      const half = (this.#state.count + 1) >> 1;
+      value = (this.#state.count & ~1) - 2 * (phase < half ? phase : phase - half);
     } else {
       value -= passed % modulus;
     }
     value = ((value % modulus) + modulus) % modulus;
-    return this.#bcd ? toBcd(value) : value;
+    return this.#state.bcd ? toBcd(value) : value;
   }
 
   /** The OUT pin. */
   out(tick: number): boolean {
     this.#settle(tick);
-    if (this.#start === IDLE && this.#pausedAfter < 0) return this.#mode !== 0;
+    if (this.#state.start === null && this.#state.pausedAfter < 0) return this.#state.mode !== 0;
     const passed = this.#passed(tick);
-    switch (this.#mode) {
+    switch (this.#state.mode) {
       case 0:
       case 1:
-        return passed >= this.#count;
+        return passed >= this.#state.count;
       case 2:
-        return !this.#gate || passed % this.#count !== this.#count - 1;
+        return !this.#state.gate || passed % this.#state.count !== this.#state.count - 1;
       case 3:
-        return !this.#gate || passed % this.#count < (this.#count + 1) >> 1;
+        return !this.#state.gate || passed % this.#state.count < (this.#state.count + 1) >> 1;
       default:
-        return passed !== this.#count;
+        return passed !== this.#state.count;
     }
   }
 
-  /** The first tick after `tick` at which OUT rises, Infinity if it will not by itself. */
-  nextRise(tick: number): number {
+  /** The first tick after `tick` at which OUT rises, null if it will not by itself. */
+  nextRise(tick: number): number | null {
     this.#settle(tick);
-    if (this.#start === IDLE) return IDLE;
-    if (this.#mode === 2 || this.#mode === 3) {
-      if (!this.#gate || (this.#count === 1 && this.#nextCount === 0)) return IDLE; // a count of 1 never toggles OUT
-      return this.#start + (Math.floor((tick - this.#start) / this.#count) + 1) * this.#count;
+    if (this.#state.start === null) return null;
+    if (this.#state.mode === 2 || this.#state.mode === 3) {
+      if (!this.#state.gate || (this.#state.count === 1 && this.#state.nextCount === 0)) return null; // a count of 1 never toggles OUT
+      return this.#state.start + (Math.floor((tick - this.#state.start) / this.#state.count) + 1) * this.#state.count;
     }
-    const rise = this.#start + this.#count + (this.#mode >= 4 ? 1 : 0);
-    return rise > tick ? rise : IDLE;
+    const rise = this.#state.start + this.#state.count + (this.#state.mode >= 4 ? 1 : 0);
+    return rise > tick ? rise : null;
   }
 
   #writeCount(written: number, tick: number): void {
-    const modulus = this.#bcd ? 10_000 : 0x10000;
-    const value = this.#bcd ? fromBcd(written) : written;
+    const modulus = this.#state.bcd ? 10_000 : 0x10000;
+    const value = this.#state.bcd ? fromBcd(written) : written;
     const count = value === 0 ? modulus : value;
-    if (this.#mode === 1 || this.#mode === 5) {
-      this.#nextCount = count; // waits for the gate
-    } else if ((this.#mode === 2 || this.#mode === 3) && this.#start !== IDLE) {
-      this.#start += Math.floor((tick - this.#start) / this.#count) * this.#count;
-      this.#nextCount = count; // waits for the end of the period that began at `start`
+    if (this.#state.mode === 1 || this.#state.mode === 5) {
+      this.#state.nextCount = count; // waits for the gate
+    } else if ((this.#state.mode === 2 || this.#state.mode === 3) && this.#state.start !== null) {
+      this.#state.start += Math.floor((tick - this.#state.start) / this.#state.count) * this.#state.count;
+      this.#state.nextCount = count; // waits for the end of the period that began at `start`
     } else {
-      this.#nextCount = count;
+      this.#state.nextCount = count;
       this.#load(tick);
       this.#pauseOrResume(tick);
     }
   }
 
   #load(tick: number): void {
-    if (this.#nextCount > 0) this.#count = this.#nextCount;
-    this.#nextCount = 0;
-    this.#start = tick;
-    this.#pausedAfter = -1;
+    if (this.#state.nextCount > 0) this.#state.count = this.#state.nextCount;
+    this.#state.nextCount = 0;
+    this.#state.start = tick;
+    this.#state.pausedAfter = -1;
   }
 
   #pauseOrResume(tick: number): void {
-    if (this.#mode !== 0 && this.#mode !== 4) return;
-    if (!this.#gate && this.#start !== IDLE) {
-      this.#pausedAfter = tick - this.#start;
-      this.#start = IDLE;
-    } else if (this.#gate && this.#pausedAfter >= 0) {
-      this.#start = tick - this.#pausedAfter;
-      this.#pausedAfter = -1;
+    if (this.#state.mode !== 0 && this.#state.mode !== 4) return;
+    if (!this.#state.gate && this.#state.start !== null) {
+      this.#state.pausedAfter = tick - this.#state.start;
+      this.#state.start = null;
+    } else if (this.#state.gate && this.#state.pausedAfter >= 0) {
+      this.#state.start = tick - this.#state.pausedAfter;
+      this.#state.pausedAfter = -1;
     }
   }
 
   /** Puts a count that waits for the end of a period in force once that has come. */
   #settle(tick: number): void {
-    if (this.#nextCount === 0 || this.#start === IDLE || (this.#mode !== 2 && this.#mode !== 3)) return;
-    const end = this.#start + this.#count;
+    if (this.#state.nextCount === 0 || this.#state.start === null || (this.#state.mode !== 2 && this.#state.mode !== 3))
+      return;
+    const end = this.#state.start + this.#state.count;
     if (tick >= end) this.#load(end);
   }
 
   #passed(tick: number): number {
-    if (this.#start === IDLE) return Math.max(this.#pausedAfter, 0);
-    return tick - this.#start;
+    if (this.#state.start === null) return Math.max(this.#state.pausedAfter, 0);
+    return tick - this.#state.start;
   }
 }
 

@@ -7,8 +7,10 @@
  * Counter 0 interrupts with a short pulse each time its OUT rises, as in KVM; rises that were missed while nobody advanced
  * the clock are one pulse, and pulses keep 200 us apart however short the count (KVM's min_timer_period_us).
  */
-import type { AddressRange, Clock, Device, Line } from './device.ts';
-import { ACCESS, PitChannel } from './pit-channel.ts';
+import { GSI, PLATFORM } from '../platform.ts';
+import type { Board, Device, Line } from './device.ts';
+import { ACCESS, type ChannelState, PitChannel } from './pit-channel.ts';
+import { moved } from './state.ts';
 import { TickRate } from './ticks.ts';
 
 const PIT_HZ = 1_193_182;
@@ -22,72 +24,101 @@ const READ_BACK = 3;
 const READ_BACK_BITS = { NO_COUNT: 0x20, NO_STATUS: 0x10 } as const;
 const PORT61 = { GATE: 0x01, SPEAKER: 0x02, REFRESH: 0x10, OUT: 0x20 } as const;
 
-export interface PitOptions {
-  readonly now: Clock;
-  /** IRQ 0: goes high and low again at each rise of counter 0's OUT. */
-  readonly interrupt: Line;
+interface State {
+  /** The moment from which ticks count, in nanoseconds. */
+  origin: number;
+  speaker: boolean;
+  /** The tick at which counter 0's OUT rises next; null when it will not by itself. */
+  nextRise: number | null;
+  lastPulseNanos: number | null;
+}
+
+interface SavedPit extends Readonly<State> {
+  readonly channels: readonly Readonly<ChannelState>[];
 }
 
 export class Pit implements Device {
   readonly name = 'pit';
-  readonly ranges: readonly AddressRange[] = [
-    { space: 'pio', base: 0x40, length: 4, maxAccess: 1 },
-    { space: 'pio', base: 0x61, length: 1, maxAccess: 1 },
-  ];
-  readonly #options: PitOptions;
+  readonly ranges = [PLATFORM.PIT, PLATFORM.PORT_B];
+  readonly #board: Board;
+  /** Goes high and low again at each rise of counter 0's OUT. */
+  readonly #interrupt: Line;
   readonly #rate = new TickRate(PIT_HZ);
   #channels = powerUp();
-  #speaker: boolean = false;
-  #nextRise = Number.POSITIVE_INFINITY;
-  #lastPulseNanos = Number.NEGATIVE_INFINITY;
+  #state: State;
 
-  constructor(options: PitOptions) {
-    this.#options = options;
+  constructor(board: Board) {
+    this.#board = board;
+    this.#interrupt = board.line(GSI.TIMER);
+    this.#state = { origin: board.now(), speaker: false, nextRise: null, lastPulseNanos: null };
   }
 
   read(rangeIndex: number, offset: number): number {
-    const now = this.#options.now();
-    const tick = this.#rate.ticksAt(now);
+    const tick = this.#tickAt(this.#board.now());
     if (rangeIndex === COUNTERS) return this.#channels[offset]?.read(tick) ?? 0; // the control port reads 0
     const counter2 = this.#channels[2];
-    let value = this.#speaker ? PORT61.SPEAKER : 0;
+    let value = this.#state.speaker ? PORT61.SPEAKER : 0;
     if (counter2.gate) value |= PORT61.GATE;
     if (counter2.out(tick)) value |= PORT61.OUT;
-    if (Math.floor(now / REFRESH_TOGGLE_NANOS) % 2 === 1) value |= PORT61.REFRESH;
+    if (Math.floor((this.#board.now() - this.#state.origin) / REFRESH_TOGGLE_NANOS) % 2 === 1) value |= PORT61.REFRESH;
     return value;
   }
 
   write(rangeIndex: number, offset: number, _size: number, value: number): void {
-    const tick = this.#rate.ticksAt(this.#options.now());
+    const tick = this.#tickAt(this.#board.now());
     if (rangeIndex !== COUNTERS) {
-      this.#speaker = (value & PORT61.SPEAKER) !== 0;
+      this.#state.speaker = (value & PORT61.SPEAKER) !== 0;
       this.#channels[2].setGate((value & PORT61.GATE) !== 0, tick);
     } else if (offset === CONTROL_PORT) {
       this.#control(value, tick);
     } else {
       this.#channels[offset]?.write(value, tick);
     }
-    this.#nextRise = this.#channels[0].nextRise(tick);
+    this.#state.nextRise = this.#channels[0].nextRise(tick);
   }
 
   reset(): void {
     this.#channels = powerUp();
-    this.#speaker = false;
-    this.#nextRise = Number.POSITIVE_INFINITY;
-    this.#lastPulseNanos = Number.NEGATIVE_INFINITY;
+    this.#state = { origin: this.#state.origin, speaker: false, nextRise: null, lastPulseNanos: null };
+  }
+
+  save(): SavedPit {
+    const { origin, lastPulseNanos, ...registers } = this.#state;
+    const now = this.#board.now();
+    return {
+      ...registers,
+      origin: origin - now,
+      lastPulseNanos: moved(lastPulseNanos, -now),
+      channels: this.#channels.map((channel) => channel.save()),
+    };
+  }
+
+  restore({ origin, lastPulseNanos, channels, ...registers }: SavedPit): void {
+    const now = this.#board.now();
+    this.#state = { ...registers, origin: origin + now, lastPulseNanos: moved(lastPulseNanos, now) };
+    this.#channels.forEach((channel, index) => {
+      const saved = channels[index];
+      if (saved !== undefined) channel.restore(saved);
+    });
   }
 
   deadlineNanos(): number {
-    if (this.#nextRise === Number.POSITIVE_INFINITY) return this.#nextRise;
-    return Math.max(this.#rate.nanosAt(this.#nextRise), this.#lastPulseNanos + MIN_PULSE_DISTANCE_NANOS);
+    const { origin, nextRise, lastPulseNanos } = this.#state;
+    if (nextRise === null) return Number.POSITIVE_INFINITY;
+    const rise = origin + this.#rate.nanosAt(nextRise);
+    return lastPulseNanos === null ? rise : Math.max(rise, lastPulseNanos + MIN_PULSE_DISTANCE_NANOS);
   }
 
   advance(nowNanos: number): void {
     if (nowNanos < this.deadlineNanos()) return;
-    this.#lastPulseNanos = nowNanos;
-    this.#nextRise = this.#channels[0].nextRise(this.#rate.ticksAt(nowNanos));
-    this.#options.interrupt(true);
-    this.#options.interrupt(false);
+    this.#state.lastPulseNanos = nowNanos;
+    this.#state.nextRise = this.#channels[0].nextRise(this.#tickAt(nowNanos));
+    this.#interrupt(true);
+    this.#interrupt(false);
+  }
+
+  #tickAt(nanos: number): number {
+    return this.#rate.ticksAt(nanos - this.#state.origin);
   }
 
   #control(value: number, tick: number): void {

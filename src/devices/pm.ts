@@ -10,7 +10,9 @@
  * The machine is in ACPI mode always: SCI_EN reads 1 and there is no SMI command port (FADT: SMI_CMD 0, timer 24 bits, S5's
  * sleep type 0 as in QEMU). The timer's status bit is set each time bit 23 changes. Sleep types other than S5's do nothing.
  */
-import type { AddressRange, Clock, Device, Line } from './device.ts';
+import { GSI, PLATFORM, SLEEP_TYPE_S5 } from '../platform.ts';
+import type { Board, Device, Line } from './device.ts';
+import { restoredBytes, type Saved } from './state.ts';
 import { TickRate } from './ticks.ts';
 
 const PM_TIMER_HZ = 3_579_545;
@@ -18,53 +20,56 @@ const TIMER_MASK = 0xffffff;
 /** The timer's highest bit changes every so many ticks. */
 const HALF_TIMER = 0x800000;
 
-const RANGE = { PM1: 0, TIMER: 1, GPE: 2 } as const;
+const RANGE = { EVENT: 0, CONTROL: 1, TIMER: 2, GPE: 3 } as const;
 const STATUS = { TIMER: 0x0001, GLOBAL_LOCK: 0x0020, POWER_BUTTON: 0x0100, RTC: 0x0400 } as const;
 const ENABLE_MASK = STATUS.TIMER | STATUS.GLOBAL_LOCK | STATUS.POWER_BUTTON | STATUS.RTC;
 const CONTROL = { SCI_EN: 0x0001, SLEEP_TYPE: 0x1c00, SLEEP_ENABLE: 0x2000, STORED: 0x1c02 } as const;
-/** Byte offsets in the PM1 block. */
-const PM1 = { STATUS: 0, ENABLE: 2, CONTROL: 4, END: 6 } as const;
+/** Byte offset of the enables in the PM1 event block. */
+const ENABLES = 2;
+const SLEEP_TYPE_SHIFT = 10;
 const SLEEP_ENABLE_BYTE = CONTROL.SLEEP_ENABLE >> 8;
-const GPE_BYTES = 8;
+const GPE_BYTES = PLATFORM.GPE0.length / 2;
 
-export interface PowerManagementOptions {
-  readonly now: Clock;
-  /** The SCI, level-triggered. */
-  readonly sci: Line;
-  /** The guest entered S5. */
-  readonly onPowerOff: () => void;
-  /** PMBASE; default 0x600. */
-  readonly base?: number;
+interface State {
+  /** The moment from which the timer counts, in nanoseconds. */
+  origin: number;
+  readonly gpeLevels: Uint8Array;
+  readonly gpe: Uint8Array;
+  status: number;
+  enable: number;
+  control: number;
+  /** The tick at which the timer's bit 23 changes next and its status bit is set. */
+  overflow: number;
+  line: boolean;
 }
 
 export class PowerManagement implements Device {
   readonly name = 'pm';
-  readonly ranges: readonly AddressRange[];
-  readonly #options: PowerManagementOptions;
+  readonly ranges = [PLATFORM.PM1_EVENT, PLATFORM.PM1_CONTROL, PLATFORM.PM_TIMER, PLATFORM.GPE0];
+  readonly #board: Board;
+  readonly #sci: Line;
   readonly #rate = new TickRate(PM_TIMER_HZ);
-  readonly #gpeLevels = new Uint8Array(GPE_BYTES);
-  readonly #gpe = new Uint8Array(2 * GPE_BYTES);
-  #status = 0;
-  #enable = 0;
-  #control: number = CONTROL.SCI_EN;
-  /** The tick at which the timer's bit 23 changes next and its status bit is set. */
-  #overflow = HALF_TIMER;
+  #state: State;
   #deadline = Number.POSITIVE_INFINITY;
-  #line: boolean = false;
 
-  constructor(options: PowerManagementOptions) {
-    const base = options.base ?? 0x600;
-    this.#options = options;
-    this.ranges = [
-      { space: 'pio', base, length: 6, maxAccess: 1 },
-      { space: 'pio', base: base + 0x08, length: 4 },
-      { space: 'pio', base: base + 0x20, length: 2 * GPE_BYTES, maxAccess: 1 },
-    ];
+  constructor(board: Board) {
+    this.#board = board;
+    this.#sci = board.line(GSI.SCI);
+    this.#state = {
+      origin: board.now(),
+      gpeLevels: new Uint8Array(GPE_BYTES),
+      gpe: new Uint8Array(2 * GPE_BYTES),
+      status: 0,
+      enable: 0,
+      control: CONTROL.SCI_EN,
+      overflow: HALF_TIMER,
+      line: false,
+    };
   }
 
   /** The fixed power button was pressed. */
   pressPowerButton(): void {
-    this.#status |= STATUS.POWER_BUTTON;
+    this.#state.status |= STATUS.POWER_BUTTON;
     this.#update();
   }
 
@@ -73,39 +78,65 @@ export class PowerManagement implements Device {
     const index = bit >> 3;
     const mask = 1 << (bit & 7);
     return (level) => {
-      this.#gpeLevels[index] = level ? (this.#gpeLevels[index] ?? 0) | mask : (this.#gpeLevels[index] ?? 0) & ~mask;
-      if (level) this.#gpe[index] = (this.#gpe[index] ?? 0) | mask;
+      this.#state.gpeLevels[index] = level
+        ? (this.#state.gpeLevels[index] ?? 0) | mask
+        : (this.#state.gpeLevels[index] ?? 0) & ~mask;
+      if (level) this.#state.gpe[index] = (this.#state.gpe[index] ?? 0) | mask;
       this.#update();
     };
   }
 
   read(rangeIndex: number, offset: number, size: number): number {
     if (rangeIndex === RANGE.TIMER) {
-      const value = (this.#ticks() & TIMER_MASK) >>> (8 * offset);
+      const value = (this.#ticksAt(this.#board.now()) & TIMER_MASK) >>> (8 * offset);
       return size === 4 ? value : value & (size === 2 ? 0xffff : 0xff);
     }
-    if (rangeIndex === RANGE.GPE) return this.#gpe[offset] ?? 0;
-    this.#settle(this.#options.now());
-    const register = offset < PM1.ENABLE ? this.#status : offset < PM1.CONTROL ? this.#enable : this.#control;
+    if (rangeIndex === RANGE.GPE) return this.#state.gpe[offset] ?? 0;
+    this.#settle(this.#board.now());
+    const event = offset < ENABLES ? this.#state.status : this.#state.enable;
+    const register = rangeIndex === RANGE.CONTROL ? this.#state.control : event;
     return (register >> (8 * (offset & 1))) & 0xff;
   }
 
   write(rangeIndex: number, offset: number, _size: number, value: number): void {
     if (rangeIndex === RANGE.TIMER) return;
-    this.#settle(this.#options.now());
+    this.#settle(this.#board.now());
     if (rangeIndex === RANGE.GPE) this.#writeGpe(offset, value);
-    else this.#writePm1(offset, value);
+    else if (rangeIndex === RANGE.CONTROL) this.#writeControl(offset, value);
+    else this.#writeEvent(offset, value);
     this.#update();
   }
 
   reset(): void {
-    this.#status = 0;
-    this.#enable = 0;
-    this.#control = CONTROL.SCI_EN;
-    this.#overflow = this.#nextOverflow();
-    this.#gpe.fill(0);
-    this.#gpe.set(this.#gpeLevels);
+    const { origin, gpeLevels, line } = this.#state;
+    const gpe = new Uint8Array(2 * GPE_BYTES);
+    gpe.set(gpeLevels);
+    this.#state = {
+      origin,
+      gpeLevels,
+      gpe,
+      status: 0,
+      enable: 0,
+      control: CONTROL.SCI_EN,
+      overflow: this.#nextOverflow(),
+      line,
+    };
     this.#update();
+  }
+
+  save(): Saved<State> {
+    const { origin, gpeLevels, gpe, ...registers } = this.#state;
+    return { ...registers, origin: origin - this.#board.now(), gpeLevels: [...gpeLevels], gpe: [...gpe] };
+  }
+
+  restore({ origin, gpeLevels, gpe, ...registers }: Saved<State>): void {
+    this.#state = {
+      ...registers,
+      origin: origin + this.#board.now(),
+      gpeLevels: restoredBytes(gpeLevels, GPE_BYTES),
+      gpe: restoredBytes(gpe, 2 * GPE_BYTES),
+    };
+    this.#arm();
   }
 
   deadlineNanos(): number {
@@ -117,47 +148,57 @@ export class PowerManagement implements Device {
     this.#update();
   }
 
-  /** The timer's ticks, in 32 bits: more than it shows. */
-  #ticks(): number {
-    return this.#rate.ticksAt(this.#options.now()) % 2 ** 31;
+  #ticksAt(now: number): number {
+    return this.#rate.ticksAt(now - this.#state.origin);
   }
 
   #settle(now: number): void {
-    if (this.#rate.ticksAt(now) >= this.#overflow) this.#status |= STATUS.TIMER;
+    if (this.#ticksAt(now) >= this.#state.overflow) this.#state.status |= STATUS.TIMER;
   }
 
   #nextOverflow(): number {
-    return (Math.floor(this.#rate.ticksAt(this.#options.now()) / HALF_TIMER) + 1) * HALF_TIMER;
+    return (Math.floor(this.#ticksAt(this.#board.now()) / HALF_TIMER) + 1) * HALF_TIMER;
   }
 
-  #writePm1(offset: number, value: number): void {
+  #writeEvent(offset: number, value: number): void {
     const shift = 8 * (offset & 1);
-    const lane = 0xff << shift;
     const bits = value << shift;
-    if (offset < PM1.ENABLE) {
-      if (this.#status & bits & STATUS.TIMER) this.#overflow = this.#nextOverflow();
-      this.#status &= ~bits;
-    } else if (offset < PM1.CONTROL) {
-      this.#enable = ((this.#enable & ~lane) | bits) & ENABLE_MASK;
+    if (offset < ENABLES) {
+      if (this.#state.status & bits & STATUS.TIMER) this.#state.overflow = this.#nextOverflow();
+      this.#state.status &= ~bits;
     } else {
-      this.#control = (((this.#control & ~lane) | bits) & CONTROL.STORED) | CONTROL.SCI_EN;
-      if (shift > 0 && value & SLEEP_ENABLE_BYTE && (this.#control & CONTROL.SLEEP_TYPE) === 0)
-        this.#options.onPowerOff();
+      this.#state.enable = ((this.#state.enable & ~(0xff << shift)) | bits) & ENABLE_MASK;
+    }
+  }
+
+  #writeControl(offset: number, value: number): void {
+    const shift = 8 * offset;
+    const control = (this.#state.control & ~(0xff << shift)) | (value << shift);
+    this.#state.control = (control & CONTROL.STORED) | CONTROL.SCI_EN;
+    const sleeps = offset === 1 && (value & SLEEP_ENABLE_BYTE) !== 0;
+    if (sleeps && (control & CONTROL.SLEEP_TYPE) >> SLEEP_TYPE_SHIFT === SLEEP_TYPE_S5) {
+      this.#board.report({ type: 'power-off' });
     }
   }
 
   #writeGpe(offset: number, value: number): void {
-    if (offset >= GPE_BYTES) this.#gpe[offset] = value;
-    else this.#gpe[offset] = ((this.#gpe[offset] ?? 0) & ~value) | (this.#gpeLevels[offset] ?? 0);
+    if (offset >= GPE_BYTES) this.#state.gpe[offset] = value;
+    else this.#state.gpe[offset] = ((this.#state.gpe[offset] ?? 0) & ~value) | (this.#state.gpeLevels[offset] ?? 0);
   }
 
   #update(): void {
-    const armed = (this.#enable & STATUS.TIMER) !== 0 && (this.#status & STATUS.TIMER) === 0;
-    this.#deadline = armed ? this.#rate.nanosAt(this.#overflow) : Number.POSITIVE_INFINITY;
-    let level = (this.#status & this.#enable) !== 0;
-    for (let i = 0; i < GPE_BYTES; i++) level ||= ((this.#gpe[i] ?? 0) & (this.#gpe[GPE_BYTES + i] ?? 0)) !== 0;
-    if (level === this.#line) return;
-    this.#line = level;
-    this.#options.sci(level);
+    this.#arm();
+    let level = (this.#state.status & this.#state.enable) !== 0;
+    for (let i = 0; i < GPE_BYTES; i++)
+      level ||= ((this.#state.gpe[i] ?? 0) & (this.#state.gpe[GPE_BYTES + i] ?? 0)) !== 0;
+    if (level === this.#state.line) return;
+    this.#state.line = level;
+    this.#sci(level);
+  }
+
+  #arm(): void {
+    const { origin, enable, status, overflow } = this.#state;
+    const armed = (enable & STATUS.TIMER) !== 0 && (status & STATUS.TIMER) === 0;
+    this.#deadline = armed ? origin + this.#rate.nanosAt(overflow) : Number.POSITIVE_INFINITY;
   }
 }

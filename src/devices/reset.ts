@@ -5,39 +5,45 @@
  * It sits in the middle of the PCI configuration address register, whose 32-bit writes must not reach it. There is no PCI
  * here, so the device claims 0xcf8-0xcfb: a byte access to 0xcf9 is the register, all others read all ones and do nothing.
  */
-import type { AddressRange, Device } from './device.ts';
+import { PLATFORM, RESET_CONTROL } from '../platform.ts';
+import type { Board, Device } from './device.ts';
 
-const RESET_CONTROL_OFFSET = 1;
+const OFFSET = RESET_CONTROL.PORT - PLATFORM.PCI_ADDRESS.base;
 const RESET = 0x04;
 const HARD = 0x02;
 /** System or CPU reset, and full power cycle, read back as written. */
 const STORED = 0x0a;
 
-/** INIT to the CPUs, devices and memory untouched; or a reset of everything but memory. */
-export type ResetKind = 'init' | 'hard';
-
 export class ResetControl implements Device {
   readonly name = 'reset-control';
-  readonly ranges: readonly AddressRange[] = [{ space: 'pio', base: 0xcf8, length: 4 }];
-  readonly #onReset: (kind: ResetKind) => void;
+  readonly ranges = [PLATFORM.PCI_ADDRESS];
+  readonly #board: Board;
   #value = 0;
 
-  constructor(onReset: (kind: ResetKind) => void) {
-    this.#onReset = onReset;
+  constructor(board: Board) {
+    this.#board = board;
   }
 
   read(_rangeIndex: number, offset: number, size: number): number {
-    if (size === 1) return offset === RESET_CONTROL_OFFSET ? this.#value : 0xff;
+    if (size === 1) return offset === OFFSET ? this.#value : 0xff;
     return size === 2 ? 0xffff : 0xffffffff;
   }
 
   write(_rangeIndex: number, offset: number, size: number, value: number): void {
-    if (size !== 1 || offset !== RESET_CONTROL_OFFSET) return;
+    if (size !== 1 || offset !== OFFSET) return;
     this.#value = value & STORED;
-    if (value & RESET) this.#onReset(value & HARD ? 'hard' : 'init');
+    if (value & RESET) this.#board.report({ type: 'reset', kind: value & HARD ? 'hard' : 'init' });
   }
 
   reset(): void {
     this.#value = 0;
+  }
+
+  save(): { value: number } {
+    return { value: this.#value };
+  }
+
+  restore({ value }: { readonly value: number }): void {
+    this.#value = value;
   }
 }

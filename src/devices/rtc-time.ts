@@ -2,10 +2,9 @@
  * The time registers of the MC146818A and their two encodings: register B's bit 2 chooses binary over BCD, bit 1 24 over
  * 12 hours (bit 7 of the hour is then PM). The century is at 0x32, where ACPI's FADT says it is. Dates are Gregorian, UTC.
  */
+import { CMOS_CENTURY as CENTURY } from '../platform.ts';
 
 const REG = { SECOND: 0, MINUTE: 2, HOUR: 4, WEEKDAY: 6, DAY: 7, MONTH: 8, YEAR: 9 } as const;
-/** CMOS index of the century. */
-export const CENTURY = 0x32;
 const BINARY = 0x04;
 const HOUR_24 = 0x02;
 const PM = 0x80;

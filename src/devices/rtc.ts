@@ -13,9 +13,11 @@
  *     register C   7 IRQF  6 PF  5 AF  4 UF (reading clears)                register D   7 battery good
  */
 
+import { GSI, PLATFORM } from '../platform.ts';
 import { type CmosMemory, fillCmos } from './cmos.ts';
-import type { AddressRange, Clock, Device, Line } from './device.ts';
+import type { Board, Device, Line } from './device.ts';
 import { decodeField, encodeTime, isTimeRegister, secondsFromFields } from './rtc-time.ts';
+import { restoredBytes, type Saved, savedBytes } from './state.ts';
 import { TickRate } from './ticks.ts';
 
 const INDEX_MASK = 0x7f;
@@ -33,81 +35,98 @@ const HZ = 32_768;
 const UIP_TICKS = 8;
 const SECONDS_PER_DAY = 86_400;
 
+const CMOS_BYTES = 128;
+
 export interface RtcOptions {
-  readonly now: Clock;
   /** Wall-clock time at the moment of construction: whole seconds since 1970-01-01 00:00 UTC, shown as UTC. */
   readonly startSeconds: number;
-  readonly interrupt: Line;
   /** Fills the CMOS bytes that tell firmware the memory's size and the number of CPUs. */
   readonly memory?: CmosMemory;
 }
 
+interface State {
+  readonly cmos: Uint8Array;
+  index: number;
+  flags: number;
+  line: boolean;
+  /** The divider's tick 0 in nanoseconds; `base` + ticks / HZ is the time in seconds. */
+  origin: number;
+  base: number;
+  /** Divider ticks up to which flags are settled. */
+  settled: number;
+}
+
 export class Rtc implements Device {
   readonly name = 'rtc';
-  readonly ranges: readonly AddressRange[] = [{ space: 'pio', base: 0x70, length: 2, maxAccess: 1 }];
-  readonly #options: RtcOptions;
+  readonly ranges = [PLATFORM.RTC];
+  readonly #board: Board;
+  readonly #interrupt: Line;
   readonly #rate = new TickRate(HZ);
-  readonly #cmos = new Uint8Array(128);
-  #index = 0;
-  #flags = 0;
-  #line: boolean = false;
-  /** The divider's tick 0 in nanoseconds; its ticks; `#base` + ticks / HZ is the time in seconds. */
-  #origin: number;
-  #base: number;
-  /** Divider ticks up to which flags are settled. */
-  #settled = 0;
+  #state: State;
   #deadline = Number.POSITIVE_INFINITY;
 
-  constructor(options: RtcOptions) {
-    this.#options = options;
-    this.#origin = options.now();
-    this.#base = options.startSeconds;
-    this.#cmos[REG.A] = A.POWER_UP;
-    this.#cmos[REG.B] = B.HOUR_24;
-    if (options.memory !== undefined) fillCmos(this.#cmos, options.memory);
+  constructor(board: Board, { startSeconds, memory }: RtcOptions) {
+    this.#board = board;
+    this.#interrupt = board.line(GSI.RTC);
+    const cmos = new Uint8Array(CMOS_BYTES);
+    cmos[REG.A] = A.POWER_UP;
+    cmos[REG.B] = B.HOUR_24;
+    if (memory !== undefined) fillCmos(cmos, memory);
+    this.#state = { cmos, index: 0, flags: 0, line: false, origin: board.now(), base: startSeconds, settled: 0 };
   }
 
   /** CMOS byte 0x0f: 0 for a normal start, 0x0a for a jump through 0040:0067 without further ado, ... */
   get shutdownStatus(): number {
-    return this.#cmos[SHUTDOWN_STATUS] ?? 0;
+    return this.#state.cmos[SHUTDOWN_STATUS] ?? 0;
   }
 
   read(_rangeIndex: number, offset: number): number {
     if (offset === 0) return 0xff; // the index is write-only
-    const ticks = this.#settle(this.#options.now());
-    switch (this.#index) {
+    const ticks = this.#settle(this.#board.now());
+    switch (this.#state.index) {
       case REG.A:
-        return (this.#cmos[REG.A] ?? 0) | (this.#updating(ticks) ? A.UIP : 0);
+        return (this.#state.cmos[REG.A] ?? 0) | (this.#updating(ticks) ? A.UIP : 0);
       case REG.C:
         return this.#acknowledge();
       case REG.D:
         return BATTERY_GOOD;
       default:
-        if (isTimeRegister(this.#index) && !(this.#b & B.SET)) this.#show(ticks);
-        return this.#cmos[this.#index] ?? 0;
+        if (isTimeRegister(this.#state.index) && !(this.#b & B.SET)) this.#show(ticks);
+        return this.#state.cmos[this.#state.index] ?? 0;
     }
   }
 
   write(_rangeIndex: number, offset: number, _size: number, value: number): void {
     if (offset === 0) {
-      this.#index = value & INDEX_MASK;
+      this.#state.index = value & INDEX_MASK;
       return;
     }
-    const ticks = this.#settle(this.#options.now());
-    if (this.#index === REG.A) this.#writeA(value & ~A.UIP);
-    else if (this.#index === REG.B) this.#writeB(value, ticks);
-    else if (isTimeRegister(this.#index)) this.#writeTime(value, ticks);
-    else if (this.#index !== REG.C && this.#index !== REG.D) this.#cmos[this.#index] = value;
+    const ticks = this.#settle(this.#board.now());
+    if (this.#state.index === REG.A) this.#writeA(value & ~A.UIP);
+    else if (this.#state.index === REG.B) this.#writeB(value, ticks);
+    else if (isTimeRegister(this.#state.index)) this.#writeTime(value, ticks);
+    else if (this.#state.index !== REG.C && this.#state.index !== REG.D) this.#state.cmos[this.#state.index] = value;
     this.#update();
   }
 
   /** The RESET pin: interrupts off, flags clear. */
   reset(): void {
-    this.#settle(this.#options.now());
-    this.#cmos[REG.B] = this.#b & ~(B.ENABLES | B.SQWE);
-    this.#flags = 0;
-    this.#index = 0;
+    this.#settle(this.#board.now());
+    this.#state.cmos[REG.B] = this.#b & ~(B.ENABLES | B.SQWE);
+    this.#state.flags = 0;
+    this.#state.index = 0;
     this.#update();
+  }
+
+  save(): Saved<State> {
+    const { cmos, origin, ...registers } = this.#state;
+    return { ...registers, cmos: savedBytes(cmos), origin: origin - this.#board.now() };
+  }
+
+  /** The time of day goes on from where it was saved. */
+  restore({ cmos, origin, ...registers }: Saved<State>): void {
+    this.#state = { ...registers, cmos: restoredBytes(cmos, CMOS_BYTES), origin: origin + this.#board.now() };
+    this.#arm();
   }
 
   deadlineNanos(): number {
@@ -120,28 +139,28 @@ export class Rtc implements Device {
   }
 
   get #b(): number {
-    return this.#cmos[REG.B] ?? 0;
+    return this.#state.cmos[REG.B] ?? 0;
   }
 
   get #held(): boolean {
-    return ((this.#cmos[REG.A] ?? 0) & A.HELD) === A.HELD;
+    return ((this.#state.cmos[REG.A] ?? 0) & A.HELD) === A.HELD;
   }
 
   /** Raises the flags of everything that happened since the last time. @returns the divider's tick now */
   #settle(now: number): number {
-    if (this.#held) return this.#settled;
-    const flags = this.#flags;
-    const from = this.#settled;
-    const ticks = Math.max(from, this.#rate.ticksAt(Math.max(0, now - this.#origin)));
-    this.#settled = ticks;
-    if (this.#nextPeriod(from) <= ticks) this.#flags |= C.PF;
+    if (this.#held) return this.#state.settled;
+    const flags = this.#state.flags;
+    const from = this.#state.settled;
+    const ticks = Math.max(from, this.#rate.ticksAt(Math.max(0, now - this.#state.origin)));
+    this.#state.settled = ticks;
+    if (this.#nextPeriod(from) <= ticks) this.#state.flags |= C.PF;
     const before = Math.floor(from / HZ);
     const after = Math.floor(ticks / HZ);
     if (after > before && !(this.#b & B.SET)) {
-      this.#flags |= C.UF;
-      if (this.#nextAlarm(this.#base + before) <= this.#base + after) this.#flags |= C.AF;
+      this.#state.flags |= C.UF;
+      if (this.#nextAlarm(this.#state.base + before) <= this.#state.base + after) this.#state.flags |= C.AF;
     }
-    if (this.#flags !== flags) this.#update();
+    if (this.#state.flags !== flags) this.#update();
     return ticks;
   }
 
@@ -150,47 +169,47 @@ export class Rtc implements Device {
   }
 
   #acknowledge(): number {
-    const value = this.#flags | (this.#line ? C.IRQF : 0);
-    this.#flags = 0;
+    const value = this.#state.flags | (this.#state.line ? C.IRQF : 0);
+    this.#state.flags = 0;
     this.#update();
     return value;
   }
 
   #writeA(value: number): void {
     const wasHeld = this.#held;
-    this.#cmos[REG.A] = value;
+    this.#state.cmos[REG.A] = value;
     if (!wasHeld || this.#held) return;
     // The first update comes half a second after the divider is let go; the time so far is kept.
-    this.#base += Math.floor(this.#settled / HZ);
-    this.#settled = HZ / 2;
-    this.#origin = this.#options.now() - this.#rate.nanosAt(this.#settled);
+    this.#state.base += Math.floor(this.#state.settled / HZ);
+    this.#state.settled = HZ / 2;
+    this.#state.origin = this.#board.now() - this.#rate.nanosAt(this.#state.settled);
   }
 
   #writeB(value: number, ticks: number): void {
     const before = this.#b;
     if (value & ~before & B.SET) this.#show(ticks); // the registers freeze as they are
-    this.#cmos[REG.B] = value & B.SET ? value & ~B.UIE : value;
+    this.#state.cmos[REG.B] = value & B.SET ? value & ~B.UIE : value;
     if (before & ~value & B.SET) this.#setTime(ticks);
   }
 
   #writeTime(value: number, ticks: number): void {
     if (!(this.#b & B.SET)) this.#show(ticks);
-    this.#cmos[this.#index] = value;
+    this.#state.cmos[this.#state.index] = value;
     if (!(this.#b & B.SET)) this.#setTime(ticks);
   }
 
   /** Takes the time from the registers, in place of the running one. */
   #setTime(ticks: number): void {
-    this.#base = secondsFromFields(this.#cmos, this.#b) - Math.floor(ticks / HZ);
+    this.#state.base = secondsFromFields(this.#state.cmos, this.#b) - Math.floor(ticks / HZ);
   }
 
   #show(ticks: number): void {
-    encodeTime(this.#cmos, this.#b, this.#base + Math.floor(ticks / HZ));
+    encodeTime(this.#state.cmos, this.#b, this.#state.base + Math.floor(ticks / HZ));
   }
 
   /** The first divider tick after `tick` with a periodic event; Infinity for rate 0. Rates 1 and 2 are those of 8 and 9. */
   #nextPeriod(tick: number): number {
-    const rate = (this.#cmos[REG.A] ?? 0) & A.RATE;
+    const rate = (this.#state.cmos[REG.A] ?? 0) & A.RATE;
     if (rate === 0) return Number.POSITIVE_INFINITY;
     const period = 2 ** ((rate <= 2 ? rate + 7 : rate) - 1);
     return (Math.floor(tick / period) + 1) * period;
@@ -209,7 +228,7 @@ export class Rtc implements Device {
 
   /** @returns the value an alarm register asks for, -1 for "every", undefined if no time can match it */
   #alarm(register: number, highest: number): number | undefined {
-    const raw = this.#cmos[register] ?? 0;
+    const raw = this.#state.cmos[register] ?? 0;
     if (raw >= DONT_CARE) return -1;
     const value = decodeField(raw, this.#b, register === REG.HOUR_ALARM);
     return value <= highest ? value : undefined;
@@ -217,22 +236,30 @@ export class Rtc implements Device {
 
   /** To be called after every change of flags, register A or B, alarm or time. */
   #update(): void {
-    const level = (this.#flags & this.#b & B.ENABLES) !== 0;
-    const tick = level || this.#held ? Number.POSITIVE_INFINITY : this.#nextInterrupt();
-    this.#deadline = tick === Number.POSITIVE_INFINITY ? tick : this.#origin + this.#rate.nanosAt(tick);
-    if (level === this.#line) return;
-    this.#line = level;
-    this.#options.interrupt(level);
+    const level = this.#pending;
+    this.#arm();
+    if (level === this.#state.line) return;
+    this.#state.line = level;
+    this.#interrupt(level);
+  }
+
+  get #pending(): boolean {
+    return (this.#state.flags & this.#b & B.ENABLES) !== 0;
+  }
+
+  #arm(): void {
+    const tick = this.#pending || this.#held ? Number.POSITIVE_INFINITY : this.#nextInterrupt();
+    this.#deadline = tick === Number.POSITIVE_INFINITY ? tick : this.#state.origin + this.#rate.nanosAt(tick);
   }
 
   /** The divider tick of the next event whose interrupt is enabled. */
   #nextInterrupt(): number {
     const b = this.#b;
-    let tick = b & B.PIE ? this.#nextPeriod(this.#settled) : Number.POSITIVE_INFINITY;
+    let tick = b & B.PIE ? this.#nextPeriod(this.#state.settled) : Number.POSITIVE_INFINITY;
     if (b & B.SET) return tick;
-    const second = Math.floor(this.#settled / HZ);
+    const second = Math.floor(this.#state.settled / HZ);
     if (b & B.UIE) tick = Math.min(tick, (second + 1) * HZ);
-    if (b & B.AIE) tick = Math.min(tick, (this.#nextAlarm(this.#base + second) - this.#base) * HZ);
+    if (b & B.AIE) tick = Math.min(tick, (this.#nextAlarm(this.#state.base + second) - this.#state.base) * HZ);
     return tick;
   }
 }

@@ -6,28 +6,35 @@
  *     0x2000-0x2017  interrupt line n: writing a byte other than 0 raises it, 0 lowers it; reads all ones
  *     0xff000000     64 KiB of MMIO that behaves as memory
  */
-import type { AddressRange, Device } from './device.ts';
+import { GSI_COUNT, PLATFORM } from '../platform.ts';
+import type { Board, Device, Line } from './device.ts';
+import { restoredBytes, type Saved, savedBytes } from './state.ts';
 
 const RANGE = { SCRATCH: 0, FLUSH: 1, SCRATCH_BYTES: 2, LINES: 3, MEMORY: 4 } as const;
-const LINES = 24;
-const MEMORY_BYTES = 0x10000;
+
+interface State {
+  readonly scratch: Uint8Array;
+  readonly memory: Uint8Array;
+}
+
+function powerUp(): State {
+  return { scratch: new Uint8Array(PLATFORM.TEST_SCRATCH.length), memory: new Uint8Array(PLATFORM.TEST_MEMORY.length) };
+}
 
 export class TestDevice implements Device {
   readonly name = 'pc-testdev';
-  readonly ranges: readonly AddressRange[] = [
-    { space: 'pio', base: 0xe0, length: 4 },
-    { space: 'pio', base: 0xe4, length: 4 },
-    { space: 'pio', base: 0xe8, length: 4, maxAccess: 1 },
-    { space: 'pio', base: 0x2000, length: LINES, maxAccess: 1 },
-    { space: 'mmio', base: 0xff000000, length: MEMORY_BYTES },
+  readonly ranges = [
+    PLATFORM.TEST_SCRATCH,
+    PLATFORM.TEST_FLUSH,
+    PLATFORM.TEST_SCRATCH_BYTES,
+    PLATFORM.TEST_LINES,
+    PLATFORM.TEST_MEMORY,
   ];
-  readonly #setLine: (line: number, level: boolean) => void;
-  readonly #scratch = new Uint8Array(4);
-  readonly #memory = new Uint8Array(MEMORY_BYTES);
+  readonly #lines: readonly Line[];
+  #state = powerUp();
 
-  /** @param setLine drives interrupt line 0-23 (a PC's global system interrupt) */
-  constructor(setLine: (line: number, level: boolean) => void) {
-    this.#setLine = setLine;
+  constructor(board: Board) {
+    this.#lines = Array.from({ length: GSI_COUNT }, (_, gsi) => board.line(gsi));
   }
 
   read(rangeIndex: number, offset: number, size: number): number {
@@ -40,18 +47,29 @@ export class TestDevice implements Device {
 
   write(rangeIndex: number, offset: number, size: number, value: number): void {
     const bytes = this.#storage(rangeIndex);
-    if (rangeIndex === RANGE.LINES) this.#setLine(offset, value !== 0);
+    if (rangeIndex === RANGE.LINES) this.#lines[offset]?.(value !== 0);
     else if (bytes !== undefined) for (let i = 0; i < size; i++) bytes[offset + i] = value >>> (8 * i);
   }
 
   reset(): void {
-    this.#scratch.fill(0);
-    this.#memory.fill(0);
-    for (let line = 0; line < LINES; line++) this.#setLine(line, false);
+    this.#state = powerUp();
+    for (const line of this.#lines) line(false);
+  }
+
+  save(): Saved<State> {
+    const { scratch, memory } = this.#state;
+    return { scratch: savedBytes(scratch), memory: savedBytes(memory) };
+  }
+
+  restore({ scratch, memory }: Saved<State>): void {
+    this.#state = {
+      scratch: restoredBytes(scratch, PLATFORM.TEST_SCRATCH.length),
+      memory: restoredBytes(memory, PLATFORM.TEST_MEMORY.length),
+    };
   }
 
   #storage(rangeIndex: number): Uint8Array | undefined {
-    if (rangeIndex === RANGE.MEMORY) return this.#memory;
-    return rangeIndex === RANGE.SCRATCH || rangeIndex === RANGE.SCRATCH_BYTES ? this.#scratch : undefined;
+    if (rangeIndex === RANGE.MEMORY) return this.#state.memory;
+    return rangeIndex === RANGE.SCRATCH || rangeIndex === RANGE.SCRATCH_BYTES ? this.#state.scratch : undefined;
   }
 }

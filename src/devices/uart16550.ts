@@ -6,6 +6,7 @@
  * the "four character times" after which waiting bytes below the trigger level interrupt (character timeout) are zero.
  * Baud rate, parity and stop bits are stored and mean nothing; OUT2 does not gate the interrupt (as in QEMU).
  */
+import { restoredBytes, type Saved, savedBytes } from './state.ts';
 
 /** Register offsets; 0 and 1 are the divisor latch while LCR.DLAB is set, 2 is IIR for reads and FCR for writes. */
 const REG = { RBR_THR: 0, IER: 1, IIR_FCR: 2, LCR: 3, MCR: 4, LSR: 5, MSR: 6, SCR: 7 } as const;
@@ -27,24 +28,48 @@ const TRIGGER_BYTES = [1, 4, 8, 14] as const;
 /** 9600 baud from 1.8432 MHz; the data sheet leaves the latch undefined at reset. */
 const POWER_UP_DIVISOR = 12;
 
+export interface UartState {
+  readonly fifo: Uint8Array;
+  fifoHead: number;
+  fifoCount: number;
+  fifosEnabled: boolean;
+  trigger: number;
+  ier: number;
+  lcr: number;
+  mcr: number;
+  modemLines: number;
+  modemDeltas: number;
+  scratch: number;
+  divisor: number;
+  overrun: boolean;
+  thrEmptyPending: boolean;
+  line: boolean;
+}
+
+function powerUp(): UartState {
+  return {
+    fifo: new Uint8Array(FIFO_BYTES),
+    fifoHead: 0,
+    fifoCount: 0,
+    fifosEnabled: false,
+    trigger: 1,
+    ier: 0,
+    lcr: 0,
+    mcr: 0,
+    modemLines: CONNECTED,
+    modemDeltas: 0,
+    scratch: 0,
+    divisor: POWER_UP_DIVISOR,
+    overrun: false,
+    thrEmptyPending: false,
+    line: false,
+  };
+}
+
 export class Uart16550 {
   readonly #transmit: (byte: number) => void;
   readonly #interrupt: (level: boolean) => void;
-  readonly #fifo = new Uint8Array(FIFO_BYTES);
-  #fifoHead = 0;
-  #fifoCount = 0;
-  #fifosEnabled: boolean = false;
-  #trigger = 1;
-  #ier = 0;
-  #lcr = 0;
-  #mcr = 0;
-  #modemLines: number = CONNECTED;
-  #modemDeltas = 0;
-  #scratch = 0;
-  #divisor = POWER_UP_DIVISOR;
-  #overrun: boolean = false;
-  #thrEmptyPending: boolean = false;
-  #line = false;
+  #state: UartState = powerUp();
 
   /**
    * @param transmit takes each byte that leaves on the wire (not in loopback)
@@ -57,8 +82,8 @@ export class Uart16550 {
 
   /** How many bytes `receive` can take now. 0 in loopback: the receiver is disconnected from the wire. */
   get receiveRoom(): number {
-    if (this.#mcr & MCR.LOOP) return 0;
-    return (this.#fifosEnabled ? FIFO_BYTES : 1) - this.#fifoCount;
+    if (this.#state.mcr & MCR.LOOP) return 0;
+    return (this.#state.fifosEnabled ? FIFO_BYTES : 1) - this.#state.fifoCount;
   }
 
   /** A byte arrives from the wire. The caller looks at `receiveRoom` first; without room the byte is lost (overrun). */
@@ -71,21 +96,21 @@ export class Uart16550 {
   read(register: number): number {
     switch (register) {
       case REG.RBR_THR:
-        return this.#lcr & LCR_DLAB ? this.#divisor & 0xff : this.#pop();
+        return this.#state.lcr & LCR_DLAB ? this.#state.divisor & 0xff : this.#pop();
       case REG.IER:
-        return this.#lcr & LCR_DLAB ? this.#divisor >> 8 : this.#ier;
+        return this.#state.lcr & LCR_DLAB ? this.#state.divisor >> 8 : this.#state.ier;
       case REG.IIR_FCR:
         return this.#readIdentification();
       case REG.LCR:
-        return this.#lcr;
+        return this.#state.lcr;
       case REG.MCR:
-        return this.#mcr;
+        return this.#state.mcr;
       case REG.LSR:
         return this.#readLineStatus();
       case REG.MSR:
         return this.#readModemStatus();
       default:
-        return this.#scratch;
+        return this.#state.scratch;
     }
   }
 
@@ -93,155 +118,153 @@ export class Uart16550 {
   write(register: number, value: number): void {
     switch (register) {
       case REG.RBR_THR:
-        if (this.#lcr & LCR_DLAB) this.#divisor = (this.#divisor & 0xff00) | value;
+        if (this.#state.lcr & LCR_DLAB) this.#state.divisor = (this.#state.divisor & 0xff00) | value;
         else this.#send(value);
         break;
       case REG.IER:
-        if (this.#lcr & LCR_DLAB) this.#divisor = (this.#divisor & 0x00ff) | (value << 8);
+        if (this.#state.lcr & LCR_DLAB) this.#state.divisor = (this.#state.divisor & 0x00ff) | (value << 8);
         else this.#writeEnable(value & IER.MASK);
         break;
       case REG.IIR_FCR:
         this.#writeFifoControl(value);
         break;
       case REG.LCR:
-        this.#lcr = value;
+        this.#state.lcr = value;
         break;
       case REG.MCR:
-        this.#mcr = value & MCR.MASK;
+        this.#state.mcr = value & MCR.MASK;
         this.#updateModemLines();
         break;
       case REG.SCR:
-        this.#scratch = value;
+        this.#state.scratch = value;
         break;
       default: // LSR and MSR are read-only (writing LSR is for factory tests)
     }
   }
 
   reset(): void {
-    this.#clearReceive();
-    this.#fifosEnabled = false;
-    this.#trigger = 1;
-    this.#ier = 0;
-    this.#lcr = 0;
-    this.#mcr = 0;
-    this.#modemLines = CONNECTED;
-    this.#modemDeltas = 0;
-    this.#scratch = 0;
-    this.#divisor = POWER_UP_DIVISOR;
-    this.#overrun = false;
-    this.#thrEmptyPending = false;
+    this.#state = { ...powerUp(), line: this.#state.line };
     this.#update();
   }
 
+  save(): Saved<UartState> {
+    const { fifo, ...registers } = this.#state;
+    return { ...registers, fifo: savedBytes(fifo) };
+  }
+
+  restore({ fifo, ...registers }: Saved<UartState>): void {
+    this.#state = { ...registers, fifo: restoredBytes(fifo, FIFO_BYTES) };
+  }
+
   #send(byte: number): void {
-    if (this.#mcr & MCR.LOOP) this.#push(byte);
+    if (this.#state.mcr & MCR.LOOP) this.#push(byte);
     else this.#transmit(byte);
     // Filling THR takes its interrupt back, and emptying it raises it anew: an edge-triggered I/O APIC needs to see both.
-    if (this.#thrEmptyPending) {
-      this.#thrEmptyPending = false;
+    if (this.#state.thrEmptyPending) {
+      this.#state.thrEmptyPending = false;
       this.#update();
     }
-    this.#thrEmptyPending = true;
+    this.#state.thrEmptyPending = true;
     this.#update();
   }
 
   #writeEnable(value: number): void {
     // Enabling the THR interrupt raises it at once while THR is empty, even after IIR was read (not in the data sheet;
     // drivers rely on it to start transmitting).
-    if (value & ~this.#ier & IER.THR_EMPTY) this.#thrEmptyPending = true;
-    this.#ier = value;
+    if (value & ~this.#state.ier & IER.THR_EMPTY) this.#state.thrEmptyPending = true;
+    this.#state.ier = value;
     this.#update();
   }
 
   #writeFifoControl(value: number): void {
     const enable = (value & FCR.ENABLE) !== 0;
-    if (enable !== this.#fifosEnabled || (enable && value & FCR.CLEAR_RECEIVE)) this.#clearReceive();
-    this.#fifosEnabled = enable;
+    if (enable !== this.#state.fifosEnabled || (enable && value & FCR.CLEAR_RECEIVE)) this.#clearReceive();
+    this.#state.fifosEnabled = enable;
     // The other bits are not programmed while bit 0 is written as 0 (PC16550D 8.5).
-    this.#trigger = enable ? (TRIGGER_BYTES[value >> FCR.TRIGGER_SHIFT] ?? 1) : 1;
+    this.#state.trigger = enable ? (TRIGGER_BYTES[value >> FCR.TRIGGER_SHIFT] ?? 1) : 1;
     this.#update();
   }
 
   #readIdentification(): number {
     const source = this.#highestInterrupt();
     if (source === IIR.THR_EMPTY) {
-      this.#thrEmptyPending = false;
+      this.#state.thrEmptyPending = false;
       this.#update();
     }
-    return source | (this.#fifosEnabled ? IIR_FIFOS_ENABLED : 0);
+    return source | (this.#state.fifosEnabled ? IIR_FIFOS_ENABLED : 0);
   }
 
   #readLineStatus(): number {
-    const ready = this.#fifoCount > 0 ? LSR.DATA_READY : 0;
-    if (!this.#overrun) return LSR.THR_EMPTY | LSR.TRANSMITTER_EMPTY | ready;
-    this.#overrun = false;
+    const ready = this.#state.fifoCount > 0 ? LSR.DATA_READY : 0;
+    if (!this.#state.overrun) return LSR.THR_EMPTY | LSR.TRANSMITTER_EMPTY | ready;
+    this.#state.overrun = false;
     this.#update();
     return LSR.THR_EMPTY | LSR.TRANSMITTER_EMPTY | LSR.OVERRUN | ready;
   }
 
   #readModemStatus(): number {
-    const value = this.#modemLines | this.#modemDeltas;
-    this.#modemDeltas = 0;
+    const value = this.#state.modemLines | this.#state.modemDeltas;
+    this.#state.modemDeltas = 0;
     this.#update();
     return value;
   }
 
   /** In loopback the modem outputs feed the modem inputs: DTR-DSR, RTS-CTS, OUT1-RI, OUT2-DCD. */
   #updateModemLines(): void {
-    const before = this.#modemLines;
+    const before = this.#state.modemLines;
     let lines: number = CONNECTED;
-    if (this.#mcr & MCR.LOOP) {
+    if (this.#state.mcr & MCR.LOOP) {
       lines = 0;
-      if (this.#mcr & MCR.DTR) lines |= MSR.DSR;
-      if (this.#mcr & MCR.RTS) lines |= MSR.CTS;
-      if (this.#mcr & MCR.OUT1) lines |= MSR.RI;
-      if (this.#mcr & MCR.OUT2) lines |= MSR.DCD;
+      if (this.#state.mcr & MCR.DTR) lines |= MSR.DSR;
+      if (this.#state.mcr & MCR.RTS) lines |= MSR.CTS;
+      if (this.#state.mcr & MCR.OUT1) lines |= MSR.RI;
+      if (this.#state.mcr & MCR.OUT2) lines |= MSR.DCD;
     }
-    this.#modemLines = lines;
+    this.#state.modemLines = lines;
     let deltas = ((before ^ lines) >> 4) & MSR.DELTAS;
     if (lines & MSR.RI) deltas &= ~MSR.TERI; // only the trailing edge of RI counts
-    this.#modemDeltas |= deltas;
+    this.#state.modemDeltas |= deltas;
     this.#update();
   }
 
   #push(byte: number): void {
-    const size = this.#fifosEnabled ? FIFO_BYTES : 1;
-    if (this.#fifoCount < size) {
-      this.#fifo[(this.#fifoHead + this.#fifoCount++) % FIFO_BYTES] = byte;
+    const size = this.#state.fifosEnabled ? FIFO_BYTES : 1;
+    if (this.#state.fifoCount < size) {
+      this.#state.fifo[(this.#state.fifoHead + this.#state.fifoCount++) % FIFO_BYTES] = byte;
       return;
     }
-    this.#overrun = true;
-    if (!this.#fifosEnabled) this.#fifo[this.#fifoHead] = byte; // without FIFOs the new byte destroys the old one
+    this.#state.overrun = true;
+    if (!this.#state.fifosEnabled) this.#state.fifo[this.#state.fifoHead] = byte; // without FIFOs the new byte destroys the old one
   }
 
   #pop(): number {
-    if (this.#fifoCount === 0) return 0;
-    const byte = this.#fifo[this.#fifoHead] ?? 0;
-    this.#fifoHead = (this.#fifoHead + 1) % FIFO_BYTES;
-    this.#fifoCount--;
+    if (this.#state.fifoCount === 0) return 0;
+    const byte = this.#state.fifo[this.#state.fifoHead] ?? 0;
+    this.#state.fifoHead = (this.#state.fifoHead + 1) % FIFO_BYTES;
+    this.#state.fifoCount--;
     this.#update();
     return byte;
   }
 
   #clearReceive(): void {
-    this.#fifoHead = 0;
-    this.#fifoCount = 0;
+    this.#state.fifoHead = 0;
+    this.#state.fifoCount = 0;
   }
 
   #highestInterrupt(): number {
-    if (this.#ier & IER.LINE_STATUS && this.#overrun) return IIR.LINE_STATUS;
-    if (this.#ier & IER.RECEIVED && this.#fifoCount > 0) {
-      return this.#fifoCount >= this.#trigger ? IIR.RECEIVED : IIR.TIMEOUT;
+    if (this.#state.ier & IER.LINE_STATUS && this.#state.overrun) return IIR.LINE_STATUS;
+    if (this.#state.ier & IER.RECEIVED && this.#state.fifoCount > 0) {
+      return this.#state.fifoCount >= this.#state.trigger ? IIR.RECEIVED : IIR.TIMEOUT;
     }
-    if (this.#ier & IER.THR_EMPTY && this.#thrEmptyPending) return IIR.THR_EMPTY;
-    if (this.#ier & IER.MODEM_STATUS && this.#modemDeltas) return IIR.MODEM_STATUS;
+    if (this.#state.ier & IER.THR_EMPTY && this.#state.thrEmptyPending) return IIR.THR_EMPTY;
+    if (this.#state.ier & IER.MODEM_STATUS && this.#state.modemDeltas) return IIR.MODEM_STATUS;
     return IIR.NONE;
   }
 
   #update(): void {
     const level = this.#highestInterrupt() !== IIR.NONE;
-    if (level === this.#line) return;
-    this.#line = level;
+    if (level === this.#state.line) return;
+    this.#state.line = level;
     this.#interrupt(level);
   }
 }

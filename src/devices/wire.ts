@@ -6,7 +6,7 @@ import type { Line } from './device.ts';
 
 export class Wire {
   readonly #sinks: readonly Line[];
-  readonly #sources: boolean[] = [];
+  #sources: boolean[] = [];
   #level = false;
 
   constructor(...sinks: readonly Line[]) {
@@ -27,5 +27,16 @@ export class Wire {
       this.#level = any;
       for (const sink of this.#sinks) sink(any);
     };
+  }
+
+  /** The level of each source, in the order in which they were connected. */
+  save(): boolean[] {
+    return [...this.#sources];
+  }
+
+  /** Drives no sink. @param sources of as many sources as are connected */
+  restore(sources: readonly boolean[]): void {
+    this.#sources = [...sources];
+    this.#level = sources.includes(true);
   }
 }

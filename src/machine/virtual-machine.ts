@@ -3,8 +3,8 @@
  * Main thread only; workers get descriptors by number.
  */
 
-import { IOAPIC_PINS } from '../devices/ioapic.ts';
 import { Cap, type CpuidEntry, System, type Vcpu, type Vm, X2apicFlag } from '../kvm/index.ts';
+import { GSI_COUNT } from '../platform.ts';
 import { apicCpuid, type CpuModel, cpuidFor, cpuModel } from './cpuid/cpuid.ts';
 import { ConfigError } from './errors.ts';
 import type { HostLimits, MachineConfig } from './options.ts';
@@ -55,7 +55,7 @@ export class VirtualMachine {
     vm.setIdentityMapAddr(IDENTITY_MAP_ADDRESS);
     if (config.apic === 'kernel') {
       vm.setBootCpuId(config.cpus[0]);
-      vm.enableCap(Cap.SPLIT_IRQCHIP, IOAPIC_PINS);
+      vm.enableCap(Cap.SPLIT_IRQCHIP, GSI_COUNT);
       const flags =
         (config.use32bitIds ? X2apicFlag.API_USE_32BIT_IDS : 0) |
         (config.disableBroadcastQuirk ? X2apicFlag.API_DISABLE_BROADCAST_QUIRK : 0);

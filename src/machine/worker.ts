@@ -93,7 +93,6 @@ class MachineWorker {
     const platform = new Platform(this.#handles.config, ram, {
       router,
       nowNanos: native.nowNanos,
-      picInterrupt: (level) => this.#picInterrupt(level),
       mainIsIdle: () => this.#outbox.isEmpty,
       report: (event) => this.#report(event),
     });
@@ -102,8 +101,14 @@ class MachineWorker {
 
   #report(event: PlatformEvent): void {
     switch (event.type) {
-      case 'end':
-        this.#end(event.reason, event.status);
+      case 'pic-interrupt':
+        this.#picInterrupt(event.level);
+        break;
+      case 'power-off':
+        this.#end('shutdown', 0);
+        break;
+      case 'debug-exit':
+        this.#end('debug-exit', event.status);
         break;
       case 'reset':
       case 'restart':

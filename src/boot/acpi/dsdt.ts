@@ -8,6 +8,7 @@
  *
  * A CPU's number in C000… is its position in the list, which is its selector in the block. At most 4,096 (three hex digits).
  */
+import { GSI, PLATFORM, SLEEP_TYPE_S5 } from '../../platform.ts';
 import {
   type Aml,
   acquire,
@@ -42,12 +43,11 @@ import {
   terms,
   whileLoop,
 } from './aml.ts';
+import type { AcpiCpu } from './cpu.ts';
 import { hotPluggedEntry } from './madt.ts';
-import { ACPI_PLATFORM, type AcpiCpu } from './platform.ts';
 import { systemTable } from './table.ts';
 
 const REVISION = 2;
-const { cpuHotplug, sleepTypeS5 } = ACPI_PLATFORM;
 
 /** Register block command numbers. */
 const COMMAND = { nextCpuWithEvent: 0, ostEvent: 1, ostStatus: 2 } as const;
@@ -68,7 +68,7 @@ const ONE = integer(1);
 
 /** @param cpus at most 4,096; the first one cannot be ejected */
 export function dsdt(cpus: readonly AcpiCpu[]): Uint8Array {
-  const off = integer(sleepTypeS5);
+  const off = integer(SLEEP_TYPE_S5);
   const body = terms(
     nameDecl('\\_S5', packageOf(off, off, ZERO, ZERO)),
     scope('\\_SB', registerBlock(), cpuContainer(cpus), eventDevice()),
@@ -77,14 +77,14 @@ export function dsdt(cpus: readonly AcpiCpu[]): Uint8Array {
 }
 
 function registerBlock(): Aml {
-  const { port, length } = cpuHotplug;
+  const { base, length } = PLATFORM.CPU_HOTPLUG;
   return device(
     'PRES',
     nameDecl('_HID', eisaId('PNP0A06')),
     nameDecl('_UID', string('CPU Hotplug resources')),
-    nameDecl('_CRS', resources(ioPorts(port, length))),
+    nameDecl('_CRS', resources(ioPorts(base, length))),
     mutex('CPLK'),
-    ioRegion('PRST', port, length),
+    ioRegion('PRST', base, length),
     // Flag bits are write-1-to-act, so a write to one must not write the others back.
     fields('PRST', FIELD_ACCESS.byte, FIELD_UPDATE.writeAsZeros, [
       ['', 32],
@@ -173,12 +173,12 @@ function cpuDevice({ apicId }: AcpiCpu, index: number): Aml {
 }
 
 function eventDevice(): Aml {
-  const gsi = integer(cpuHotplug.gsi);
+  const gsi = integer(GSI.CPU_HOTPLUG);
   return device(
     'GED',
     nameDecl('_HID', string('ACPI0013')),
     nameDecl('_UID', ZERO),
-    nameDecl('_CRS', resources(levelInterrupt(cpuHotplug.gsi))),
+    nameDecl('_CRS', resources(levelInterrupt(GSI.CPU_HOTPLUG))),
     method('_EVT', 1, ifThen(equal(arg(0), gsi), call('\\_SB.CPUS.CSCN'))),
   );
 }

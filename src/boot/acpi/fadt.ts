@@ -2,7 +2,7 @@
  * Fixed ACPI Description Table, revision 6 (ACPI 6.5, 5.2.9): where the fixed hardware is. There is no SMI command port, so
  * the machine is always in ACPI mode. Power and sleep buttons are said to be control-method devices, of which there are none.
  */
-import { ACPI_PLATFORM } from './platform.ts';
+import { CMOS_CENTURY, GSI, PLATFORM, RESET_CONTROL } from '../../platform.ts';
 import { systemTable } from './table.ts';
 
 const REVISION = 6;
@@ -49,14 +49,13 @@ const BOOT = { legacyDevices: 1 << 0, keyboardController: 1 << 1, noVga: 1 << 2 
 /** Latencies over 100 and 1000 us say that there is no C2 and no C3. */
 const NO_C2 = 0xfff;
 const NO_C3 = 0xfff;
-const CMOS_CENTURY = 0x32;
 /** More CPUs than flat logical mode has bits. */
 const FLAT_LOGICAL_CPUS = 8;
 const SYSTEM_IO = 1;
 const ACCESS = { byte: 1, word: 2, dword: 3 } as const;
 
 export function fadt(facsAddress: number, dsdtAddress: number, cpuCount: number): Uint8Array {
-  const { pm1Event, pm1Control, pmTimer, gpe0, reset, sciGsi } = ACPI_PLATFORM;
+  const { PM1_EVENT, PM1_CONTROL, PM_TIMER, GPE0 } = PLATFORM;
   const body = new Uint8Array(FADT.size - HEADER_SIZE);
   const view = new DataView(body.buffer);
   const u8 = (offset: number, value: number) => view.setUint8(offset - HEADER_SIZE, value);
@@ -73,27 +72,27 @@ export function fadt(facsAddress: number, dsdtAddress: number, cpuCount: number)
   u32(FADT.firmwareControl, facsAddress);
   u32(FADT.dsdt, dsdtAddress);
   u32(FADT.xDsdt, dsdtAddress);
-  u16(FADT.sciInterrupt, sciGsi);
-  u32(FADT.pm1aEvent, pm1Event.port);
-  u8(FADT.pm1EventLength, pm1Event.length);
-  gas(FADT.xPm1aEvent, pm1Event.port, pm1Event.length, ACCESS.word);
-  u32(FADT.pm1aControl, pm1Control.port);
-  u8(FADT.pm1ControlLength, pm1Control.length);
-  gas(FADT.xPm1aControl, pm1Control.port, pm1Control.length, ACCESS.word);
-  u32(FADT.pmTimer, pmTimer.port);
-  u8(FADT.pmTimerLength, pmTimer.length);
-  gas(FADT.xPmTimer, pmTimer.port, pmTimer.length, ACCESS.dword);
-  u32(FADT.gpe0, gpe0.port);
-  u8(FADT.gpe0Length, gpe0.length);
-  gas(FADT.xGpe0, gpe0.port, gpe0.length, ACCESS.byte);
+  u16(FADT.sciInterrupt, GSI.SCI);
+  u32(FADT.pm1aEvent, PM1_EVENT.base);
+  u8(FADT.pm1EventLength, PM1_EVENT.length);
+  gas(FADT.xPm1aEvent, PM1_EVENT.base, PM1_EVENT.length, ACCESS.word);
+  u32(FADT.pm1aControl, PM1_CONTROL.base);
+  u8(FADT.pm1ControlLength, PM1_CONTROL.length);
+  gas(FADT.xPm1aControl, PM1_CONTROL.base, PM1_CONTROL.length, ACCESS.word);
+  u32(FADT.pmTimer, PM_TIMER.base);
+  u8(FADT.pmTimerLength, PM_TIMER.length);
+  gas(FADT.xPmTimer, PM_TIMER.base, PM_TIMER.length, ACCESS.dword);
+  u32(FADT.gpe0, GPE0.base);
+  u8(FADT.gpe0Length, GPE0.length);
+  gas(FADT.xGpe0, GPE0.base, GPE0.length, ACCESS.byte);
   u16(FADT.c2Latency, NO_C2);
   u16(FADT.c3Latency, NO_C3);
   u8(FADT.century, CMOS_CENTURY);
   u16(FADT.bootArchitecture, BOOT.legacyDevices | BOOT.keyboardController | BOOT.noVga);
   const always = FLAG.wbinvd | FLAG.c1 | FLAG.noPowerButton | FLAG.noSleepButton | FLAG.noFixedRtc | FLAG.resetRegister;
   u32(FADT.flags, cpuCount > FLAT_LOGICAL_CPUS ? always | FLAG.physicalDestinations : always);
-  gas(FADT.resetRegister, reset.port, 1, ACCESS.byte);
-  u8(FADT.resetValue, reset.value);
+  gas(FADT.resetRegister, RESET_CONTROL.PORT, 1, ACCESS.byte);
+  u8(FADT.resetValue, RESET_CONTROL.HARD_RESET);
   u8(FADT.minorRevision, MINOR_REVISION);
   return systemTable('FACP', REVISION, body);
 }

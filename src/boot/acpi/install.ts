@@ -5,10 +5,10 @@
  */
 import { SHADOW_BYTES } from '../firmware.ts';
 import { BIOS_AREA, MEMORY_TYPE, type MemoryMapEntry, memoryMap } from '../memory-map.ts';
+import type { AcpiCpu } from './cpu.ts';
 import { dsdt } from './dsdt.ts';
 import { fadt } from './fadt.ts';
 import { madt } from './madt.ts';
-import type { AcpiCpu } from './platform.ts';
 import { controlStructure, packed, rootPointer, systemTable } from './table.ts';
 
 export interface InstalledAcpi {

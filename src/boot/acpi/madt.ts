@@ -5,7 +5,8 @@
  * any type 0 entry, type 9 entries below 255. Absent CPUs are listed too, since Linux counts here how many CPUs there may
  * be: not Enabled, and (from revision 5 on) Online Capable.
  */
-import { ACPI_PLATFORM, type AcpiCpu } from './platform.ts';
+import { GSI, LOCAL_APIC_BASE, PLATFORM, TIMER_PIN } from '../../platform.ts';
+import type { AcpiCpu } from './cpu.ts';
 import { packed, systemTable } from './table.ts';
 
 const REVISION = 5;
@@ -21,13 +22,12 @@ const ALL_CPUS = { uid8: 0xff, uid32: 0xffff_ffff } as const;
 const NMI_PIN = 1;
 
 export function madt(cpus: readonly AcpiCpu[]): Uint8Array {
-  const { localApicAddress, ioapicAddress, sciGsi } = ACPI_PLATFORM;
   const entries = [
-    packed([4, localApicAddress], [4, PCAT_COMPAT]),
+    packed([4, LOCAL_APIC_BASE], [4, PCAT_COMPAT]),
     ...cpus.map((cpu) => cpuEntry(cpu.apicId, cpu.present ? CPU_FLAG.enabled : CPU_FLAG.onlineCapable)),
-    packed([1, TYPE.ioapic], [1, 12], [1, 0], [1, 0], [4, ioapicAddress], [4, 0]),
-    interruptOverride(0, 2, CONFORMS),
-    interruptOverride(sciGsi, sciGsi, LEVEL_ACTIVE_HIGH),
+    packed([1, TYPE.ioapic], [1, 12], [1, 0], [1, 0], [4, PLATFORM.IOAPIC.base], [4, 0]),
+    interruptOverride(GSI.TIMER, TIMER_PIN, CONFORMS),
+    interruptOverride(GSI.SCI, GSI.SCI, LEVEL_ACTIVE_HIGH),
   ];
   if (cpus.some(({ apicId }) => apicId < FIRST_X2APIC_ID)) {
     entries.push(packed([1, TYPE.localApicNmi], [1, 6], [1, ALL_CPUS.uid8], [2, CONFORMS], [1, NMI_PIN]));

@@ -4,6 +4,9 @@ import type { InterruptRouter } from '../../machine/board/interrupt-router.ts';
 import { Platform } from '../../machine/board/platform.ts';
 import type { MachineConfig } from '../../machine/options.ts';
 
+/** What a guest that got lost may ask for. */
+const ENDS: ReadonlySet<string> = new Set(['reset', 'restart', 'power-off']);
+
 export function makePlatform(config: MachineConfig, ram: Uint8Array, router: InterruptRouter): Platform {
   const said: string[] = [];
   const ended = (how: string): never => {
@@ -13,12 +16,11 @@ export function makePlatform(config: MachineConfig, ram: Uint8Array, router: Int
   const platform = new Platform(config, ram, {
     router,
     nowNanos: native.nowNanos,
-    picInterrupt: () => {},
     mainIsIdle: () => true,
     report: (event) => {
       if (event.type === 'serial') said.push(Buffer.from(event.bytes).toString());
-      else if (event.type === 'end') ended(`${event.reason}, status ${event.status}`);
-      else if (event.type === 'reset' || event.type === 'restart') ended('reset');
+      else if (event.type === 'debug-exit') ended(`debug-exit, status ${event.status}`);
+      else if (ENDS.has(event.type)) ended(event.type);
     },
   });
   return platform;

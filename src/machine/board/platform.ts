@@ -2,10 +2,10 @@
  * The PC around the CPUs: every device, how they are wired, and the bus they sit on. Lives on worker 0. Adding a device is
  * one class in src/devices/ and one `bus.register` line here.
  */
-import { FIRMWARE_START_PORT } from '../../boot/index.ts';
 import { Bus } from '../../devices/bus.ts';
 import { CpuHotplug } from '../../devices/cpu-hotplug.ts';
 import { DebugExit } from '../../devices/debug-exit.ts';
+import type { Board, DeviceEvent, ResetKind } from '../../devices/device.ts';
 import { FirmwareStart } from '../../devices/firmware-start.ts';
 import { FW_CFG, FwCfg } from '../../devices/fw-cfg.ts';
 import { I8042 } from '../../devices/i8042.ts';
@@ -13,7 +13,7 @@ import { IoApic } from '../../devices/ioapic.ts';
 import { Pic } from '../../devices/pic.ts';
 import { Pit } from '../../devices/pit.ts';
 import { PowerManagement } from '../../devices/pm.ts';
-import { ResetControl, type ResetKind } from '../../devices/reset.ts';
+import { ResetControl } from '../../devices/reset.ts';
 import { Rtc } from '../../devices/rtc.ts';
 import { Serial } from '../../devices/serial.ts';
 import { TestDevice } from '../../devices/testdev.ts';
@@ -22,99 +22,90 @@ import type { DevicePort } from '../shared/mailbox.ts';
 import { Console } from './console.ts';
 import type { InterruptRouter } from './interrupt-router.ts';
 import { SerialInput } from './serial-input.ts';
-import { Gsi, Wiring } from './wiring.ts';
+import { Wiring } from './wiring.ts';
 
-const INIT = 5;
+/** The ICR's low word for INIT. */
+const INIT = (5 << 8) | (1 << 14);
 const XAPIC_BROADCAST = 0xff;
 const X2APIC_BROADCAST = 0xffff_ffff;
 
-/** What the devices say to the rest of the machine. */
+type Told = 'pic-interrupt' | 'power-off' | 'restart' | 'debug-exit' | 'ejected' | 'ost';
+/** What the platform says to the rest of the machine. */
 export type PlatformEvent =
+  | Extract<DeviceEvent, { readonly type: Told }>
+  /** What the serial port put out. */
   | { readonly type: 'serial'; readonly bytes: Uint8Array }
-  | { readonly type: 'end'; readonly reason: 'debug-exit' | 'shutdown'; readonly status: number }
-  /** The guest asked for a reset of the machine. */
-  | { readonly type: 'reset' }
-  /** The firmware wants the image started again; devices stay as they are. */
-  | { readonly type: 'restart' }
-  | { readonly type: 'ejected'; readonly slot: number }
-  | { readonly type: 'ost'; readonly slot: number; readonly event: number; readonly status: number };
+  /** The guest asked for a reset of the whole machine. */
+  | { readonly type: 'reset' };
 
 /** What the devices need of the rest of the machine. */
 export interface PlatformHost {
   readonly router: InterruptRouter;
   nowNanos(): number;
-  /** The PICs' INTR line. */
-  picInterrupt(level: boolean): void;
   /** Main has dealt with every message. */
   mainIsIdle(): boolean;
   report(event: PlatformEvent): void;
 }
 
+/** All devices as they are at one moment. */
+export interface SavedPlatform {
+  /** By the devices' names. */
+  readonly devices: Readonly<Record<string, object>>;
+  /** The sources of each interrupt wire. */
+  readonly wires: readonly (readonly boolean[])[];
+}
+
 export class Platform implements DevicePort {
+  readonly #config: MachineConfig;
+  readonly #host: PlatformHost;
   readonly #console: Console;
   readonly #hotplug: CpuHotplug;
   readonly #input: SerialInput;
   readonly #bus = new Bus();
   readonly #ioapic: IoApic;
   readonly #pic: Pic;
+  readonly #wiring: Wiring;
   #deadline = Number.POSITIVE_INFINITY;
   /** Something was done to a device since `#deadline` was asked for: asking all of them costs more than a small exit. */
   #touched = true;
 
   /** @param ram guest memory from guest-physical address 0 */
   constructor(config: MachineConfig, ram: Uint8Array, host: PlatformHost) {
-    const { router, nowNanos: now } = host;
-    this.#console = new Console((bytes) => host.report({ type: 'serial', bytes }), now, host.mainIsIdle);
-    this.#pic = new Pic(host.picInterrupt);
-    this.#ioapic = new IoApic({
-      deliver: router.deliver,
-      now,
-      onEntryChange: () => router.entriesChanged(this.#ioapic),
-      extendedDestination: true,
-    });
-    const wiring = new Wiring(this.#pic, this.#ioapic);
-    const serial = new Serial({
-      transmit: (byte) => this.#console.put(byte),
-      interrupt: wiring.line(Gsi.serial),
-      onInputRoom: () => this.#input.offer(),
-    });
+    this.#config = config;
+    this.#host = host;
+    this.#console = new Console((bytes) => host.report({ type: 'serial', bytes }), host.nowNanos, host.mainIsIdle);
+    const board: Board = {
+      line: (gsi) => this.#wiring.line(gsi),
+      msi: host.router.deliver,
+      ram: (gpa, length) => (gpa + length <= ram.length ? ram.subarray(gpa, gpa + length) : undefined),
+      now: host.nowNanos,
+      report: (event) => this.#report(event),
+    };
+    this.#pic = new Pic(board);
+    this.#ioapic = new IoApic(board, { extendedDestination: true });
+    this.#wiring = new Wiring(this.#pic, this.#ioapic);
+    const serial = new Serial(board);
     this.#input = new SerialInput(serial);
-    this.#hotplug = new CpuHotplug({
-      interrupt: wiring.line(Gsi.cpuHotplug),
-      onEject: (slot) => host.report({ type: 'ejected', slot }),
-      onOst: (slot, event, status) => host.report({ type: 'ost', slot, event, status }),
-    });
-    const onReset = (kind: ResetKind): void =>
-      kind === 'hard' ? host.report({ type: 'reset' }) : initEveryCpu(router, config);
-    const end = (reason: 'debug-exit' | 'shutdown', status: number): void =>
-      host.report({ type: 'end', reason, status });
+    this.#hotplug = new CpuHotplug(board);
     const bus = this.#bus;
     bus.register(this.#ioapic);
     bus.register(this.#pic);
     bus.register(serial);
     bus.register(this.#hotplug);
-    bus.register(new Pit({ now, interrupt: wiring.line(Gsi.timer) }));
+    bus.register(new Pit(board));
     bus.register(
-      new Rtc({
-        now,
+      new Rtc(board, {
         startSeconds: Math.floor(Date.now() / 1000),
-        interrupt: wiring.line(Gsi.rtc),
         memory: { lowBytes: config.memoryBytes, highBytes: 0, cpus: config.cpus.length },
       }),
     );
-    bus.register(new PowerManagement({ now, sci: wiring.line(Gsi.sci), onPowerOff: () => end('shutdown', 0) }));
-    bus.register(
-      new I8042({
-        onReset,
-        keyboardInterrupt: wiring.line(Gsi.keyboard),
-        mouseInterrupt: wiring.line(Gsi.mouse),
-      }),
-    );
-    bus.register(new ResetControl(onReset));
-    bus.register(new FirmwareStart(FIRMWARE_START_PORT, () => host.report({ type: 'restart' })));
-    bus.register(firmwareConfiguration(config, ram));
-    bus.register(new TestDevice((gsi, level) => wiring.setTestLine(gsi, level)));
-    bus.register(new DebugExit((status) => end('debug-exit', status)));
+    bus.register(new PowerManagement(board));
+    bus.register(new I8042(board));
+    bus.register(new ResetControl(board));
+    bus.register(new FirmwareStart(board));
+    bus.register(firmwareConfiguration(config, board));
+    bus.register(new TestDevice(board));
+    bus.register(new DebugExit(board));
   }
 
   read(space: 'pio' | 'mmio', address: number, size: number): number {
@@ -185,18 +176,59 @@ export class Platform implements DevicePort {
     this.#touched = true;
     this.#bus.reset();
   }
+
+  /** To be taken while no vCPU runs; what the serial port has put out is handed over first. */
+  save(): SavedPlatform {
+    this.#console.flush();
+    const devices = Object.fromEntries(this.#bus.devices.map((device) => [device.name, device.save()]));
+    return { devices, wires: this.#wiring.save() };
+  }
+
+  /** @throws RangeError for a device that has no state there */
+  restore({ devices, wires }: SavedPlatform): void {
+    this.#touched = true;
+    this.#wiring.restore(wires);
+    for (const device of this.#bus.devices) {
+      const state = devices[device.name];
+      if (state === undefined) throw new RangeError(`the saved machine has no device '${device.name}'`);
+      device.restore(state);
+    }
+  }
+
+  #report(event: DeviceEvent): void {
+    switch (event.type) {
+      case 'transmit':
+        this.#console.put(event.byte);
+        break;
+      case 'input-room':
+        this.#input.offer();
+        break;
+      case 'redirection':
+        this.#host.router.entriesChanged(this.#ioapic);
+        break;
+      case 'reset':
+        this.#reset(event.kind);
+        break;
+      default:
+        this.#host.report(event);
+    }
+  }
+
+  #reset(kind: ResetKind): void {
+    if (kind === 'hard') {
+      this.#host.report({ type: 'reset' });
+      return;
+    }
+    // The INIT# line, as a message to all: what a PC's keyboard controller and chipset pull for a reset of the CPUs alone.
+    const { router } = this.#host;
+    router.deliver(XAPIC_BROADCAST, INIT);
+    // With the quirk, that one reaches APICs in x2APIC mode too.
+    if (this.#config.disableBroadcastQuirk) router.deliver(X2APIC_BROADCAST, INIT);
+  }
 }
 
-/** The INIT# line, as a message to all: what a PC's keyboard controller and chipset pull for a reset of the CPUs alone. */
-function initEveryCpu(router: InterruptRouter, config: MachineConfig): void {
-  const init = { logical: false, deliveryMode: INIT, vector: 0, levelTriggered: false };
-  router.deliver({ ...init, destination: XAPIC_BROADCAST });
-  // With the quirk, that one reaches APICs in x2APIC mode too.
-  if (config.disableBroadcastQuirk) router.deliver({ ...init, destination: X2APIC_BROADCAST });
-}
-
-function firmwareConfiguration(config: MachineConfig, ram: Uint8Array): FwCfg {
-  const fwCfg = new FwCfg((gpa, length) => (gpa + length <= ram.length ? ram.subarray(gpa, gpa + length) : undefined));
+function firmwareConfiguration(config: MachineConfig, board: Board): FwCfg {
+  const fwCfg = new FwCfg(board);
   fwCfg.setNumber(FW_CFG.RAM_SIZE, config.memoryBytes, 8);
   fwCfg.setNumber(FW_CFG.CPU_COUNT, config.cpus.length, 2);
   // QEMU's meaning on x86: one more than the highest APIC ID that a CPU can have.

@@ -1,27 +1,23 @@
 import { beforeEach, expect, test } from 'vitest';
 import { CpuHotplug } from '../../../src/devices/cpu-hotplug.ts';
+import { TestBoard } from './board.ts';
 
 // Offsets and bits by QEMU's docs/specs/acpi_cpu_hotplug.rst.
-let line: boolean[];
-let ejected: number[];
-let reports: number[][];
+let board: TestBoard;
 let block: CpuHotplug;
 
 beforeEach(() => {
-  line = [];
-  ejected = [];
-  reports = [];
-  block = new CpuHotplug({
-    interrupt: (level) => line.push(level),
-    onEject: (slot) => ejected.push(slot),
-    onOst: (...report) => reports.push(report),
-  });
+  board = new TestBoard();
+  block = new CpuHotplug(board);
   block.addSlot(0, true);
   block.addSlot(0x23, true);
   block.addSlot(0x123, false);
   block.addSlot(0xfffffffe, false);
 });
 
+const levels = (): boolean[] => board.levels(20);
+const ejected = (): number[] => board.events('ejected').map(({ slot }) => slot);
+const reports = (): number[][] => board.events('ost').map(({ slot, event, status }) => [slot, event, status]);
 const select = (slot: number): void => block.write(0, 0, 4, slot);
 const flags = (): number => block.read(0, 4, 1);
 const setFlags = (value: number): void => block.write(0, 4, 1, value);
@@ -62,14 +58,14 @@ test('command 3 answers the 32-bit APIC ID of the selected slot, its upper half 
 
 test('plugging sets enabled and insert, raises the line, and command 0 finds the slot', () => {
   expect(block.plug(2)).toBe(true);
-  expect(line).toEqual([true]);
+  expect(levels()).toEqual([true]);
   select(0);
   command(0);
   expect(data()).toBe(2);
   expect(flags()).toBe(0x03);
   setFlags(0x02);
   expect(flags()).toBe(0x01);
-  expect(line).toEqual([true, false]);
+  expect(levels()).toEqual([true, false]);
 });
 
 test('the line stays high until the last event is acknowledged', () => {
@@ -77,11 +73,11 @@ test('the line stays high until the last event is acknowledged', () => {
   block.plug(3);
   select(2);
   setFlags(0x02);
-  expect(line).toEqual([true]);
+  expect(levels()).toEqual([true]);
   command(0);
   expect(data()).toBe(3);
   setFlags(0x02);
-  expect(line).toEqual([true, false]);
+  expect(levels()).toEqual([true, false]);
 });
 
 test('command 0 without events leaves the selector alone', () => {
@@ -101,10 +97,10 @@ test('command 0 searches from the selector on and wraps', () => {
   expect(data()).toBe(1);
 });
 
-test('a CPU nobody asked to remove cannot be ejected', () => {
+test('a CPU nobody asked to remove cannot be ejected()', () => {
   select(1);
   setFlags(0x08);
-  expect(ejected).toEqual([]);
+  expect(ejected()).toEqual([]);
   expect(flags()).toBe(0x01);
 });
 
@@ -114,9 +110,9 @@ test('removal: event, acknowledgement, eject; the request outlives the acknowled
   expect(flags()).toBe(0x05);
   setFlags(0x04);
   expect(flags()).toBe(0x01);
-  expect(line).toEqual([true, false]);
+  expect(levels()).toEqual([true, false]);
   setFlags(0x08);
-  expect(ejected).toEqual([1]);
+  expect(ejected()).toEqual([1]);
   expect(flags()).toBe(0);
 });
 
@@ -127,7 +123,7 @@ test('a second eject of the same slot does nothing, and a CPU that came back nee
   setFlags(0x08);
   block.plug(1);
   setFlags(0x08);
-  expect(ejected).toEqual([1]);
+  expect(ejected()).toEqual([1]);
   expect(flags()).toBe(0x03);
 });
 
@@ -135,18 +131,18 @@ test('ejecting without acknowledging first clears the event and drops the line',
   block.requestUnplug(1);
   select(1);
   setFlags(0x08);
-  expect(line).toEqual([true, false]);
+  expect(levels()).toEqual([true, false]);
 });
 
 test('one write of the flags does only what its lowest bit says', () => {
   block.requestUnplug(1);
   select(1);
   setFlags(0x0c);
-  expect(ejected).toEqual([]);
+  expect(ejected()).toEqual([]);
   setFlags(0x0a);
-  expect(ejected).toEqual([]);
+  expect(ejected()).toEqual([]);
   setFlags(0x18);
-  expect(ejected).toEqual([1]);
+  expect(ejected()).toEqual([1]);
 });
 
 test('handing the eject to firmware toggles bit 4 for a CPU whose removal was asked for, and eject clears it', () => {
@@ -168,10 +164,10 @@ test('_OST: the event is kept, the status reports both with the slot', () => {
   select(2);
   command(1);
   block.write(0, 8, 4, 0x103);
-  expect(reports).toEqual([]);
+  expect(reports()).toEqual([]);
   command(2);
   block.write(0, 8, 4, 0x80);
-  expect(reports).toEqual([[2, 0x103, 0x80]]);
+  expect(reports()).toEqual([[2, 0x103, 0x80]]);
   expect(data()).toBe(0);
 });
 
@@ -209,7 +205,7 @@ test('plug and requestUnplug refuse what cannot be', () => {
   expect(block.plug(4)).toBe(false);
   expect(block.requestUnplug(2)).toBe(false);
   expect(block.requestUnplug(-1)).toBe(false);
-  expect(line).toEqual([]);
+  expect(levels()).toEqual([]);
 });
 
 test('a reset keeps slots and unseen events, and sets selector and command back', () => {
@@ -219,5 +215,5 @@ test('a reset keeps slots and unseen events, and sets selector and command back'
   block.reset();
   expect(data()).toBe(0);
   expect(block.isEnabled(2)).toBe(true);
-  expect(line).toEqual([true]);
+  expect(levels()).toEqual([true]);
 });

@@ -1,13 +1,16 @@
 import { beforeEach, expect, test } from 'vitest';
 import { FW_CFG, FwCfg } from '../../../src/devices/fw-cfg.ts';
+import { TestBoard } from './board.ts';
 
 // Ranges: 0 selector and data (0x510), 1 DMA address (0x514). Layouts by QEMU's docs/specs/fw_cfg.rst.
-let ram: Uint8Array;
+let ram: Uint8Array<ArrayBuffer>;
 let device: FwCfg;
 
 beforeEach(() => {
   ram = new Uint8Array(0x10000).fill(0xee);
-  device = new FwCfg((gpa, length) => (gpa + length <= ram.length ? ram.subarray(gpa, gpa + length) : undefined));
+  const board = new TestBoard();
+  board.memory = ram;
+  device = new FwCfg(board);
 });
 
 const text = (value: string): Uint8Array => new TextEncoder().encode(value);

@@ -1,24 +1,20 @@
 import { beforeEach, expect, test } from 'vitest';
 import { I8042 } from '../../../src/devices/i8042.ts';
 import { ResetControl } from '../../../src/devices/reset.ts';
+import { TestBoard } from './board.ts';
 
 // Ranges: 0 data (0x60), 1 command and status (0x64), 2 system control port A (0x92).
-let resets: string[];
-let keyboard: boolean[];
-let mouse: boolean[];
+let board: TestBoard;
 let controller: I8042;
 
 beforeEach(() => {
-  resets = [];
-  keyboard = [];
-  mouse = [];
-  controller = new I8042({
-    onReset: (kind) => resets.push(kind),
-    keyboardInterrupt: (level) => keyboard.push(level),
-    mouseInterrupt: (level) => mouse.push(level),
-  });
+  board = new TestBoard();
+  controller = new I8042(board);
 });
 
+const resets = (): string[] => board.events('reset').map(({ kind }) => kind);
+const keyboard = (): boolean[] => board.levels(1);
+const mouse = (): boolean[] => board.levels(12);
 const command = (value: number): void => controller.write(1, 0, 1, value);
 const data = (value: number): void => controller.write(0, 0, 1, value);
 const status = (): number => controller.read(1);
@@ -61,12 +57,12 @@ test('bytes for an absent keyboard or mouse go unanswered', () => {
 
 test.each([0xfe, 0xf0, 0xf2])('command 0x%x pulses the reset line', (value) => {
   command(value);
-  expect(resets).toEqual(['init']);
+  expect(resets()).toEqual(['init']);
 });
 
 test.each([0xff, 0xf1])('command 0x%x leaves the reset line alone', (value) => {
   command(value);
-  expect(resets).toEqual([]);
+  expect(resets()).toEqual([]);
 });
 
 test('the output port: A20 in bit 1, reset when bit 0 is written as 0', () => {
@@ -78,7 +74,7 @@ test('the output port: A20 in bit 1, reset when bit 0 is written as 0', () => {
   expect(controller.read(2)).toBe(0x02);
   command(0xd1);
   data(0xde);
-  expect(resets).toEqual(['init']);
+  expect(resets()).toEqual(['init']);
 });
 
 test('port 0x92: bit 1 is A20', () => {
@@ -86,13 +82,13 @@ test('port 0x92: bit 1 is A20', () => {
   expect(controller.read(2)).toBe(0x00);
   controller.write(2, 0, 1, 0x02);
   expect(controller.read(2)).toBe(0x02);
-  expect(resets).toEqual([]);
+  expect(resets()).toEqual([]);
 });
 
 test('port 0x92 bit 0 sends INIT when it goes from 0 to 1, and stays until a reset of the machine', () => {
   controller.write(2, 0, 1, 0x03);
   controller.write(2, 0, 1, 0x03);
-  expect(resets).toEqual(['init']);
+  expect(resets()).toEqual(['init']);
   expect(controller.read(2)).toBe(0x03);
   controller.reset();
   expect(controller.read(2)).toBe(0x02);
@@ -101,14 +97,14 @@ test('port 0x92 bit 0 sends INIT when it goes from 0 to 1, and stays until a res
 test('a byte written to the keyboard buffer interrupts on IRQ 1 until it is read, if the configuration says so', () => {
   command(0xd2);
   data(0x1c);
-  expect(keyboard).toEqual([true]);
+  expect(keyboard()).toEqual([true]);
   expect(controller.read(0)).toBe(0x1c);
-  expect(keyboard).toEqual([true, false]);
+  expect(keyboard()).toEqual([true, false]);
   command(0x60);
   data(0x00);
   command(0xd2);
   data(0x1c);
-  expect(keyboard).toEqual([true, false]);
+  expect(keyboard()).toEqual([true, false]);
 });
 
 test('a byte written to the mouse buffer shows as auxiliary data and interrupts on IRQ 12', () => {
@@ -117,9 +113,9 @@ test('a byte written to the mouse buffer shows as auxiliary data and interrupts 
   command(0xd3);
   data(0xaa);
   expect(status() & 0x21).toBe(0x21);
-  expect([mouse, keyboard]).toEqual([[true], []]);
+  expect([mouse(), keyboard()]).toEqual([[true], []]);
   expect(controller.read(0)).toBe(0xaa);
-  expect(mouse).toEqual([true, false]);
+  expect(mouse()).toEqual([true, false]);
 });
 
 test('a new command forgets the data byte the last one waited for', () => {
@@ -134,24 +130,24 @@ test('reset empties the output buffer', () => {
   command(0xaa);
   controller.reset();
   expect(status()).toBe(0x10);
-  expect(keyboard.at(-1)).toBe(false);
+  expect(keyboard().at(-1)).toBe(false);
 });
 
 test('0xcf9: bit 2 resets; bit 1, which is kept, chooses between INIT and the whole machine', () => {
-  const device = new ResetControl((kind) => resets.push(kind));
+  const device = new ResetControl(board);
   device.write(0, 1, 1, 0x02);
-  expect([device.read(0, 1, 1), resets]).toEqual([0x02, []]);
+  expect([device.read(0, 1, 1), resets()]).toEqual([0x02, []]);
   device.write(0, 1, 1, 0x06);
   device.write(0, 1, 1, 0x00);
   device.write(0, 1, 1, 0x04);
-  expect(resets).toEqual(['hard', 'init']);
+  expect(resets()).toEqual(['hard', 'init']);
 });
 
 test('a PCI configuration address written over 0xcf9 resets nothing, and no PCI answers', () => {
-  const device = new ResetControl((kind) => resets.push(kind));
+  const device = new ResetControl(board);
   device.write(0, 0, 4, 0x80000600);
   device.write(0, 1, 2, 0x0606);
   device.write(0, 0, 1, 0x06);
-  expect(resets).toEqual([]);
+  expect(resets()).toEqual([]);
   expect([device.read(0, 0, 4), device.read(0, 0, 2), device.read(0, 3, 1)]).toEqual([0xffffffff, 0xffff, 0xff]);
 });

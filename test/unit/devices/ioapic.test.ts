@@ -1,31 +1,14 @@
 import { beforeEach, expect, test } from 'vitest';
-import { IoApic, type IoApicInterrupt } from '../../../src/devices/ioapic.ts';
+import { IoApic } from '../../../src/devices/ioapic.ts';
+import { TestBoard } from './board.ts';
 
-let delivered: IoApicInterrupt[];
-let answer: number;
-let now: number;
-let changed: number[];
+let board: TestBoard;
 let ioapic: IoApic;
 
 beforeEach(() => {
-  delivered = [];
-  answer = 1;
-  now = 0;
-  changed = [];
-  ioapic = make(false);
+  board = new TestBoard();
+  ioapic = new IoApic(board);
 });
-
-function make(extendedDestination: boolean): IoApic {
-  return new IoApic({
-    deliver: (interrupt) => {
-      delivered.push({ ...interrupt });
-      return answer;
-    },
-    now: () => now,
-    onEntryChange: (pin) => changed.push(pin),
-    extendedDestination,
-  });
-}
 
 function readRegister(index: number): number {
   ioapic.write(0, 0x00, 4, index);
@@ -45,7 +28,16 @@ const setEntry = (pin: number, low: number, high = 0): void => {
   writeRegister(0x10 + 2 * pin, low);
 };
 const low = (pin: number): number => readRegister(0x10 + 2 * pin);
-const vectors = (): number[] => delivered.map((interrupt) => interrupt.vector);
+/** What left the I/O APIC; the command's bits are those of the ICR. */
+const delivered = () =>
+  board.messages.map(({ destination, command }) => ({
+    destination,
+    logical: ((command >> 11) & 1) === 1,
+    deliveryMode: (command >> 8) & 7,
+    vector: command & 0xff,
+    levelTriggered: ((command >> 15) & 1) === 1,
+  }));
+const vectors = (): number[] => delivered().map(({ vector }) => vector);
 
 test('version: 24 entries, 0x11; read-only', () => {
   writeRegister(0x01, 0);
@@ -97,7 +89,7 @@ test('an edge is delivered once, with what the entry says', () => {
   setEntry(7, 0x0871, 0x0d000000);
   ioapic.setLine(7, 0, true);
   ioapic.setLine(7, 0, false);
-  expect(delivered).toEqual([
+  expect(delivered()).toEqual([
     { destination: 0x0d, logical: true, deliveryMode: 0, vector: 0x71, levelTriggered: false },
   ]);
 });
@@ -124,7 +116,7 @@ test('a level interrupt sets remote IRR and waits for the EOI of its vector', ()
   setEntry(5, 0x55 | LEVEL);
   ioapic.setLine(5, 0, true);
   expect(low(5)).toBe(0x55 | LEVEL | REMOTE_IRR);
-  expect(delivered[0]?.levelTriggered).toBe(true);
+  expect(delivered()[0]?.levelTriggered).toBe(true);
   expect(ioapic.setLine(5, 0, true)).toBe(-1);
   ioapic.setLine(5, 0, false);
   ioapic.setLine(5, 0, true);
@@ -190,15 +182,15 @@ test('changing the destination while remote IRR is set keeps remote IRR and deli
   writeRegister(0x11 + 2 * 5, 0x02000000);
   expect(vectors()).toEqual([0x55]);
   ioapic.eoi(0x55);
-  expect(delivered.map((interrupt) => interrupt.destination)).toEqual([1, 2]);
+  expect(delivered().map((interrupt) => interrupt.destination)).toEqual([1, 2]);
 });
 
 test('remote IRR is set if nobody matched (-1), and not if the interrupt was coalesced (0)', () => {
-  answer = -1;
+  board.takers = -1;
   setEntry(5, 0x55 | LEVEL);
   ioapic.setLine(5, 0, true);
   expect(low(5) & REMOTE_IRR).toBe(REMOTE_IRR);
-  answer = 0;
+  board.takers = 0;
   setEntry(6, 0x66 | LEVEL);
   ioapic.setLine(6, 0, true);
   expect(low(6) & REMOTE_IRR).toBe(0);
@@ -228,23 +220,23 @@ test('all delivery modes pass through', () => {
     setEntry(mode, (mode << 8) | 0x40);
     ioapic.setLine(mode, 0, true);
   }
-  expect(delivered.map((interrupt) => interrupt.deliveryMode)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+  expect(delivered().map((interrupt) => interrupt.deliveryMode)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
 });
 
 test('the 10,000th EOI in a row with the line high is held for 10 ms', () => {
   setEntry(5, 0x55 | LEVEL);
   ioapic.setLine(5, 0, true);
-  now = 1000;
+  board.nanos = 1000;
   for (let i = 0; i < 9999; i++) ioapic.eoi(0x55);
-  expect(delivered).toHaveLength(10_000);
+  expect(delivered()).toHaveLength(10_000);
   expect(ioapic.deadlineNanos()).toBe(Number.POSITIVE_INFINITY);
   ioapic.eoi(0x55);
-  expect(delivered).toHaveLength(10_000);
+  expect(delivered()).toHaveLength(10_000);
   expect(ioapic.deadlineNanos()).toBe(10_001_000);
   ioapic.advance(10_000_999);
-  expect(delivered).toHaveLength(10_000);
+  expect(delivered()).toHaveLength(10_000);
   ioapic.advance(10_001_000);
-  expect(delivered).toHaveLength(10_001);
+  expect(delivered()).toHaveLength(10_001);
   expect(ioapic.deadlineNanos()).toBe(Number.POSITIVE_INFINITY);
 });
 
@@ -262,17 +254,17 @@ test('an EOI with the line low starts the count of successive interrupts anew', 
 test('destination bits 14:8 come from entry bits 55:49, only with extendedDestination', () => {
   setEntry(4, 0x44, 0x23020000);
   expect(ioapic.entry(4).destination).toBe(0x23);
-  ioapic = make(true);
+  ioapic = new IoApic(board, { extendedDestination: true });
   setEntry(4, 0x44, 0x23020000);
   expect(ioapic.entry(4).destination).toBe(0x123);
 });
 
-test('entries lists every pin and onEntryChange names the one the guest rewrote', () => {
+test('entries lists every pin, and a rewritten one is reported', () => {
   setEntry(6, 0x66 | LEVEL);
-  expect(new Set(changed)).toEqual(new Set([6]));
+  expect(board.events('redirection')).toHaveLength(2);
   ioapic.setLine(6, 0, true);
   expect(ioapic.entries()).toHaveLength(24);
-  expect(ioapic.entries()[6]).toMatchObject({ pin: 6, vector: 0x66, masked: false, remoteIrr: true, pending: true });
+  expect(ioapic.entries()[6]).toMatchObject({ pin: 6, command: 0xc066, masked: false, remoteIrr: true, pending: true });
 });
 
 test('reset masks everything; a level line that is still high interrupts once its entry allows it', () => {

@@ -1,5 +1,6 @@
 import { beforeEach, expect, test } from 'vitest';
 import { Pic } from '../../../src/devices/pic.ts';
+import { TestBoard } from './board.ts';
 
 // Ranges: 0 master (0x20), 1 slave (0xa0), 2 ELCR (0x4d0). Command words by the 8259A data sheet.
 const [MASTER, SLAVE, ELCR] = [0, 1, 2];
@@ -7,9 +8,10 @@ const EOI = 0x20;
 const READ_IRR = 0x0a;
 const READ_ISR = 0x0b;
 
-let output: boolean[];
+let board: TestBoard;
 let pic: Pic;
 
+const output = (): boolean[] => board.events('pic-interrupt').map(({ level }) => level);
 const command = (chip: number, value: number): void => pic.write(chip, 0, 1, value);
 const data = (chip: number, value: number): void => pic.write(chip, 1, 1, value);
 
@@ -41,16 +43,16 @@ function pulse(irq: number): void {
 }
 
 beforeEach(() => {
-  output = [];
-  pic = new Pic((level) => output.push(level));
+  board = new TestBoard();
+  pic = new Pic(board);
   initialize();
 });
 
 test('an edge raises INT; the acknowledge gives base + input and lowers it; EOI ends the service', () => {
   pulse(4);
-  expect(output).toEqual([true]);
+  expect(output()).toEqual([true]);
   expect(pic.acknowledge()).toBe(0x24);
-  expect(output).toEqual([true, false]);
+  expect(output()).toEqual([true, false]);
   expect([irr(MASTER), isr(MASTER)]).toEqual([0, 0x10]);
   command(MASTER, EOI);
   expect(isr(MASTER)).toBe(0);
@@ -203,7 +205,7 @@ test('poll: the next read acknowledges and answers bit 7 with the input, or 0', 
   pulse(6);
   command(MASTER, 0x0c);
   expect(pic.read(MASTER, 0)).toBe(0x86);
-  expect(output).toEqual([true, false]);
+  expect(output()).toEqual([true, false]);
   expect(isr(MASTER)).toBe(0x40);
   command(MASTER, 0x0c);
   expect(pic.read(MASTER, 0)).toBe(0);
@@ -230,13 +232,13 @@ test('without ICW4 asked for, the byte after ICW3 is the mask', () => {
 
 test('setLine ignores the cascade input and inputs that are not there', () => {
   for (const irq of [-1, 2, 16]) pic.setLine(irq, true);
-  expect(output).toEqual([]);
+  expect(output()).toEqual([]);
 });
 
 test('reset lowers INT and clears ELCR', () => {
   pic.write(ELCR, 0, 1, 0x20);
   pulse(4);
   pic.reset();
-  expect(output).toEqual([true, false]);
+  expect(output()).toEqual([true, false]);
   expect(pic.read(ELCR, 0)).toBe(0);
 });

@@ -1,22 +1,24 @@
 import { beforeEach, expect, test } from 'vitest';
 import { Pit } from '../../../src/devices/pit.ts';
+import { TestBoard } from './board.ts';
 
 const HZ = 1_193_182;
 /** The first nanosecond at which `ticks` of 1.193182 MHz have passed. */
 const nanos = (ticks: number): number => Math.ceil((ticks * 1e9) / HZ);
 
-let now: number;
+let board: TestBoard;
 let rises: number[];
 let pit: Pit;
 
 beforeEach(() => {
-  now = 0;
+  board = new TestBoard();
+  board.line = (gsi) => (level) => gsi === 0 && level && rises.push(board.nanos);
   rises = [];
-  pit = new Pit({ now: () => now, interrupt: (level) => level && rises.push(now) });
+  pit = new Pit(board);
 });
 
 const at = (ticks: number): void => {
-  now = nanos(ticks);
+  board.nanos = nanos(ticks);
 };
 const where = (port: number): [number, number] => (port === 0x61 ? [1, 0] : [0, port - 0x40]);
 const write = (port: number, value: number): void => pit.write(...where(port), 1, value);
@@ -37,7 +39,7 @@ function program2(mode: number, count: number, bcd = 0): void {
   write(0x42, count >> 8);
 }
 
-/** Reads counter 2 as it is now, through the latch. */
+/** Reads counter 2 as it is board.nanos, through the latch. */
 function counter2(): number {
   write(0x43, 0x80);
   return readWord(0x42);
@@ -194,7 +196,7 @@ test('count 0 is 65,536, in BCD 10,000', () => {
   expect(out2()).toBe(false);
   at(65_536);
   expect(out2()).toBe(true);
-  now = 0;
+  board.nanos = 0;
   program2(0, 0, 1);
   at(1);
   expect(counter2()).toBe(0x9999);
@@ -265,7 +267,7 @@ test('port 0x61 keeps gate and speaker bits; the others do not stick', () => {
 
 test('port 0x61 bit 4 toggles with the refresh, about every 15 us', () => {
   const levels = [0, 15_084, 15_085, 30_169, 30_170].map((time) => {
-    now = time;
+    board.nanos = time;
     return (read(0x61) >> 4) & 1;
   });
   expect(levels).toEqual([0, 0, 1, 1, 0]);
@@ -278,8 +280,8 @@ test('counter 0 in mode 2 interrupts at the end of each period, not a nanosecond
   expect(pit.deadlineNanos()).toBe(nanos(1000));
   pit.advance(nanos(1000) - 1);
   expect(rises).toEqual([]);
-  now = nanos(1000);
-  pit.advance(now);
+  board.nanos = nanos(1000);
+  pit.advance(board.nanos);
   expect(rises).toEqual([nanos(1000)]);
   expect(pit.deadlineNanos()).toBe(nanos(2000));
 });
@@ -289,14 +291,14 @@ test('counter 0 in modes 0 and 4 interrupts once', () => {
     [0, 1000],
     [4, 1001],
   ] as const) {
-    now = 0;
+    board.nanos = 0;
     rises = [];
     write(0x43, 0x30 | (mode << 1));
     write(0x40, 0xe8);
     write(0x40, 0x03);
     expect(pit.deadlineNanos()).toBe(nanos(ticks));
-    now = nanos(ticks);
-    pit.advance(now);
+    board.nanos = nanos(ticks);
+    pit.advance(board.nanos);
     expect(rises).toHaveLength(1);
     expect(pit.deadlineNanos()).toBe(Number.POSITIVE_INFINITY);
     pit.reset();
@@ -315,8 +317,8 @@ test('missed periods are one pulse', () => {
   write(0x43, 0x34);
   write(0x40, 0xe8);
   write(0x40, 0x03);
-  now = nanos(3500);
-  pit.advance(now);
+  board.nanos = nanos(3500);
+  pit.advance(board.nanos);
   expect(rises).toHaveLength(1);
   expect(pit.deadlineNanos()).toBe(nanos(4000));
 });
@@ -324,14 +326,14 @@ test('missed periods are one pulse', () => {
 test('pulses keep 200 us apart however short the count', () => {
   write(0x43, 0x14); // low byte only, mode 2
   write(0x40, 2);
-  now = pit.deadlineNanos();
-  pit.advance(now);
-  expect(pit.deadlineNanos()).toBe(now + 200_000);
+  board.nanos = pit.deadlineNanos();
+  pit.advance(board.nanos);
+  expect(pit.deadlineNanos()).toBe(board.nanos + 200_000);
 });
 
 test('a year of uptime does not move the period by a nanosecond', () => {
   const year = 365 * 86_400;
-  now = year * 1e9;
+  board.nanos = year * 1e9;
   write(0x43, 0x34);
   write(0x40, 0xe8);
   write(0x40, 0x03);

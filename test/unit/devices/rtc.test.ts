@@ -1,25 +1,25 @@
 import { beforeEach, expect, test } from 'vitest';
 import { Rtc } from '../../../src/devices/rtc.ts';
+import { TestBoard } from './board.ts';
 
 const SECOND = 1e9;
 /** 2024-02-28 23:59:58 UTC, a Wednesday, in a leap year. */
 const START = Date.UTC(2024, 1, 28, 23, 59, 58) / 1000;
 const [A, B, C, D] = [10, 11, 12, 13];
 
-let now: number;
-let line: boolean[];
+let board: TestBoard;
 let rtc: Rtc;
 
 beforeEach(() => {
-  now = 5 * SECOND; // the machine's clock need not start at 0
-  line = [];
-  rtc = new Rtc({
-    now: () => now,
+  board = new TestBoard();
+  board.nanos = 5 * SECOND; // the machine's clock need not start at 0
+  rtc = new Rtc(board, {
     startSeconds: START,
-    interrupt: (level) => line.push(level),
     memory: { lowBytes: 64 * 2 ** 20, highBytes: 3 * 2 ** 30, cpus: 4 },
   });
 });
+
+const line = (): boolean[] => board.levels(8);
 
 function read(index: number): number {
   rtc.write(0, 0, 1, index);
@@ -32,12 +32,12 @@ function write(index: number, value: number): void {
 }
 
 function advance(nanos: number): void {
-  now = nanos;
+  board.nanos = nanos;
   rtc.advance(nanos);
 }
 
 const after = (seconds: number): void => {
-  now = 5 * SECOND + seconds * SECOND;
+  board.nanos = 5 * SECOND + seconds * SECOND;
 };
 /** century, year, month, day, weekday, hour, minute, second as the registers read. */
 const clock = (): number[] => [0x32, 9, 8, 7, 6, 4, 2, 0].map(read);
@@ -49,9 +49,9 @@ test('the time reads in BCD and 24 hours after power-up, and carries into a leap
 });
 
 test('the second changes at its nanosecond', () => {
-  now += SECOND - 1;
+  board.nanos += SECOND - 1;
   expect(read(0)).toBe(0x58);
-  now += 1;
+  board.nanos += 1;
   expect(read(0)).toBe(0x59);
 });
 
@@ -96,15 +96,15 @@ test('a time register written while the clock runs changes that field only', () 
 
 test('update in progress is set for 244 us before each update, and never while SET', () => {
   const uip = (): number => read(A) & 0x80;
-  now = 6 * SECOND - 244_141;
+  board.nanos = 6 * SECOND - 244_141;
   expect(uip()).toBe(0);
-  now += 1;
+  board.nanos += 1;
   expect(uip()).toBe(0x80);
-  now = 6 * SECOND - 1;
+  board.nanos = 6 * SECOND - 1;
   expect(uip()).toBe(0x80);
   write(B, 0x82);
   expect(uip()).toBe(0);
-  now = 6 * SECOND;
+  board.nanos = 6 * SECOND;
   write(B, 0x02);
   expect(uip()).toBe(0);
 });
@@ -113,12 +113,12 @@ test('update-ended interrupt: at the second, once, until register C is read', ()
   write(B, 0x12);
   expect(rtc.deadlineNanos()).toBe(6 * SECOND);
   rtc.advance(6 * SECOND - 1);
-  expect(line).toEqual([]);
+  expect(line()).toEqual([]);
   advance(6 * SECOND);
-  expect(line).toEqual([true]);
+  expect(line()).toEqual([true]);
   expect(rtc.deadlineNanos()).toBe(Number.POSITIVE_INFINITY);
   expect(read(C) & 0x90).toBe(0x90);
-  expect(line).toEqual([true, false]);
+  expect(line()).toEqual([true, false]);
   expect(rtc.deadlineNanos()).toBe(7 * SECOND);
 });
 
@@ -126,13 +126,13 @@ test('flags are set whether or not their interrupt is enabled; reading C clears 
   after(1);
   expect(read(C)).toBe(0x50); // PF and UF
   expect(read(C)).toBe(0);
-  expect(line).toEqual([]);
+  expect(line()).toEqual([]);
 });
 
 test('enabling an interrupt whose flag is set raises the line at once', () => {
   after(1);
   write(B, 0x12);
-  expect(line).toEqual([true]);
+  expect(line()).toEqual([true]);
 });
 
 test('SET clears the update-ended enable', () => {
@@ -149,9 +149,9 @@ test('alarm: interrupts when hours, minutes and seconds match, not a nanosecond 
   const due = 5 * SECOND + (2 + 62) * SECOND; // 00:01:02
   expect(rtc.deadlineNanos()).toBe(due);
   advance(due - 1);
-  expect(line).toEqual([]);
+  expect(line()).toEqual([]);
   advance(due);
-  expect(line).toEqual([true]);
+  expect(line()).toEqual([true]);
   expect(read(C) & 0xa0).toBe(0xa0);
   expect(rtc.deadlineNanos()).toBe(due + 86_400 * SECOND);
 });
@@ -198,9 +198,9 @@ test.each([
   const due = 5 * SECOND + Math.ceil(SECOND / hz);
   expect(rtc.deadlineNanos()).toBe(due);
   advance(due - 1);
-  expect(line).toEqual([]);
+  expect(line()).toEqual([]);
   advance(due);
-  expect(line).toEqual([true]);
+  expect(line()).toEqual([true]);
 });
 
 test('periodic rate 0 never interrupts', () => {
@@ -214,9 +214,9 @@ test('a divider held in reset stops the time; the first update comes half a seco
   after(10);
   expect(read(0)).toBe(0x58);
   write(A, 0x26);
-  now += SECOND / 2 - 1;
+  board.nanos += SECOND / 2 - 1;
   expect(read(0)).toBe(0x58);
-  now += 1;
+  board.nanos += 1;
   expect(read(0)).toBe(0x59);
 });
 
@@ -245,10 +245,8 @@ test('CMOS tells base and extended memory, memory over 16 MiB and over 4 GiB, an
 });
 
 test('memory sizes that do not fit are cut to the largest that does', () => {
-  rtc = new Rtc({
-    now: () => now,
+  rtc = new Rtc(board, {
     startSeconds: START,
-    interrupt: () => {},
     memory: { lowBytes: 3 * 2 ** 30, highBytes: 0, cpus: 1024 },
   });
   expect([read(0x17), read(0x18), read(0x5f)]).toEqual([0xff, 0xff, 0xff]);
@@ -258,9 +256,9 @@ test('reset switches interrupts off; shutdown status, time and CMOS stay', () =>
   write(0x0f, 0x05);
   write(B, 0x72);
   after(1);
-  rtc.advance(now);
+  rtc.advance(board.nanos);
   rtc.reset();
-  expect(line.at(-1)).toBe(false);
+  expect(line().at(-1)).toBe(false);
   expect([read(B), read(0x0f), read(0)]).toEqual([0x02, 0x05, 0x59]);
   expect(rtc.shutdownStatus).toBe(0x05);
 });

@@ -1,30 +1,25 @@
 import { beforeEach, expect, test } from 'vitest';
 import { DebugExit } from '../../../src/devices/debug-exit.ts';
 import { Serial } from '../../../src/devices/serial.ts';
+import { TestBoard } from './board.ts';
 
 // Registers by the PC16550D data sheet, table II.
 const [DATA, IER, IIR, FCR, LCR, MCR, LSR, MSR, SCR] = [0, 1, 2, 2, 3, 4, 5, 6, 7];
 
-let sent: number[];
-let line: boolean[];
-let roomCalls: number;
+let board: TestBoard;
 let serial: Serial;
 
 beforeEach(() => {
-  sent = [];
-  line = [];
-  roomCalls = 0;
-  serial = new Serial({
-    transmit: (byte) => sent.push(byte),
-    interrupt: (level) => line.push(level),
-    onInputRoom: () => roomCalls++,
-  });
+  board = new TestBoard();
+  serial = new Serial(board);
 });
 
+const sent = (): number[] => board.events('transmit').map(({ byte }) => byte);
+const line = (): boolean[] => board.levels(4);
 const read = (register: number): number => serial.read(0, register);
 const write = (register: number, value: number): void => serial.write(0, register, 1, value);
 const type = (text: string): number => serial.receive(new TextEncoder().encode(text));
-const high = (): boolean => line.at(-1) ?? false;
+const high = (): boolean => line().at(-1) ?? false;
 
 test('after reset: nothing pending, transmitter empty, modem connected, FIFOs off', () => {
   expect([IER, IIR, LCR, MCR, LSR, MSR, SCR].map(read)).toEqual([0, 0x01, 0, 0, 0x60, 0xb0, 0]);
@@ -32,7 +27,7 @@ test('after reset: nothing pending, transmitter empty, modem connected, FIFOs of
 
 test('a byte written to THR is transmitted and THRE stays set', () => {
   write(DATA, 0x41);
-  expect(sent).toEqual([0x41]);
+  expect(sent()).toEqual([0x41]);
   expect(read(LSR)).toBe(0x60);
 });
 
@@ -42,7 +37,7 @@ test('DLAB turns offsets 0 and 1 into the divisor latch', () => {
   write(IER, 0x12);
   expect([read(DATA), read(IER)]).toEqual([0x34, 0x12]);
   write(LCR, 0x03);
-  expect(sent).toEqual([]);
+  expect(sent()).toEqual([]);
   expect(read(IER)).toBe(0);
 });
 
@@ -61,16 +56,16 @@ test('IER has four bits and MCR five', () => {
 
 test('enabling the THR-empty interrupt raises it at once; reading IIR takes it back', () => {
   write(IER, 0x02);
-  expect(line).toEqual([true]);
+  expect(line()).toEqual([true]);
   expect(read(IIR)).toBe(0x02);
-  expect(line).toEqual([true, false]);
+  expect(line()).toEqual([true, false]);
   expect(read(IIR)).toBe(0x01);
 });
 
 test('writing THR while its interrupt is enabled makes a new rising edge', () => {
   write(IER, 0x02);
   write(DATA, 0x41);
-  expect(line).toEqual([true, false, true]);
+  expect(line()).toEqual([true, false, true]);
   expect(read(IIR)).toBe(0x02);
 });
 
@@ -91,7 +86,7 @@ test('without FIFOs one byte waits in RBR, the rest in the host queue, in order'
 
 test('received data interrupts while any byte waits and IER asks for it', () => {
   type('ab');
-  expect(line).toEqual([]);
+  expect(line()).toEqual([]);
   write(IER, 0x01);
   expect(read(IIR)).toBe(0x04);
   read(DATA);
@@ -163,7 +158,7 @@ test('loopback: THR feeds RBR, nothing is transmitted, and the wire is disconnec
   write(MCR, 0x10);
   write(DATA, 0x5a);
   type('q');
-  expect(sent).toEqual([]);
+  expect(sent()).toEqual([]);
   expect(read(DATA)).toBe(0x5a);
   expect(read(LSR) & 1).toBe(0);
   write(MCR, 0x00);
@@ -212,7 +207,7 @@ test('the input queue is bounded: what does not fit is left to the host, which i
   expect(serial.receive(bytes.subarray(taken))).toBe(1); // one moved on to RBR
   const got: number[] = [];
   for (let i = 0; i < 4096; i++) got.push(read(DATA));
-  expect(roomCalls).toBe(1);
+  expect(board.events('input-room')).toHaveLength(1);
   got.push(read(DATA));
   expect(got).toEqual([...bytes.subarray(0, 4097)]);
 });
@@ -231,15 +226,14 @@ test('the interrupt line is driven only when it changes', () => {
   type('abc');
   write(SCR, 1);
   write(LCR, 3);
-  expect(line).toEqual([true]);
+  expect(line()).toEqual([true]);
 });
 
 test('debug exit: a write of v ends the run with (v << 1) | 1; reads are 0', () => {
-  const statuses: number[] = [];
-  const device = new DebugExit((status) => statuses.push(status));
+  const device = new DebugExit(board);
   device.write(0, 0, 1, 0);
   device.write(0, 0, 4, 0x2a);
   device.write(0, 0, 4, 0xffffffff);
-  expect(statuses).toEqual([1, 0x55, 0xffffffff]);
+  expect(board.events('debug-exit').map(({ status }) => status)).toEqual([1, 0x55, 0xffffffff]);
   expect(device.read()).toBe(0);
 });

@@ -2,11 +2,12 @@ import { expect, test } from 'vitest';
 import { TestDevice } from '../../../src/devices/testdev.ts';
 import { TickRate } from '../../../src/devices/ticks.ts';
 import { Wire } from '../../../src/devices/wire.ts';
+import { TestBoard } from './board.ts';
 
 // Ranges: 0 scratch (0xe0), 1 flush (0xe4), 2 scratch by bytes (0xe8), 3 lines (0x2000), 4 memory (0xff000000).
 function make(): { device: TestDevice; lines: [number, boolean][] } {
-  const lines: [number, boolean][] = [];
-  return { device: new TestDevice((line, level) => lines.push([line, level])), lines };
+  const board = new TestBoard();
+  return { device: new TestDevice(board), lines: board.driven };
 }
 
 test('the scratch register keeps what was written at any size and offset', () => {
