@@ -1,0 +1,76 @@
+/**
+ * `npm run lab`: runs a command on an emulated host with real KVM, where this machine has none or another kernel's.
+ *
+ *     npm run lab -- --host svm --kernel 6.12 -- npx apiary demo
+ *     npm run lab -- --kernel 6.1 --timeout 300 -- 'uname -r; npx apiary conform --layer 1'
+ *
+ * The exit status is the command's; 124 when the time was over, 125 when the host died, 1 for a mistake.
+ */
+import { resolve } from 'node:path';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { passedOn } from './job.ts';
+import { hostKernel, SERIES } from './kernel.ts';
+import { forget, say } from './store.ts';
+import { runOnSvmHost } from './svm-host.ts';
+import { busybox } from './tools.ts';
+import { LabTrouble } from './trouble.ts';
+
+interface Options {
+  readonly host: 'svm';
+  readonly kernel: string;
+  readonly modules?: string;
+  readonly timeout: number;
+  readonly cpus: number;
+  readonly env: readonly string[];
+  readonly writable: readonly string[];
+  readonly refresh?: boolean;
+  readonly verbose?: boolean;
+}
+
+function count(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('a whole number from 1.');
+  return value;
+}
+
+const more = (text: string, before: readonly string[]): string[] => [...before, text];
+
+async function lab(command: string[], options: Options): Promise<void> {
+  if (options.refresh) forget();
+  const { kernel, modules } = options;
+  process.exitCode = await runOnSvmHost({
+    kernel: hostKernel(kernel, { busybox: busybox(), ...(modules === undefined ? {} : { modules }) }),
+    job: {
+      command,
+      directory: process.cwd(),
+      environment: passedOn(process.env, options.env),
+      writable: options.writable.map((folder) => resolve(folder)),
+    },
+    timeoutSeconds: options.timeout,
+    cpus: options.cpus,
+    output: process.stdout,
+    errors: process.stderr,
+    verbose: options.verbose ?? false,
+  });
+}
+
+const program = new Command('lab')
+  .description('run a command on an emulated host with real KVM; the machine is seen as it is, and is not written to')
+  .argument('<command...>', 'a command and its parameters, or one word with a script for sh')
+  .addOption(new Option('--host <kind>', 'svm: AMD, by QEMU').choices(['svm']).default('svm'))
+  .option('--kernel <which>', `${Object.keys(SERIES).join(', ')}, a .deb, or a vmlinuz with --modules`, '6.12')
+  .option('--modules <folder>', 'what /lib/modules has for a vmlinuz')
+  .option('--timeout <seconds>', 'then the host is ended, status 124', count, 600)
+  .option('--cpus <n>', 'of the host', count, 2)
+  .option('--env <name>', 'a variable that the command sees as well', more, [])
+  .option('--writable <folder>', 'what the command writes there stays', more, [])
+  .option('--refresh', 'fetch QEMU and kernels again')
+  .option('--verbose', "show the host's console too")
+  .action((command: string[], options: Options) => lab(command, options));
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (!(error instanceof LabTrouble)) throw error;
+  say(error.message);
+  process.exitCode = 1;
+}

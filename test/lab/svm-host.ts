@@ -1,0 +1,142 @@
+/**
+ * An AMD host: QEMU's TCG emulates SVM with nested paging, a Linux kernel on it loads kvm_amd. The machine's root is there
+ * by 9p, read only; init.sh lays a writable layer over it, which goes with the host. Output, errors and status come by
+ * virtio ports, each connected to a descriptor of this process; the serial line has the kernel's own words.
+ */
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { totalmem } from 'node:os';
+import type { Duplex } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import { type ArchiveEntry, cpio } from './cpio.ts';
+import { type Job, JobStatus, script } from './job.ts';
+import type { HostKernel } from './kernel.ts';
+import { contentFile, say } from './store.ts';
+import { busybox, qemu } from './tools.ts';
+
+export interface SvmHostOptions {
+  readonly kernel: HostKernel;
+  readonly job: Job;
+  readonly timeoutSeconds: number;
+  readonly cpus: number;
+  /** Where the command's output goes. */
+  readonly output: NodeJS.WritableStream;
+  readonly errors: NodeJS.WritableStream;
+  /** Shows the host's console as well. */
+  readonly verbose: boolean;
+}
+
+const PORTS = ['out', 'err', 'control'] as const;
+const FIRST_DESCRIPTOR = 3;
+/** A host needs half a GiB for itself, and what a job writes lies in memory. */
+const MEMORY_MIB = Math.min(6144, Math.floor(totalmem() / 2 ** 20 / 2));
+/** 5-level paging makes every access of the guest slower, and nested paging under it has no use for it. */
+const CPU = 'max,la57=off,pku=off';
+const COMMAND_LINE = 'console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off tsc=reliable';
+/** How much of the console is told when a host dies. */
+const LAST_WORDS = 20;
+
+/** Runs the job and resolves to its status, or to one of `JobStatus`. Nothing of the host is left when it resolves. */
+export async function runOnSvmHost(options: SvmHostOptions): Promise<number> {
+  const { kernel, job, timeoutSeconds, output, errors, verbose } = options;
+  const text = script(job);
+  const tool = qemu();
+  const [program = '', ...parameters] = [...tool.command, ...machine(options, Buffer.byteLength(text))];
+  say(`svm host: ${tool.title}, ${kernel.title}`);
+  // setpriv: the host goes when this process is killed.
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', program, ...parameters], {
+    stdio: ['ignore', 'pipe', 'pipe', ...PORTS.map(() => 'pipe' as const)],
+    env: { ...process.env, ...tool.environment },
+  });
+  const [out, err, control] = PORTS.map((_, index) => child.stdio[FIRST_DESCRIPTOR + index] as Duplex);
+  const console = new Lines(verbose ? errors : undefined);
+  child.stdout?.on('data', (chunk: Buffer) => console.add(chunk));
+  child.stderr?.on('data', (chunk: Buffer) => console.add(chunk));
+  out?.pipe(output, { end: false });
+  err?.pipe(errors, { end: false });
+  let status = '';
+  control?.on('data', (chunk: Buffer) => {
+    status += chunk.toString('latin1');
+  });
+  control?.write(text);
+
+  let late = false;
+  const limit = setTimeout(() => {
+    late = true;
+    child.kill('SIGKILL');
+  }, timeoutSeconds * 1000);
+  const stop = (): void => {
+    child.kill('SIGKILL');
+  };
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  for (const signal of signals) process.once(signal, stop);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      child.once('error', reject);
+      child.once('close', () => resolve());
+    });
+  } finally {
+    clearTimeout(limit);
+    for (const signal of signals) process.off(signal, stop);
+  }
+  if (late) {
+    say(`the time limit of ${timeoutSeconds} s is over; --timeout S gives it more`);
+    return JobStatus.TimeIsOver;
+  }
+  if (/^\d+\n/.test(status)) return Number(status);
+  say(`the host ended before the command did. Its last words:\n${console.last(LAST_WORDS)}`);
+  return JobStatus.HostDied;
+}
+
+function machine({ kernel, job, cpus }: SvmHostOptions, jobBytes: number): string[] {
+  const share = (id: string, path: string, more: string): string[] => [
+    ...['-fsdev', `local,id=${id},path=${path},security_model=none,multidevs=remap${more}`],
+    ...['-device', `virtio-9p-pci,fsdev=${id},mount_tag=${id}`],
+  ];
+  return [
+    ...['-M', 'q35', '-accel', 'tcg,thread=multi,tb-size=1024', '-cpu', CPU, '-smp', `${cpus}`, '-m', `${MEMORY_MIB}`],
+    ...['-nodefaults', '-no-user-config', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
+    ...['-kernel', kernel.vmlinuz, '-initrd', contentFile('initramfs', initramfs(kernel))],
+    ...['-append', `${COMMAND_LINE} lab.job=${jobBytes}`],
+    ...['-device', 'virtio-rng-pci', '-device', 'virtio-serial-pci'],
+    ...PORTS.flatMap((name, index) => [
+      ...['-chardev', `socket,id=${name},fd=${FIRST_DESCRIPTOR + index}`],
+      ...['-device', `virtserialport,chardev=${name},name=lab.${name}`],
+    ]),
+    ...share('root', '/', ',readonly=on'),
+    ...job.writable.flatMap((folder, index) => share(`w${index}`, folder, '')),
+  ];
+}
+
+function initramfs({ modules }: HostKernel): Buffer {
+  const init = readFileSync(fileURLToPath(new URL('init.sh', import.meta.url)));
+  const order = modules.map(({ name }) => `${name}\n`).join('');
+  const entries: ArchiveEntry[] = [
+    { name: 'bin', mode: 0o755 },
+    { name: 'bin/busybox', mode: 0o755, data: readFileSync(busybox()) },
+    { name: 'init', mode: 0o755, data: init },
+    { name: 'modules', mode: 0o755 },
+    ...modules.map(({ name, data }) => ({ name: `modules/${name}.ko`, mode: 0o644, data })),
+    { name: 'modules/order', mode: 0o644, data: Buffer.from(order) },
+  ];
+  return cpio(entries);
+}
+
+/** A console's text: passed on where somebody wants it, and kept for its last lines. */
+class Lines {
+  readonly #show: NodeJS.WritableStream | undefined;
+  #text = '';
+
+  constructor(show: NodeJS.WritableStream | undefined) {
+    this.#show = show;
+  }
+
+  add(chunk: Buffer): void {
+    this.#show?.write(chunk);
+    this.#text = (this.#text + chunk.toString('latin1')).slice(-16_384);
+  }
+
+  last(count: number): string {
+    return this.#text.replaceAll('\r', '').trimEnd().split('\n').slice(-count).join('\n');
+  }
+}
