@@ -2,7 +2,7 @@
  * The world outside the APICs, behind five methods: time, the guest's TSC, a wake-up, EOIs for I/O APICs, and an observer.
  * One object for each thread. Nothing here is needed to use the APICs alone: time then stands at 0 and nobody is woken.
  */
-import type { RouteEvent } from './explain.ts';
+import type { ApicTrace } from './trace.ts';
 
 export interface ApicHost {
   /** Monotonic time in nanoseconds, an integer. */
@@ -16,12 +16,8 @@ export interface ApicHost {
   wake(vcpuIndex: number): void;
   /** The vCPU ended a level-triggered interrupt that I/O APICs must hear of. */
   eoi(vcpuIndex: number, vector: number): void;
-  /** An observer of routing decisions, or null. While it is set every decision is explained, which allocates. */
+  /** An observer (trace.ts), or null. While it is set every decision is explained, which allocates. */
   trace: ApicTrace | null;
-}
-
-export interface ApicTrace {
-  routed(event: RouteEvent): void;
 }
 
 export function completeHost(host: Partial<ApicHost>): ApicHost {

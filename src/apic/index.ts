@@ -23,13 +23,15 @@ export {
   SPIV,
   TIMER_MODE,
 } from './fields.ts';
-export type { ApicHost, ApicTrace } from './host.ts';
+export type { ApicHost } from './host.ts';
 export { APIC_EVENT, LocalApic } from './local-apic.ts';
 export { type ApicMessage, FROM_DEVICE, makeCommand } from './message.ts';
 export type { ApicSystemOptions, Behaviour, SuppressEoiBroadcast } from './options.ts';
 export { BEHAVIOURS } from './options.ts';
 export type { ApicPort } from './port.ts';
 export { LVT_OFFSETS, MSR, PAGE_BYTES, REG, REGISTERS, type RegisterInfo, STATE_BYTES } from './registers.ts';
+export type { Path } from './router.ts';
 export { isRuleName, RULE_NAMES, RULES, type RuleName } from './rules.ts';
 export type { ApicMapSnapshot, InhibitReason, LocalApicSnapshot, LogicalMode } from './snapshot.ts';
 export { ApicSystem } from './system.ts';
+export type { ApicTrace, ApicTraceEvent } from './trace.ts';

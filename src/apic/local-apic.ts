@@ -12,7 +12,9 @@ import {
   BASE,
   baseAddressLow,
   baseMode,
+  commandVector,
   ipiCommand,
+  isLvtMasked,
   modeName,
   SPIV,
   tprToCr8,
@@ -123,6 +125,7 @@ export class LocalApic {
 
   #setBase(low: number, high: number, fromHost: boolean): boolean {
     if (!setBase(this.#core, low, high, fromHost)) return this.#fault();
+    this.#tell('APIC_BASE', low);
     this.#system.map.recalculate();
     return true;
   }
@@ -164,7 +167,7 @@ export class LocalApic {
     if (!this.mmioEnabled()) return;
     if ((length !== 4 || (offset & 0xf) !== 0) && core.rules.mmioAlignment) return;
     const register = offset & (PAGE_BYTES - 1) & ~0xf;
-    this.#finish(core.write(register, value | 0));
+    this.#finish(this.#write(register, value | 0));
   }
 
   // x2APIC and the other MSRs
@@ -211,7 +214,7 @@ export class LocalApic {
     const register = msrOffset(msr);
     if (register === REG.ICR) return this.#finish(core.writeWideIcr(low | 0, high | 0));
     if (high !== 0 && core.rules.highWordReserved) return this.#fault();
-    return this.#finish(core.write(register, low | 0));
+    return this.#finish(this.#write(register, low | 0));
   }
 
   #deadlineAnswers(): boolean {
@@ -311,6 +314,16 @@ export class LocalApic {
   expireTimer(nowNanos: number): void {
     if (!this.#timer.expire(nowNanos)) return;
     this.#count(COUNTER.TIMER_EXPIRIES);
+    const { trace } = this.#system.host;
+    if (trace !== null) {
+      const entry = this.#core.register(REG.LVT_TIMER);
+      trace.event({
+        kind: 'timer',
+        vcpuIndex: this.vcpuIndex,
+        vector: commandVector(entry),
+        masked: isLvtMasked(entry),
+      });
+    }
     this.#sources.deliverTimer();
   }
 
@@ -380,6 +393,7 @@ export class LocalApic {
         break;
       case ACTION.EOI:
         this.#count(COUNTER.EOIS);
+        this.#system.host.trace?.event({ kind: 'eoi', vcpuIndex: this.vcpuIndex, vector: this.#core.endedVector });
         this.#reportEoi(this.#core.endedVector);
         break;
       default:
@@ -410,6 +424,21 @@ export class LocalApic {
     return respected && (this.#core.register(REG.SPIV) & SPIV.SUPPRESS_EOI_BROADCAST) !== 0;
   }
 
+  #write(register: number, value: number): number {
+    const action = this.#core.write(register, value);
+    if (this.#system.host.trace !== null && action !== ACTION.FAULT)
+      this.#tell(IDENTITY_REGISTERS.get(register), value);
+    return action;
+  }
+
+  /** Tells the observer of what others may see of this APIC. */
+  #tell(register: string | undefined, value: number): void {
+    const { trace } = this.#system.host;
+    if (trace !== null && register !== undefined) {
+      trace.event({ kind: 'register', vcpuIndex: this.vcpuIndex, register, value: value >>> 0 });
+    }
+  }
+
   #fault(): boolean {
     this.#count(COUNTER.FAULTS);
     return false;
@@ -419,6 +448,14 @@ export class LocalApic {
     this.#words[this.#a + CONTROL.COUNTERS + counter]++;
   }
 }
+
+/** The registers that others route by. */
+const IDENTITY_REGISTERS: ReadonlyMap<number, string> = new Map([
+  [REG.ID, 'ID'],
+  [REG.LDR, 'LDR'],
+  [REG.DFR, 'DFR'],
+  [REG.SPIV, 'SVR'],
+]);
 
 const isX2apicMsr = (msr: number): boolean => msr >= MSR.X2APIC_FIRST && msr <= MSR.X2APIC_LAST;
 

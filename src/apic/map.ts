@@ -14,6 +14,7 @@
  */
 import { LOGICAL, type RoutingBehaviour } from './behaviour.ts';
 import { BROADCAST } from './fields.ts';
+import type { ApicHost } from './host.ts';
 import { isPresent, isX2apicMode, x2apicId, xapicId } from './identity.ts';
 import { type ApicMemory, HEADER, MAP, type MapWord } from './layout.ts';
 import { lock, unlock } from './lock.ts';
@@ -31,15 +32,24 @@ export const INHIBIT = {
   APIC_BASE_MODIFIED: 8,
 } as const;
 
+/** Why a map of this state is none, in words. */
+export function whyNoMap(state: number, vcpuIndex: number): string {
+  if (state === MAP_STATE.NO_MEMORY) return 'its memory could not be allocated';
+  if (state === MAP_STATE.ALIASED) return `the physical ID of vCPU ${vcpuIndex} is another one's too`;
+  return 'not built yet';
+}
+
 export class ApicMap {
   readonly #memory: ApicMemory;
   readonly #words: Int32Array;
   readonly #behaviour: RoutingBehaviour;
+  readonly #host: ApicHost;
 
-  constructor(memory: ApicMemory, behaviour: RoutingBehaviour) {
+  constructor(memory: ApicMemory, behaviour: RoutingBehaviour, host: ApicHost) {
     this.#memory = memory;
     this.#words = memory.words;
     this.#behaviour = behaviour;
+    this.#host = host;
   }
 
   /** Something that the map says has changed. The caller has stored the change already, and calls `recalculate` soon. */
@@ -55,12 +65,20 @@ export class ApicMap {
     if (Atomics.compareExchange(words, HEADER.MAP_DIRTY, DIRT.DIRTY, DIRT.UPDATING) !== DIRT.CLEAN) {
       const serial = (Atomics.load(words, HEADER.MAP_PUBLISHED) + 1) | 0;
       Atomics.store(words, HEADER.MAP_BUILDING, serial);
-      this.#build(this.#memory.mapBuffer(serial));
+      const m = this.#memory.mapBuffer(serial);
+      this.#build(m);
       Atomics.store(words, HEADER.MAP_PUBLISHED, serial);
       // If another change has come in, this leaves DIRTY.
       Atomics.compareExchange(words, HEADER.MAP_DIRTY, DIRT.UPDATING, DIRT.CLEAN);
+      if (this.#host.trace !== null) this.#tell(serial, m);
     }
     unlock(words, HEADER.MAP_LOCK);
+  }
+
+  #tell(serial: number, m: MapWord): void {
+    const state = this.#words[m + MAP.STATE];
+    const reason = state === MAP_STATE.PRESENT ? null : whyNoMap(state, this.#words[m + MAP.REASON_INDEX]);
+    this.#host.trace?.event({ kind: 'map', serial, reason });
   }
 
   #build(m: MapWord): void {

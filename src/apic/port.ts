@@ -34,6 +34,17 @@ export class ApicPort {
    * @returns 1 if it was taken, 0 if it was dropped, as KVM counts it
    */
   accept(vcpuIndex: number, command: number): number {
+    const taken = this.#accept(vcpuIndex, command);
+    const { trace } = this.#host;
+    if (trace !== null) {
+      const [deliveryMode, vector] = [commandMode(command), commandVector(command)];
+      const levelTriggered = isLevel(command);
+      trace.event({ kind: 'accept', vcpuIndex, deliveryMode, vector, levelTriggered, taken: taken !== 0 });
+    }
+    return taken;
+  }
+
+  #accept(vcpuIndex: number, command: number): number {
     const words = this.#words;
     const a = this.#memory.block(vcpuIndex);
     switch (commandMode(command)) {

@@ -7,7 +7,7 @@ import { LOGICAL } from './behaviour.ts';
 import type { ApicCore } from './core.ts';
 import { type ApicMode, baseMode, modeName, TIMER_MODE } from './fields.ts';
 import { type ApicMemory, CONTROL, HEADER, INBOX, MAP, type MapWord } from './layout.ts';
-import { INHIBIT, MAP_STATE } from './map.ts';
+import { INHIBIT, MAP_STATE, whyNoMap } from './map.ts';
 import { REG, REGISTERS } from './registers.ts';
 import type { ApicTimer } from './timer.ts';
 import { listVectors } from './vectors.ts';
@@ -150,12 +150,6 @@ function readMap(memory: ApicMemory, m: MapWord, serial: number): ApicMapSnapsho
     logical,
     inhibits: inhibitNames(words[m + MAP.INHIBITS], Atomics.load(words, HEADER.BASE_MODIFIED) !== 0),
   };
-}
-
-function whyNoMap(state: number, vcpuIndex: number): string {
-  if (state === MAP_STATE.NO_MEMORY) return 'its memory could not be allocated';
-  if (state === MAP_STATE.ALIASED) return `the physical ID of vCPU ${vcpuIndex} is another one's too`;
-  return 'not built yet';
 }
 
 function logicalModeName(mode: number): LogicalMode {

@@ -40,7 +40,7 @@ export class ApicSystem {
     this.options = this.#memory.options;
     this.#host = completeHost(host);
     const behaviour = makeBehaviour(this.#memory);
-    this.#map = new ApicMap(this.#memory, behaviour);
+    this.#map = new ApicMap(this.#memory, behaviour, this.#host);
     this.port = new ApicPort(this.#memory, this.#host);
     this.#router = new Router(this.#memory, behaviour, this.port);
     this.#msi = new MsiFormat(this.#memory);
@@ -152,7 +152,7 @@ export class ApicSystem {
     const { trace } = this.#host;
     if (trace === null) return this.#router.route(source, destination, command);
     const event = routeAndTell(this.#router, source, destination, command);
-    trace.routed(event);
+    trace.event({ kind: 'route', ...event });
     return event.result;
   }
 

@@ -3,9 +3,9 @@
  * guest says that it is ready, and reads the guest's report.
  */
 import { fileURLToPath } from 'node:url';
+import type { Path } from '../apic/index.ts';
 import { Machine, type RunResult } from '../machine/machine.ts';
 import type { MachineOptions } from '../machine/options.ts';
-import type { TraceEvent } from '../machine/trace.ts';
 import { PACKAGE_ROOT } from '../package-root.ts';
 
 export const HOTPLUG_IMAGE = fileURLToPath(new URL('guest/build/hotplug.elf', PACKAGE_ROOT));
@@ -31,7 +31,7 @@ export interface HotplugReport {
   readonly lines: readonly string[];
   readonly took: readonly Took[];
   /** How each test interrupt was routed, in the order of `took`; empty under KVM's own APIC, which does not say. */
-  readonly paths: readonly TraceEvent['path'][];
+  readonly paths: readonly Path[];
 }
 
 export async function runHotplugGuest(options: MachineOptions): Promise<HotplugReport> {
@@ -42,11 +42,11 @@ export async function runHotplugGuest(options: MachineOptions): Promise<HotplugR
     ...options,
     trace: options.apic !== 'kernel',
   });
-  const paths: TraceEvent['path'][] = [];
+  const paths: Path[] = [];
   let text = '';
   let handled = 0;
   machine.on('trace', (event) => {
-    if (event.message.vector === TEST_VECTOR) paths.push(event.path);
+    if (event.kind === 'route' && event.message.vector === TEST_VECTOR) paths.push(event.path);
   });
   machine.on('serial', (chunk) => {
     text += chunk.toString('latin1');

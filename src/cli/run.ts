@@ -2,10 +2,11 @@
 import { hex } from '../hex.ts';
 import { ConfigError } from '../machine/errors.ts';
 import { Machine, type RunResult } from '../machine/machine.ts';
+import { ChartFile } from '../trace/chart-file.ts';
+import { TraceFile } from '../trace/trace-file.ts';
 import { BROKEN_PIPE_STATUS, cannotPrint } from './failures.ts';
 import { bootOptions, type HotplugAction, hotplugActions, machineOptions, type RunOptions } from './run-options.ts';
 import { connectTerminal } from './terminal.ts';
-import { TraceFile } from './trace-file.ts';
 
 export async function run(image: string, options: RunOptions): Promise<number> {
   checkActions(options.cpus.cpus, hotplugActions);
@@ -38,7 +39,9 @@ export async function run(image: string, options: RunOptions): Promise<number> {
 }
 
 function traceTo(path: string, machine: Machine, fail: (error: Error) => void): () => void {
-  const trace = new TraceFile(path, (vcpuIndex) => machine.apicIdOf(vcpuIndex), fail);
+  const idOf = (vcpuIndex: number): number | undefined => machine.apicIdOf(vcpuIndex);
+  const nameOf = (vcpuIndex: number): string => `CPU ${hex(idOf(vcpuIndex) ?? vcpuIndex)}`;
+  const trace = path.endsWith('.svg') ? new ChartFile(path, nameOf, fail) : new TraceFile(path, idOf, fail);
   machine.on('trace', (event) => trace.write(event));
   return () => trace.close();
 }

@@ -3,8 +3,9 @@
  * back. Lines fit 80 columns as far as the words allow; CPUs that are all alike and wait for nothing are counted, not listed.
  */
 import { hex } from '../hex.ts';
+import { nameMessage } from '../trace/words.ts';
 import type { IoApicPin, MachineSnapshot, VcpuSnapshot } from './snapshot.ts';
-import { nameMessage, type Verdict, why } from './why.ts';
+import { type Verdict, why } from './why.ts';
 
 /** More CPUs than this: those that are stuck or run come first, and the rest is a count. */
 const MAX_LISTED = 16;

@@ -5,8 +5,9 @@
  *
  * Sources: SDM vol. 3A, 12.8 (acceptance, priorities), 6.8.1 (IF), 12.5.1 (LVT), 12.5.4 (timer), 10.4.4 (INIT, SIPI).
  */
-import { DELIVERY, DELIVERY_NAMES, SHORTHAND } from '../apic/index.ts';
+import { DELIVERY, SHORTHAND } from '../apic/index.ts';
 import { hex } from '../hex.ts';
+import { nameMessage } from '../trace/words.ts';
 import type { IoApicPin, MachineSnapshot, SentMessage, VcpuSnapshot } from './snapshot.ts';
 
 export type Cause =
@@ -53,23 +54,6 @@ const classOf = (value: number): number => value & VECTOR_CLASS;
 const highest = (vectors: readonly number[]): number => Math.max(-1, ...vectors);
 const register = (cpu: VcpuSnapshot, name: string): number => cpu.apic.registers[name] ?? 0;
 const list = (apicIds: readonly number[]): string => apicIds.map((id) => hex(id)).join(', ') || 'nobody';
-
-/** A message in the words of people who debug it: "INIT to 0x23", "0x41 to all but self", "0x41 to logical 0x3". */
-export function nameMessage(message: Omit<SentMessage, 'from' | 'path' | 'targets'>): string {
-  const { deliveryMode, vector, destination, logical, shorthand } = message;
-  const what =
-    deliveryMode === DELIVERY.INIT
-      ? 'INIT'
-      : deliveryMode === DELIVERY.STARTUP
-        ? `SIPI ${hex(vector)}`
-        : deliveryMode === DELIVERY.NMI
-          ? 'NMI'
-          : deliveryMode === DELIVERY.FIXED
-            ? hex(vector)
-            : `${DELIVERY_NAMES[deliveryMode] ?? 'reserved'} ${hex(vector)}`;
-  const to = [`${logical ? 'logical ' : ''}${hex(destination)}`, 'self', 'all', 'all but self'][shorthand] ?? '';
-  return `${what} to ${to}`;
-}
 
 /** Whether the sender may have meant this CPU: its ID, or the 8 bits of it that an APIC in xAPIC mode answers to. */
 function means(message: SentMessage, cpu: VcpuSnapshot): boolean {

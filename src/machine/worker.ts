@@ -123,6 +123,7 @@ class MachineWorker {
   /** Wakes the CPUs whose LINT0 takes it: with KVM's own APICs, the boot CPU. */
   #picInterrupt(level: boolean): void {
     Atomics.store(this.#shared.words, MachineWord.picInterrupt, level ? 1 : 0);
+    this.#trace?.event({ kind: 'pic', level });
     if (!level) return;
     const system = this.#system;
     if (!system) wakeVcpu(this.#shared, 0, this.#worker);
@@ -225,7 +226,7 @@ class MachineWorker {
     applyFirmwareState(vcpu);
     this.#reset ??= captureResetState(vcpu);
     const machine = { shared: this.#shared, devices: this.#devices, reset: this.#reset };
-    const parts: CpuParts = { vcpuIndex, apicId, bootstrap, vcpu, run, ...machine };
+    const parts: CpuParts = { vcpuIndex, apicId, bootstrap, vcpu, run, ...machine, trace: this.#trace };
     this.#scheduler.addCpu(this.#system ? userCpu(parts, this.#system.apic(vcpuIndex)) : kernelCpu(parts));
   }
 

@@ -2,7 +2,7 @@
  * The project's main claim, on the real KVM: a CPU with APIC ID 0x123 is added to 0 and 0x23, and who takes which interrupt
  * depends on the gate and on whose rules are followed. The rows are what `apiary demo` prints; the in-kernel APIC is judge.
  */
-import { Machine, type MachineOptions, type TraceEvent } from 'apiary';
+import { Machine, type MachineOptions } from 'apiary';
 import { expect, test } from 'vitest';
 import { describeKvm, GUEST_OK, guestImage, SLOW_HOST_MS } from './support.ts';
 
@@ -24,9 +24,9 @@ async function hotplugRun(options: MachineOptions): Promise<Report> {
     trace: options.apic !== 'kernel',
     ...options,
   });
-  const paths: TraceEvent['path'][] = [];
+  const paths: string[] = [];
   machine.on('trace', (event) => {
-    if (event.message.vector === TEST_VECTOR) paths.push(event.path);
+    if (event.kind === 'route' && event.message.vector === TEST_VECTOR) paths.push(event.path);
   });
   let text = '';
   const steps: [string, () => Promise<void>][] = [

@@ -5,6 +5,7 @@
 import type { LocalApic } from '../../apic/index.ts';
 import type { DevicePort } from '../shared/mailbox.ts';
 import type { RunState, SharedState } from '../shared/shared.ts';
+import type { MachineTrace } from '../trace.ts';
 import { ApicDoors } from './apic-doors.ts';
 import type { ResetState } from './cpu-state.ts';
 import { KernelInterrupts } from './kernel-interrupts.ts';
@@ -62,6 +63,8 @@ export interface CpuParts extends VcpuBackend {
   readonly shared: SharedState;
   readonly devices: DevicePort;
   readonly reset: ResetState;
+  /** An observer; null or none where nobody asked for a trace. */
+  readonly trace?: MachineTrace | null;
 }
 
 /** A vCPU on our local APIC. */

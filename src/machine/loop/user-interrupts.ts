@@ -5,7 +5,8 @@
  * Runs on the vCPU's home worker only. IRR moves to ISR at the moment of injection, as on hardware.
  */
 import { APIC_EVENT, type LocalApic } from '../../apic/index.ts';
-import { MachineWord, RunState } from '../shared/shared.ts';
+import { MachineWord, RUN_STATE_NAME, RunState } from '../shared/shared.ts';
+import type { MachineTrace } from '../trace.ts';
 import type { ApicWatcher } from './apic-doors.ts';
 import type { CpuParts, LifeCycle, Readiness } from './cpu.ts';
 import { applyInit, applyPowerUp, applySipi, completeExit } from './cpu-state.ts';
@@ -27,6 +28,7 @@ export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
   readonly #devices: CpuParts['devices'];
   readonly #reset: CpuParts['reset'];
   readonly #bootstrap: boolean;
+  readonly #trace: MachineTrace | null;
   #state: RunState;
   /** KVM_RUN said that it can take an interrupt, and nothing was given to it since. */
   #canInject = false;
@@ -35,7 +37,7 @@ export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
   /** A message of delivery mode 3 came: it ends this HLT or the next (pv_unhalted in KVM). */
   #unhalted = false;
 
-  constructor({ vcpu, run, shared, devices, reset, bootstrap }: CpuParts, apic: LocalApic) {
+  constructor({ vcpu, run, shared, devices, reset, bootstrap, trace = null }: CpuParts, apic: LocalApic) {
     this.#vcpu = vcpu;
     this.#run = run;
     this.#apic = apic;
@@ -43,6 +45,7 @@ export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
     this.#devices = devices;
     this.#reset = reset;
     this.#bootstrap = bootstrap;
+    this.#trace = trace;
     this.#state = RunState.waitForSipi;
     this.#publish(bootstrap ? RunState.running : RunState.waitForSipi);
     this.apicBaseWritten();
@@ -73,6 +76,7 @@ export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
     // Taken after the interrupt is chosen, so that an NMI sent before that interrupt is not left for later.
     for (let nmis = Math.min(apic.takeNmis(), MAX_NMIS); nmis > 0; nmis--) {
       this.#vcpu.nmi();
+      this.#trace?.event({ kind: 'nmi', vcpuIndex: apic.vcpuIndex });
       this.#nmiUnderWay = true;
       run.shareEvents(true);
       this.#canInject = false; // what KVM_RUN said of interrupts and NMIs is out of date
@@ -149,9 +153,11 @@ export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
 
   /** The PIC may have withdrawn its interrupt since `#isInterruptPending`; then there may be none. */
   #inject(): void {
-    const vector = this.#takesPic() ? this.#devices.acknowledgePic() : this.#apic.acknowledge();
+    const from = this.#takesPic() ? 'pic' : 'apic';
+    const vector = from === 'pic' ? this.#devices.acknowledgePic() : this.#apic.acknowledge();
     if (vector < 0) return;
     this.#run.injectInterrupt(vector);
+    this.#trace?.event({ kind: 'inject', vcpuIndex: this.#apic.vcpuIndex, vector, from });
     this.#canInject = false; // until KVM_RUN says that it can take the next: one vector at a time
   }
 
@@ -203,6 +209,7 @@ export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
     this.settled = false;
     this.#state = state;
     this.#shared.setRunState(this.#apic.vcpuIndex, state);
+    this.#trace?.event({ kind: 'state', vcpuIndex: this.#apic.vcpuIndex, state: RUN_STATE_NAME[state] });
   }
 }
 

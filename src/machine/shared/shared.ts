@@ -92,6 +92,9 @@ export const RunState = {
 } as const;
 export type RunState = (typeof RunState)[keyof typeof RunState];
 
+/** What people and traces call them. A vCPU that was never seen is as good as parked. */
+export const RUN_STATE_NAME = ['parked', 'waiting for SIPI', 'running', 'halted', 'parked', 'halted'] as const;
+
 /** @returns the guest word of a worker that runs `vcpuIndex`; `sliced` tells that a timer will end the run anyway. */
 export function guestCode(vcpuIndex: number, sliced: boolean): number {
   return ((vcpuIndex + 1) << 1) | (sliced ? 1 : 0);

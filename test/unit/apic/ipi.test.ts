@@ -351,7 +351,7 @@ describe('what KVM_SIGNAL_MSI answers', () => {
 describe('the trace', () => {
   it('says who sent what, by which path, who matched and why', () => {
     const events: unknown[] = [];
-    const system = new ApicSystem({}, { trace: { routed: (event) => events.push(event) } });
+    const system = new ApicSystem({}, { trace: { event: (event) => event.kind === 'route' && events.push(event) } });
     for (const id of [0, 0x23, 0x123]) system.addApic(id).writeMmio(0xf0, 4, 0x1ff);
     system.apic(0).writeMmio(0x310, 4, 0x23000000);
     system.apic(0).writeMmio(ICR, 4, V);

@@ -31,7 +31,7 @@ interface Traced {
 
 function traced(options: ApicSystemOptions, ids: readonly number[]): Traced {
   const events: RouteEvent[] = [];
-  const system = new ApicSystem(options, { trace: { routed: (event) => events.push(event) } });
+  const system = new ApicSystem(options, { trace: { event: (event) => event.kind === 'route' && events.push(event) } });
   const apics = ids.map((id) => system.addApic(id));
   for (const apic of apics) enter(apic, 'xapic');
   return { system, apics, events };
@@ -111,7 +111,7 @@ it('property: in random machines the targets told are those offered it, by expla
       const events: RouteEvent[] = [];
       const system = new ApicSystem(
         { ...options, shared: false },
-        { trace: { routed: (event) => events.push(event) } },
+        { trace: { event: (event) => event.kind === 'route' && events.push(event) } },
       );
       const apics = specs.map(({ id }) => system.addApic(id));
       specs.forEach(({ mode, ldr, dfr }, i) => {

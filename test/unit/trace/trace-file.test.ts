@@ -3,8 +3,8 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { TraceFile } from '../../../src/cli/trace-file.ts';
 import type { TraceEvent } from '../../../src/machine/trace.ts';
+import { TraceFile } from '../../../src/trace/trace-file.ts';
 
 const IDS = [0, 0x23, 0x123];
 let directory = '';
@@ -28,7 +28,9 @@ const message = {
   shorthand: 0,
   redirectionHint: false,
 };
-const event = (change: Partial<TraceEvent> = {}): TraceEvent => ({
+type Routed = Extract<TraceEvent, { kind: 'route' }>;
+const event = (change: Partial<Routed> = {}): Routed => ({
+  kind: 'route',
   message,
   path: 'map',
   targets: [{ vcpuIndex: 1, why: 'entry of the map' }],
@@ -75,15 +77,15 @@ describe('TraceFile', () => {
     ]);
     expect(items[4]).toMatchObject({ ph: 'X', ts: 2.5 });
     expect(items[0]).toMatchObject({
-      name: 'fixed 0x61 to 0x23',
+      name: '0x61 to 0x23',
       args: {
+        tracepoint: 'kvm_apic_ipi',
         destination: '0x23',
         destinationMode: 'physical',
-        shorthand: 'none',
         trigger: 'edge',
         path: 'map',
         result: 1,
-        taken: 'vCPU 1 (APIC ID 0x23)',
+        targets: 'vCPU 1 (APIC ID 0x23): entry of the map',
         scan: 'vCPU 1 (APIC ID 0x23): its xAPIC ID',
       },
     });
@@ -94,9 +96,9 @@ describe('TraceFile', () => {
     const [one, none] = written(
       event({ path: 'scan', map: null, targets: [1, 2].map((vcpuIndex) => ({ vcpuIndex, why })) }),
       event({ path: 'scan', map: null, scan: [], targets: [], result: -1 }),
-    ).filter(({ args }) => args?.taken !== undefined);
-    expect(one.args?.taken).toBe('vCPU 1 (APIC ID 0x23), vCPU 2 (APIC ID 0x123)');
-    expect(none.args).toMatchObject({ taken: 'nobody', scan: 'no match', result: -1 });
+    ).filter(({ args }) => args?.targets !== undefined);
+    expect(one.args?.targets).toBe('vCPU 1 (APIC ID 0x23): its xAPIC ID; vCPU 2 (APIC ID 0x123): its xAPIC ID');
+    expect(none.args).toMatchObject({ targets: 'nobody', scan: 'no match', result: -1 });
   });
 
   test('messages of devices have a track of their own; every track is named once', () => {
@@ -112,6 +114,49 @@ describe('TraceFile', () => {
   test('10,000 events are valid JSON, too', () => {
     const events = Array.from({ length: 10_000 }, (_, index) => event({ nanos: 5_000_000 + index * 1000 }));
     expect(written(...events).filter(({ ph }) => ph === 's')).toHaveLength(10_000);
+  });
+
+  test('keeps the rules of the Trace Event Format, whatever happened', () => {
+    const at = { nanos: 5_000_000 };
+    const kinds: TraceEvent[] = [
+      event(),
+      event({ targets: [], message: { ...message, shorthand: 3 } }),
+      { ...at, kind: 'accept', vcpuIndex: 1, deliveryMode: 4, vector: 0, levelTriggered: false, taken: true },
+      { ...at, kind: 'eoi', vcpuIndex: 1, vector: 0x41 },
+      { ...at, kind: 'timer', vcpuIndex: 2, vector: 0x41, masked: true },
+      { ...at, kind: 'register', vcpuIndex: 0, register: 'SVR', value: 0x1ff },
+      { ...at, kind: 'map', serial: 3, reason: 'aliased' },
+      { ...at, kind: 'inject', vcpuIndex: 0, vector: 0x30, from: 'pic' },
+      { ...at, kind: 'nmi', vcpuIndex: 0 },
+      { ...at, kind: 'state', vcpuIndex: 0, state: 'halted' },
+      { ...at, kind: 'pic', level: true },
+      { ...at, kind: 'hotplug', what: 'plug', apicId: 0x123 },
+    ];
+    const items = written(...kinds);
+    const named = new Set(items.filter(({ name }) => name === 'thread_name').map(({ tid }) => tid));
+    for (const { ph, name, tid, ts } of items) {
+      expect(['M', 'X', 's', 'f']).toContain(ph);
+      expect(name).not.toBe('');
+      if (ph === 'M') continue;
+      expect(named.has(tid)).toBe(true);
+      expect(ts).toBeGreaterThanOrEqual(0);
+    }
+    const titles = items.filter(({ ph }) => ph === 'X').map(({ name }) => name);
+    expect(titles).toEqual([
+      '0x61 to 0x23',
+      '0x61 to 0x23',
+      '0x61 to all but self',
+      'accepts NMI',
+      'EOI 0x41',
+      'timer ran out, masked',
+      'SVR = 0x1ff',
+      'no map: aliased',
+      'takes 0x30 of the PIC',
+      'takes NMI',
+      'HLT',
+      'PIC INT high',
+      'plug 0x123',
+    ]);
   });
 
   test('a file that cannot be opened is a mistake with a reason', () => {

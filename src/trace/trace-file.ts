@@ -1,19 +1,19 @@
 /**
- * `--trace FILE`: routed interrupts as the JSON that ui.perfetto.dev (and chrome://tracing) opens. One track for each vCPU
- * and one for devices; a message is a slice on its sender's track and an arrow to each vCPU that it was offered to.
+ * `--trace FILE`: what happened to interrupts and CPUs as the JSON that ui.perfetto.dev (and chrome://tracing) opens. One track
+ * for each vCPU and one for devices; an event is a slice, a message also an arrow to each vCPU that it was offered to.
  * Format: "Trace Event Format" (complete events X, flow events s and f, metadata M); times in microseconds.
  */
 
-import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
-import { DELIVERY_NAMES } from '../apic/index.ts';
+import { closeSync, writeSync } from 'node:fs';
 import { hex } from '../hex.ts';
-import { ConfigError } from '../machine/errors.ts';
+import type { ConfigError } from '../machine/errors.ts';
 import type { TraceEvent } from '../machine/trace.ts';
+import { cannotWrite, openForWriting } from './output-file.ts';
+import { DEVICES as LANE_DEVICES, traceWords } from './words.ts';
 
 const PID = 1;
 const DEVICES = 1_000_000; // the devices' track, after every vCPU
 const SLICE_MICROS = 1;
-const SHORTHANDS = ['none', 'self', 'all including self', 'all excluding self'];
 /** Written out at this size: a system call for each event would take longer than the event. */
 const BUFFER_CHARACTERS = 65_536;
 
@@ -45,52 +45,25 @@ export class TraceFile {
     this.#path = path;
     this.#apicIdOf = apicIdOf;
     this.#failed = failed;
-    try {
-      this.#fd = openForWriting(path);
-    } catch (error) {
-      throw this.#error(error);
-    }
+    this.#fd = openForWriting(path);
     this.#put({ name: 'process_name', ph: 'M', pid: PID, args: { name: 'apiary: local APICs' } });
     this.#nameTrack(DEVICES, 'devices and MSIs');
   }
 
   write(event: TraceEvent): void {
-    const { message, path, scan, nanos, result } = event;
-    const targets = event.targets.map(({ vcpuIndex }) => vcpuIndex);
-    const at = (nanos - this.#start) / 1000;
-    const mode = DELIVERY_NAMES[message.deliveryMode] ?? `mode ${message.deliveryMode}`;
-    const source = message.source < 0 ? DEVICES : message.source;
-    for (const track of [source, ...targets]) this.#nameTrack(track, this.#name(track));
-    this.#put({
-      name: `${mode} ${hex(message.vector)} to ${hex(message.destination)}`,
-      ph: 'X',
-      pid: PID,
-      tid: source,
-      ts: at,
-      dur: SLICE_MICROS,
-      args: {
-        destination: hex(message.destination),
-        destinationMode: message.logical ? 'logical' : 'physical',
-        shorthand: SHORTHANDS[message.shorthand] ?? 'none',
-        trigger: message.trigMode ? 'level' : 'edge',
-        path,
-        result,
-        taken: targets.map((index) => this.#name(index)).join(', ') || 'nobody',
-        scan: scan.map(({ vcpuIndex, why }) => `${this.#name(vcpuIndex)}: ${why}`).join('; ') || 'no match',
-      },
-    });
+    const words = traceWords(event, (vcpuIndex) => this.#name(vcpuIndex));
+    const at = (event.nanos - this.#start) / 1000;
+    const track = words.lane === LANE_DEVICES ? DEVICES : words.lane;
+    const targets = words.to ?? [];
+    for (const each of [track, ...targets]) this.#nameTrack(each, this.#name(each));
+    const args = { ...(words.tracepoint === undefined ? {} : { tracepoint: words.tracepoint }), ...words.details };
+    const slice = { ph: 'X', pid: PID, dur: SLICE_MICROS };
+    this.#put({ name: words.title, cat: event.kind, ...slice, tid: track, ts: at, args });
     for (const target of targets) {
       const id = ++this.#flows;
       const arrow = { name: 'interrupt', cat: 'apic', pid: PID, id };
-      this.#put({ ...arrow, ph: 's', tid: source, ts: at });
-      this.#put({
-        name: `${mode} ${hex(message.vector)}`,
-        ph: 'X',
-        pid: PID,
-        tid: target,
-        ts: at + SLICE_MICROS,
-        dur: SLICE_MICROS,
-      });
+      this.#put({ ...arrow, ph: 's', tid: track, ts: at });
+      this.#put({ name: words.title, cat: event.kind, ...slice, tid: target, ts: at + SLICE_MICROS });
       this.#put({ ...arrow, ph: 'f', bp: 'e', tid: target, ts: at + SLICE_MICROS });
     }
   }
@@ -127,22 +100,7 @@ export class TraceFile {
       for (let done = 0; done < bytes.length && !this.#broken; ) done += writeSync(this.#fd, bytes, done);
     } catch (error) {
       this.#broken = true;
-      this.#failed(this.#error(error));
+      this.#failed(cannotWrite(this.#path, error));
     }
   }
-
-  #error(error: unknown): ConfigError {
-    const { code } = error as NodeJS.ErrnoException;
-    const why = code === 'ENXIO' ? 'a pipe or socket' : code;
-    return new ConfigError(`cannot write trace ${this.#path}: ${why}; give a file that can be written`);
-  }
-}
-
-/** Never waits: neither for the reader of a pipe, which is refused, nor for a terminal. */
-function openForWriting(path: string): number {
-  const { O_WRONLY, O_CREAT, O_TRUNC, O_NONBLOCK, O_NOCTTY } = constants;
-  const fd = openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY, 0o666);
-  if (!fstatSync(fd).isFIFO()) return fd;
-  closeSync(fd);
-  throw Object.assign(new Error('a pipe'), { code: 'ENXIO' });
 }
