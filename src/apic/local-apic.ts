@@ -292,6 +292,19 @@ export class LocalApic {
     return waitsForSipi || (events & APIC_EVENT.INIT) !== 0 ? events : events & ~APIC_EVENT.SIPI;
   }
 
+  /**
+   * kvm_apic_accept_events: takes a pending INIT and SIPI, and with INIT resets.
+   * @param waitsForSipi is the vCPU in wait-for-SIPI?
+   * @returns bits of APIC_EVENT. `INIT`: it was reset, and starts again at its reset vector if it `isBootProcessor`, else it
+   *   waits for a SIPI from now on; `SIPI`: it starts at `sipiVector`; `UNHALT`: a HLT ends
+   */
+  acceptEvents(waitsForSipi: boolean): number {
+    const events = this.takeEvents(waitsForSipi);
+    if ((events & APIC_EVENT.INIT) === 0) return events;
+    this.reset(true);
+    return this.isBootProcessor ? events & ~APIC_EVENT.SIPI : events;
+  }
+
   /** Puts events back, as a restored state has them (KVM_SET_VCPU_EVENTS latched INIT, a pending SIPI). */
   postEvents(events: number, sipiVector = 0): void {
     Atomics.store(this.#words, this.#a + INBOX.SIPI_VECTOR, sipiVector);

@@ -9,11 +9,10 @@ import { LAYERS, type Layer, layerOf, parseRule, ruleList } from '../conform/bre
 import type { Progress, Result } from '../conform/campaign.ts';
 import { runLayerOnCores } from '../conform/cores.ts';
 import type { Coverage } from '../conform/coverage.ts';
-import { type HeadlineJudge, kernelHeadline, modelHeadline, monitorHeadline } from '../conform/headline.ts';
+import { type HeadlineJudge, modelHeadline } from '../conform/headline.ts';
 import { headlineTable, LEGEND } from '../conform/headline-table.ts';
-import { probeHost } from '../conform/host.ts';
 import { freshSeed } from '../conform/random.ts';
-import { hex } from '../conform/spec.ts';
+import { hex } from '../hex.ts';
 import { table, wrapped } from './table.ts';
 
 export interface ConformOptions {
@@ -88,6 +87,9 @@ async function showHeadline({ behaviour }: ConformOptions, rule: RuleName | unde
   let model: ApicSystemOptions = rules;
   let note = '';
   try {
+    // Loaded when it is asked for: the model answers without the addon.
+    const { probeHost } = await import('../conform/host.ts');
+    const { kernelHeadline, monitorHeadline } = await import('../conform/headline-kvm.ts');
     model = { ...probeHost(), ...rules };
     judges.push(modelHeadline(model), monitorHeadline(model));
     if (behaviour === 'kvm') judges.push(kernelHeadline());

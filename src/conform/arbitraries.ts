@@ -5,7 +5,7 @@
 import fc from 'fast-check';
 import { BASE, LVT, REG, TIMER_MODE } from '../apic/index.ts';
 import type { RigSpec } from './rigs.ts';
-import type { ApicSpec, Case, MachineSpec, Operation, RegisterValue } from './spec.ts';
+import type { ApicSpec, Case, HostOperation, MachineSpec, RegisterValue } from './spec.ts';
 
 const MAX_CPUS = 40;
 const MAX_OPERATIONS = 40;
@@ -81,12 +81,12 @@ export function recipes(rigs: number): fc.Arbitrary<Recipe> {
 const cpuList = (minLength: number, maxLength: number): fc.Arbitrary<ApicRecipe[]> =>
   fc.uniqueArray(apicRecipe, { minLength, maxLength, selector: ({ slot }) => slot, size: 'max' });
 
-export function resolve(recipe: Recipe, rigs: readonly RigSpec[]): Case {
+export function resolve(recipe: Recipe, rigs: readonly RigSpec[]): Case<HostOperation> {
   const rig = rigs[recipe.rig % rigs.length];
   if (rig === undefined) throw new RangeError('there are no rigs');
   const ordered = recipe.apics.toSorted((a, b) => a.slot - b.slot);
   const apics = ordered.map((apic, i) => resolveApic(apic, recipe.flavour, rig, i));
-  const machine: MachineSpec = { ...rig, apics };
+  const machine: MachineSpec = { ...rig, bootstrap: 0, apics };
   return {
     machine,
     operations: recipe.operations.map((operation) => resolveOperation(operation, machine, recipe.calm !== 0)),
@@ -206,7 +206,7 @@ function junk(which: number, bits: number): RegisterValue[] {
 const DIVIDE_BY_1 = 0xb;
 const TIMER = new Set<number>([REG.TMICT, REG.TDCR, REG.LVT_TIMER, REG.LVT_LINT0, REG.SPIV]);
 
-function resolveOperation(recipe: OperationRecipe, machine: MachineSpec, calm: boolean): Operation {
+function resolveOperation(recipe: OperationRecipe, machine: MachineSpec, calm: boolean): HostOperation {
   const { apics } = machine;
   const cpu = recipe.cpu % apics.length;
   const apic = apics[cpu];
@@ -267,7 +267,7 @@ function resolveChange(recipe: OperationRecipe, machine: MachineSpec, cpu: numbe
 
 const VECTORS = [0x31, 0x30, 0x45, 0x80, 0xfe, 0x20, 0x10, 0x0f];
 
-function resolveMsi(recipe: OperationRecipe, { apics, x2apicFormat, rig }: MachineSpec, calm: boolean): Operation {
+function resolveMsi(recipe: OperationRecipe, { apics, x2apicFormat, rig }: MachineSpec, calm: boolean): HostOperation {
   const { target, vector, mode, flags, value } = recipe;
   const apic = apics[recipe.cpu % apics.length];
   const logical = (flags & 1) !== 0;

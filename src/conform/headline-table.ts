@@ -1,5 +1,6 @@
 /** The headline table: the questions of headline.ts asked of every judge, and laid out for people. */
 import type { ApicSystemOptions } from '../apic/index.ts';
+import { hex } from '../hex.ts';
 import {
   allQuestions,
   canBeSent,
@@ -12,7 +13,6 @@ import {
   TARGET_MODES,
 } from './headline.ts';
 import type { Gates } from './spec.ts';
-import { hex } from './spec.ts';
 
 export interface Disagreement {
   readonly question: Question;

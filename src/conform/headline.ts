@@ -5,14 +5,11 @@
  * The sender has APIC ID 1 and is created first; a device sends in its absence. The targets' IDs come in three pairs that
  * share their low byte. All are software-enabled.
  */
-import { type ApicSystemOptions, BASE, REG, STATE_BYTES } from '../apic/index.ts';
-import { KernelJudge } from './kernel-judge.ts';
+import { type ApicSystemOptions, BASE, REG } from '../apic/index.ts';
 import { ModelJudge } from './model-judge.ts';
-import { KernelRig } from './registers/kernel-rig.ts';
-import { RegisterModel } from './registers/model.ts';
-import type { RegisterJudge, RegisterOperation } from './registers/operations.ts';
-import { UserRig } from './registers/user-rig.ts';
-import type { ApicSpec, Gates, Judge, MachineSpec, Operation } from './spec.ts';
+import { readRegister } from './page.ts';
+import { rigKey } from './rigs.ts';
+import type { ApicSpec, Gates, GuestOperation, HostOperation, Judge, MachineSpec, Operation } from './spec.ts';
 
 export const DESTINATIONS = [0xff, 0x00, 0x1ff, 0x23, 0x123] as const;
 export const SENDERS = ['xAPIC IPI', 'x2APIC IPI', 'MSI'] as const;
@@ -76,7 +73,7 @@ export function machineOf({ x2apicFormat, broadcastQuirkDisabled, sender, target
         apicId === SENDER_ID ? sender === 'x2APIC IPI' : targets === 'x2APIC' || (targets !== 'xAPIC' && !wide);
       return makeApic(apicId, x2apic, targets === 'parked' && wide ? 0 : 1 << (rig.indexOf(apicId) % 8));
     });
-  return { x2apicFormat, broadcastQuirkDisabled, apics, rig };
+  return { x2apicFormat, broadcastQuirkDisabled, apics, bootstrap: SENDER_ID, rig };
 }
 
 function makeApic(apicId: number, x2apic: boolean, logicalId: number): ApicSpec {
@@ -104,15 +101,15 @@ export interface HeadlineJudge {
   close(): void;
 }
 
-/** MSIs by a judge of layer 1, IPIs by one of layer 2. */
-class TwoJudges implements HeadlineJudge {
+/** MSIs by a judge of the host's operations, IPIs by one whose machines run a guest. */
+export class TwoJudges implements HeadlineJudge {
   readonly name: string;
   readonly #msi: Judge;
-  readonly #makeIpi: (machine: MachineSpec) => Promise<RegisterJudge> | RegisterJudge;
+  readonly #makeIpi: (machine: MachineSpec) => Promise<Judge> | Judge;
   #key = '';
-  #ipi: RegisterJudge | undefined;
+  #ipi: Judge | undefined;
 
-  constructor(name: string, msi: Judge, makeIpi: (machine: MachineSpec) => Promise<RegisterJudge> | RegisterJudge) {
+  constructor(name: string, msi: Judge, makeIpi: (machine: MachineSpec) => Promise<Judge> | Judge) {
     this.name = name;
     this.#msi = msi;
     this.#makeIpi = makeIpi;
@@ -120,9 +117,17 @@ class TwoJudges implements HeadlineJudge {
 
   async takers(question: Question): Promise<number[]> {
     const machine = machineOf(question);
-    const pages = question.sender === 'MSI' ? this.#bySignal(question, machine) : await this.#byIpi(question, machine);
+    const { sender, destination } = question;
+    const judge = sender === 'MSI' ? this.#msi : await this.#judgeOfIpis(machine);
+    const operations: Operation[] = sender === 'MSI' ? [msiTo(destination)] : ipiTo(sender, destination);
+    const { results, cpus } = judge.carryOut({ machine, operations });
+    const changes = results[0]?.changes ?? [];
     return machine.apics
-      .filter((_, i) => hasVector(pages[i]))
+      .filter((_, i) => {
+        const page = cpus[i]?.page;
+        const changed = changes.find(([cpu, offset]) => cpu === i && offset === IRR_OF_VECTOR)?.[2] ?? 0;
+        return ((page === undefined ? changed : readRegister(page, IRR_OF_VECTOR)) & VECTOR_BIT) !== 0;
+      })
       .map(({ apicId }) => apicId)
       .toSorted((a, b) => a - b);
   }
@@ -132,38 +137,26 @@ class TwoJudges implements HeadlineJudge {
     this.#ipi?.close();
   }
 
-  #bySignal({ destination }: Question, machine: MachineSpec): Uint8Array[] {
-    this.#msi.build(machine);
-    this.#msi.perform(msiTo(destination));
-    return machine.apics.map((_, cpu) => {
-      const page = new Uint8Array(STATE_BYTES);
-      this.#msi.page(cpu, page);
-      return page;
-    });
-  }
-
   /** A guest is booted for each rig; questions come in the order of the gates, so few are. */
-  async #byIpi({ sender, destination }: Question, machine: MachineSpec): Promise<readonly Uint8Array[]> {
-    const { x2apicFormat, broadcastQuirkDisabled, rig } = machine;
-    const key = `${x2apicFormat} ${broadcastQuirkDisabled} ${rig.join()}`;
+  async #judgeOfIpis(machine: MachineSpec): Promise<Judge> {
+    const key = rigKey(machine);
     if (this.#ipi === undefined || this.#key !== key) {
       this.#ipi?.close();
       this.#ipi = await this.#makeIpi(machine);
       this.#key = key;
     }
-    const outcome = this.#ipi.carryOut({ machine, operations: ipiTo(sender, destination) });
-    return outcome.cpus.map(({ page }) => page);
+    return this.#ipi;
   }
 }
 
-export const msiTo = (destination: number): Operation => ({
+const msiTo = (destination: number): HostOperation => ({
   kind: 'msi',
   addressLow: APIC_PAGE + ((destination & 0xff) << 12),
   addressHigh: (destination & 0xffffff00) >>> 0,
   data: VECTOR,
 });
 
-function ipiTo(sender: Sender, destination: number): RegisterOperation[] {
+function ipiTo(sender: Sender, destination: number): GuestOperation[] {
   const operation = { cpu: 0, size: 4, low: 0, high: 0 };
   if (sender === 'x2APIC IPI') {
     return [{ ...operation, kind: 'wrmsr', address: ICR_MSR, low: VECTOR | ICR_ASSERT, high: destination }];
@@ -175,28 +168,14 @@ function ipiTo(sender: Sender, destination: number): RegisterOperation[] {
   ];
 }
 
-function hasVector(page: Uint8Array | undefined): boolean {
-  if (page === undefined) return false;
-  const view = new DataView(page.buffer, page.byteOffset, STATE_BYTES);
-  return (view.getUint32(IRR_OF_VECTOR, true) & VECTOR_BIT) !== 0;
-}
-
 /** `model`: the host's properties (or none), the behaviour, the rules to break. */
 export const modelHeadline = (model: ApicSystemOptions): HeadlineJudge =>
-  new TwoJudges('model', new ModelJudge(model), () => new RegisterModel(model));
-
-/** @throws KvmError when the host has no KVM that can be used */
-export const kernelHeadline = (): HeadlineJudge =>
-  new TwoJudges('kernel', new KernelJudge(), (machine) => KernelRig.create(machine));
-
-/** Our monitor, under a guest that sends the IPIs. @throws KvmError */
-export const monitorHeadline = (model: ApicSystemOptions): HeadlineJudge =>
-  new TwoJudges('monitor', new ModelJudge(model), (machine) => UserRig.create(machine, model));
+  new TwoJudges('model', new ModelJudge(model), () => new ModelJudge(model));
 
 /** By the map or by a scan, as the model explains it. */
 export function pathOf(question: Question, model: ApicSystemOptions): 'map' | 'scan' {
   const judge = new ModelJudge(model);
-  judge.build(machineOf(question));
+  judge.build(machineOf(question), question.sender !== 'MSI');
   const source = question.sender === 'MSI' ? {} : { source: 0 };
   return judge.system.explain({ ...source, destination: question.destination, vector: VECTOR }).path === 'scan'
     ? 'scan'

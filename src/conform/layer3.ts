@@ -7,6 +7,7 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { type ApicMapSnapshot, ApicSystem, type ApicSystemOptions, REG, STATE_BYTES } from '../apic/index.ts';
+import { hex } from '../hex.ts';
 import { PACKAGE_ROOT } from '../package-root.ts';
 import type { CampaignOptions, Failure, Progress, Result } from './campaign.ts';
 import { Coverage } from './coverage.ts';
@@ -22,7 +23,6 @@ import {
   type RoundReport,
 } from './race-plan.ts';
 import { batchSeed, Random } from './random.ts';
-import { hex } from './spec.ts';
 
 const RACE_COVERAGE = [
   'gate on',

@@ -1,132 +1,159 @@
 /**
- * src/apic as a judge. What KVM keeps outside the APIC (mp_state, NMIs and SMIs that a vCPU has taken) is kept here, by the
- * rules of kvm_apic_accept_events and KVM_GET_VCPU_EVENTS.
+ * src/apic as a judge, without KVM: for the host's operations and for a guest's. What KVM keeps outside the APIC (mp_state,
+ * NMIs and SMIs that a vCPU has taken) is in model-cpu.ts. Time stands still, but for a guest that waits.
  */
+import { type ApicMode, ApicSystem, type ApicSystemOptions } from '../apic/index.ts';
+import { MpState } from '../kvm/constants.ts';
+import { ModelCpu } from './model-cpu.ts';
+import { startState } from './mp-state.ts';
+import { byName, mayStartCpus } from './operations.ts';
+import { apicDoor, clearState, PageTracker, putState } from './page.ts';
 import {
-  APIC_EVENT,
-  ApicSystem,
-  type ApicSystemOptions,
-  BASE,
-  type LocalApic,
-  REG,
-  STATE_BYTES,
-} from '../apic/index.ts';
-import { MpState } from '../kvm/index.ts';
-import { RESET_PAGE, startState } from './kernel-judge.ts';
-import { applyRegisters, fillPage } from './page.ts';
-import { EINVAL_OUTCOME, type Judge, type MachineSpec, type Operation } from './spec.ts';
+  type Case,
+  type GuestOperation,
+  type HostOperation,
+  isGuestOperation,
+  type Judge,
+  type MachineSpec,
+  type Outcome,
+  type Result,
+  runsGuest,
+  SKIPPED,
+} from './spec.ts';
 
-const NMI_LIMIT = 2;
+/** The TSC when a list starts: any deadline below has passed. */
+const TSC_START = 1n << 40n;
+const DEFAULT_TSC_KHZ = 1_000_000;
 
-interface Cpu {
-  readonly apic: LocalApic;
-  mpState: number;
-  nmis: number;
-  smi: boolean;
-  /** Upper byte of CS. */
-  startPage: number;
+/** Told of everything that the model does, for coverage. */
+export interface ModelObserver {
+  built?(system: ApicSystem): void;
+  host?(operation: HostOperation, answer: number, position: number): void;
+  guest?(operation: GuestOperation, result: Result, before: ApicMode, after: ApicMode): void;
+  took?(event: 'INIT' | 'SIPI' | 'NMI' | 'interrupt' | 'timer interrupt'): void;
 }
 
 export class ModelJudge implements Judge {
-  readonly name: string = 'model';
+  readonly name = 'model';
+  observer: ModelObserver = {};
   readonly #options: ApicSystemOptions;
-  readonly #page = new Uint8Array(STATE_BYTES);
+  readonly #pages = new PageTracker(() => 0);
   #system = new ApicSystem({ shared: false, maxApics: 1 });
-  #cpus: Cpu[] = [];
+  #cpus: ModelCpu[] = [];
+  #events: string[] = [];
+  #now = 0;
 
   /** @param options the host's properties, the behaviour and the rules to break; the machine says the rest */
   constructor(options: ApicSystemOptions) {
     this.#options = options;
   }
 
+  /** Of the last machine. */
   get system(): ApicSystem {
     return this.#system;
   }
 
-  build(machine: MachineSpec): void {
-    const { x2apicFormat, broadcastQuirkDisabled, apics } = machine;
-    this.#system = new ApicSystem({
-      ...this.#options,
-      x2apicFormat,
-      broadcastQuirkDisabled,
-      maxApics: Math.max(apics.length, 1),
-      maxApicId: apics.reduce((max, { apicId }) => Math.max(max, apicId), 255),
-      lateMapEntry: true, // the states that follow rebuild the map
-      shared: false,
+  carryOut(candidate: Case): Outcome {
+    const { machine, operations } = candidate;
+    const guest = runsGuest(candidate);
+    this.build(machine, guest);
+    if (guest) return this.#runGuest(operations.filter(isGuestOperation));
+    const pages = this.#pages;
+    const start = pages.begin(
+      this.#cpus.map(({ door }) => door),
+      machine,
+    );
+    this.observer.built?.(this.#system);
+    const results = operations.map((operation, i) => {
+      if (isGuestOperation(operation)) throw new TypeError(`no guest runs here that could do ${operation.kind}`);
+      const low = this.#host(operation);
+      const result = { low, high: 0, fault: 0, changes: pages.changes() };
+      this.observer.host?.(operation, low, i);
+      return result;
     });
-    this.#cpus = apics.map((spec) => {
-      const apic = this.#system.addApic(spec.apicId);
-      this.#clear(apic);
-      return { apic, mpState: startState(spec.apicId), nmis: 0, smi: false, startPage: RESET_PAGE };
-    });
-    for (const [i, spec] of apics.entries()) {
-      const { apic } = this.#cpu(i);
-      apic.setApicBaseFromHost(spec.baseLow, spec.baseHigh);
-      fillPage(this.#page, spec, x2apicFormat);
-      apic.setState(this.#page);
-    }
-  }
-
-  perform(operation: Operation): number {
-    if (operation.kind === 'msi') {
-      return this.#system.signalMsi(operation.addressLow, operation.addressHigh, operation.data);
-    }
-    const cpu = this.#cpu(operation.cpu);
-    switch (operation.kind) {
-      case 'base':
-        return cpu.apic.setApicBaseFromHost(operation.low, operation.high) ? 0 : EINVAL_OUTCOME;
-      case 'read-base':
-        return Number(cpu.apic.apicBase());
-      case 'state':
-        cpu.apic.getState(this.#page);
-        applyRegisters(this.#page, operation.registers);
-        return cpu.apic.setState(this.#page) ? 0 : EINVAL_OUTCOME;
-      case 'settle':
-        return settle(cpu);
-      case 'events':
-        cpu.nmis = Math.min(cpu.nmis + cpu.apic.takeNmis(), NMI_LIMIT);
-        if (cpu.apic.takeSmis() > 0) cpu.smi = true;
-        return cpu.nmis | (cpu.smi ? 0x100 : 0);
-    }
-  }
-
-  page(cpu: number, into: Uint8Array): void {
-    this.#cpu(cpu).apic.getState(into);
+    return { start, results, cpus: [], events: [], nanos: 0 };
   }
 
   close(): void {
     this.#cpus = [];
   }
 
-  #cpu(index: number): Cpu {
+  /** The machine as it is before the first operation. @param guest one will run on it */
+  build({ x2apicFormat, broadcastQuirkDisabled, apics, bootstrap }: MachineSpec, guest: boolean): void {
+    this.#now = 0;
+    this.#events = [];
+    this.#system = new ApicSystem(
+      {
+        ...this.#options,
+        x2apicFormat,
+        broadcastQuirkDisabled,
+        maxApics: Math.max(apics.length, 1),
+        maxApicId: apics.reduce((max, { apicId }) => Math.max(max, apicId), 255),
+        lateMapEntry: true, // the states that follow rebuild the map
+        shared: false,
+      },
+      { nowNanos: () => this.#now, guestTsc: () => this.#tsc() },
+    );
+    this.#cpus = apics.map(({ apicId }) => {
+      const apic = this.#system.addApic(apicId, { bootstrap: apicId === bootstrap });
+      clearState(apicDoor(apic));
+      return new ModelCpu(apic, guest ? MpState.RUNNABLE : startState(apicId), this.observer, () => this.#now);
+    });
+    for (const [i, spec] of apics.entries()) {
+      putState(this.#cpu(i).door, spec, x2apicFormat, guest);
+      if (guest) this.#cpu(i).noteCount();
+    }
+  }
+
+  #host(operation: HostOperation): number {
+    if (operation.kind !== 'msi') return this.#cpu(operation.cpu).host(operation);
+    return this.#system.signalMsi(operation.addressLow, operation.addressHigh, operation.data);
+  }
+
+  #runGuest(operations: readonly GuestOperation[]): Outcome {
+    const results = operations.map((operation, i) => this.#guest(operation, i));
+    for (const cpu of this.#cpus) if (cpu.runs) cpu.takeNmis(operations.length);
+    const cpus = this.#cpus.map((cpu) => cpu.outcome());
+    return { start: [], results, cpus, events: this.#events.toSorted(byName), nanos: this.#now };
+  }
+
+  #guest(operation: GuestOperation, position: number): Result {
+    const cpu = this.#cpu(operation.cpu);
+    if (!cpu.runs) return { low: 0, high: 0, fault: SKIPPED };
+    cpu.takeNmis(position);
+    cpu.expire();
+    const before = cpu.apic.mode;
+    const result = cpu.guest(operation, position);
+    if (operation.kind === 'wait') this.#now += (operation.low / this.#tscKhz) * 1e6;
+    if (operation.kind.endsWith('write') || operation.kind === 'wrmsr') cpu.noteCount();
+    cpu.expire();
+    const after = cpu.apic.mode;
+    if (mayStartCpus(operation)) this.#acceptEvents(position, operation.cpu);
+    if (cpu.runs) cpu.takeNmis(position);
+    this.observer.guest?.(operation, result, before, after);
+    return result;
+  }
+
+  /** @param sender the CPU of an operation that can start CPUs, which takes its own INIT half-way through it */
+  #acceptEvents(position: number, sender: number): void {
+    const others = [...this.#cpus.keys()].filter((i) => i !== sender);
+    for (const i of [sender, ...others]) {
+      const words = this.#cpu(i).acceptEvents();
+      this.#events.push(...words.map((what) => `cpu ${i}: ${what} by operation ${position + 1}`));
+    }
+  }
+
+  get #tscKhz(): number {
+    return this.#options.tscKhz ?? DEFAULT_TSC_KHZ;
+  }
+
+  #tsc(): bigint {
+    return TSC_START + (BigInt(Math.trunc(this.#now)) * BigInt(this.#tscKhz)) / 1_000_000n;
+  }
+
+  #cpu(index: number): ModelCpu {
     const cpu = this.#cpus[index];
     if (cpu === undefined) throw new Error(`the machine has no CPU ${index}`);
     return cpu;
   }
-
-  /** As the kernel judge leaves its vCPUs: disabled, empty. */
-  #clear(apic: LocalApic): void {
-    apic.setApicBaseFromHost(0, 0);
-    this.#page.fill(0);
-    applyRegisters(this.#page, [[REG.SPIV, 0xff]]);
-    apic.setState(this.#page);
-  }
-}
-
-/** kvm_apic_accept_events. */
-function settle(cpu: Cpu): number {
-  const events = cpu.apic.takeEvents(cpu.mpState === MpState.INIT_RECEIVED);
-  if ((events & APIC_EVENT.INIT) !== 0) {
-    cpu.apic.reset(true);
-    cpu.nmis = 0;
-    cpu.smi = false;
-    const boots = (cpu.apic.apicBaseLow & BASE.BSP) !== 0;
-    cpu.mpState = boots ? MpState.RUNNABLE : MpState.INIT_RECEIVED;
-    cpu.startPage = RESET_PAGE;
-  }
-  if ((events & APIC_EVENT.SIPI) !== 0 && cpu.mpState === MpState.INIT_RECEIVED) {
-    cpu.mpState = MpState.RUNNABLE;
-    cpu.startPage = cpu.apic.sipiVector;
-  }
-  return cpu.mpState | (cpu.startPage << 8);
 }

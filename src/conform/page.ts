@@ -1,12 +1,16 @@
-/** APIC pages as the harness makes and compares them: 1,024 bytes, register r at byte r, little-endian. */
-import { REG, REGISTERS, STATE_BYTES } from '../apic/index.ts';
-import { type ApicSpec, hex, type RegisterValue } from './spec.ts';
+/**
+ * APIC pages as the harness makes and compares them: 1,024 bytes, register r at byte r, little-endian; and how a state is
+ * put, whosever APIC it is.
+ */
+import { BASE, type LocalApic, REG, REGISTERS, STATE_BYTES } from '../apic/index.ts';
+import { hex } from '../hex.ts';
+import { type ApicSpec, EINVAL_OUTCOME, type MachineSpec, type PageChange, type RegisterValue } from './spec.ts';
 
-const EXTD = 0x400;
+const viewOf = (page: Uint8Array): DataView => new DataView(page.buffer, page.byteOffset, STATE_BYTES);
 
 /** Writes registers over a page. */
 export function applyRegisters(page: Uint8Array, registers: readonly RegisterValue[]): void {
-  const view = new DataView(page.buffer, page.byteOffset, STATE_BYTES);
+  const view = viewOf(page);
   for (const [offset, value] of registers) view.setUint32(offset, value, true);
 }
 
@@ -14,34 +18,113 @@ export function applyRegisters(page: Uint8Array, registers: readonly RegisterVal
 export function fillPage(page: Uint8Array, apic: ApicSpec, x2apicFormat: boolean): void {
   page.fill(0);
   applyRegisters(page, apic.registers);
-  if (x2apicFormat && (apic.baseLow & EXTD) !== 0) applyRegisters(page, [[REG.ID, apic.apicId]]);
+  if (x2apicFormat && (apic.baseLow & BASE.EXTD) !== 0) applyRegisters(page, [[REG.ID, apic.apicId]]);
 }
-
-/**
- * Is anything in service in its state? KVM then has a PPR that is older than the ISR (rule `isrCache`) until the vCPU runs,
- * or the state is set once more: where it runs, set it twice.
- */
-export const hasInService = ({ registers }: ApicSpec): boolean =>
-  registers.some(([offset]) => offset >= REG.ISR && offset < REG.TMR);
 
 const NAMES = new Map(REGISTERS.map(({ offset, name }) => [offset, name]));
 
 export const registerName = (offset: number): string => NAMES.get(offset) ?? `+${hex(offset, 3)}`;
 
-export interface RegisterDifference {
-  readonly register: string;
-  readonly expected: number;
-  readonly actual: number;
+export const readRegister = (page: Uint8Array, offset: number): number => viewOf(page).getUint32(offset, true);
+
+/** The host's door to an APIC: KVM's ioctls, or our class's methods. Answers are the ioctls': 0 or -errno. */
+export interface StateDoor {
+  setBase(low: number, high: number): number;
+  setState(page: Uint8Array): number;
+  getState(page: Uint8Array): void;
 }
 
-/** Every 32-bit word in which two pages differ. */
-export function comparePages(expected: Uint8Array, actual: Uint8Array): RegisterDifference[] {
-  const left = new DataView(expected.buffer, expected.byteOffset, STATE_BYTES);
-  const right = new DataView(actual.buffer, actual.byteOffset, STATE_BYTES);
-  const differences: RegisterDifference[] = [];
-  for (let offset = 0; offset < STATE_BYTES; offset += 4) {
-    const [a, b] = [left.getUint32(offset, true), right.getUint32(offset, true)];
-    if (a !== b) differences.push({ register: registerName(offset), expected: a, actual: b });
-  }
-  return differences;
+export const apicDoor = (apic: LocalApic): StateDoor => ({
+  setBase: (low, high) => (apic.setApicBaseFromHost(low, high) ? 0 : EINVAL_OUTCOME),
+  setState: (page) => (apic.setState(page) ? 0 : EINVAL_OUTCOME),
+  getState: (page) => void apic.getState(page),
+});
+
+const scratch = new Uint8Array(STATE_BYTES);
+
+/** An empty state, software-disabled, the APIC off in IA32_APIC_BASE: how every vCPU starts, and is left. */
+export function clearState(door: StateDoor): void {
+  door.setBase(0, 0);
+  scratch.fill(0);
+  applyRegisters(scratch, [[REG.SPIV, 0xff]]);
+  door.setState(scratch);
 }
+
+/**
+ * Puts the state that a machine starts with.
+ * @param runs a guest will run on it. KVM's PPR is older than the ISR (rule `isrCache`) until the vCPU runs, or the state is
+ *   set once more: so it is, if anything is in service
+ */
+export function putState(door: StateDoor, spec: ApicSpec, x2apicFormat: boolean, runs: boolean): void {
+  door.setBase(spec.baseLow, spec.baseHigh);
+  fillPage(scratch, spec, x2apicFormat);
+  door.setState(scratch);
+  const inService = spec.registers.some(([offset]) => offset >= REG.ISR && offset < REG.TMR);
+  if (runs && inService) door.setState(scratch);
+}
+
+/** KVM_GET_LAPIC, some changes, KVM_SET_LAPIC. @returns its answer */
+export function changeState(door: StateDoor, registers: readonly RegisterValue[]): number {
+  door.getState(scratch);
+  applyRegisters(scratch, registers);
+  return door.setState(scratch);
+}
+
+/** Every 32-bit word in which two pages differ, with what `after` has. */
+export function changesOf(before: Uint8Array, after: Uint8Array): RegisterValue[] {
+  const [old, now] = [viewOf(before), viewOf(after)];
+  const changes: RegisterValue[] = [];
+  for (let offset = 0; offset < STATE_BYTES; offset += 4) {
+    const value = now.getUint32(offset, true);
+    if (old.getUint32(offset, true) !== value) changes.push([offset, value]);
+  }
+  return changes;
+}
+
+const UNCHANGED: readonly PageChange[] = [];
+
+/** Follows the register pages of a machine on which nothing runs. Kept from machine to machine, with its buffers. */
+export class PageTracker {
+  readonly #nanos: () => number;
+  readonly #pages: Buffer[] = [];
+  readonly #now = Buffer.alloc(STATE_BYTES);
+  #doors: readonly StateDoor[] = [];
+
+  /** @param nanos how long ago `begin` was, at most */
+  constructor(nanos: () => number) {
+    this.#nanos = nanos;
+  }
+
+  /** Of a new machine: how the states differ from what was put. */
+  begin(doors: readonly StateDoor[], { apics, x2apicFormat }: MachineSpec): readonly PageChange[] {
+    this.#doors = doors;
+    for (const [i, spec] of apics.entries()) {
+      this.#pages[i] ??= Buffer.alloc(STATE_BYTES);
+      fillPage(this.#pages[i], spec, x2apicFormat);
+    }
+    return this.changes();
+  }
+
+  /** What has changed since the last call; a current count (1 GHz, divisor 1) that has only fallen with the time has not. */
+  changes(): readonly PageChange[] {
+    let list: PageChange[] | undefined;
+    for (let cpu = 0; cpu < this.#doors.length; cpu++) {
+      const before = this.#pages[cpu];
+      const door = this.#doors[cpu];
+      if (before === undefined || door === undefined) continue;
+      door.getState(this.#now);
+      if (this.#now.equals(before)) continue;
+      for (const [offset, value] of changesOf(before, this.#now)) {
+        if (offset === REG.TMCCT && isWithinTime(readRegister(before, offset), value, this.#nanos())) continue;
+        list ??= [];
+        list.push([cpu, offset, value]);
+        before.writeUInt32LE(value, offset);
+      }
+    }
+    return list ?? UNCHANGED;
+  }
+}
+
+/** May a count of `before` be one of `after` now? */
+const isWithinTime = (before: number, after: number, nanos: number): boolean =>
+  after <= before && before - after <= nanos;

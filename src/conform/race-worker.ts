@@ -5,9 +5,9 @@
  */
 import { parentPort } from 'node:worker_threads';
 import { APIC_EVENT, ApicSystem, DELIVERY, type LocalApic, REG } from '../apic/index.ts';
+import { hex } from '../hex.ts';
 import { CONTROL, FIRST_VECTOR, PHASE, type RoundPlan, type RoundReport, VECTORS } from './race-plan.ts';
 import { Random } from './random.ts';
-import { hex } from './spec.ts';
 
 const XAPIC = 0xfee00800;
 const X2APIC = 0xfee00c00;

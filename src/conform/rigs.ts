@@ -9,9 +9,14 @@ const RIG_CPUS = 40;
 const ID_LIMIT = 0x1000;
 const FAVOURITES = [0, 1, 0x0f, 0x10, 0x23, 0xfe, 0xff, 0x100, 0x123, 0x1fe, 0x1ff, 0x2ff, 0xf23, 0xfff];
 
+/** The vCPUs of a VM, in order of creation. */
 export interface RigSpec extends Gates {
   readonly rig: readonly number[];
 }
+
+/** One text for each VM: a judge that keeps VMs finds them by it. */
+export const rigKey = ({ x2apicFormat, broadcastQuirkDisabled, rig }: RigSpec): string =>
+  `${Number(x2apicFormat)}${Number(broadcastQuirkDisabled)}:${rig.join()}`;
 
 /** One rig for each setting of the gates. `idLimit` is what the host's KVM_CAP_MAX_VCPU_ID allows. */
 export function makeRigs(seed: number, cpus = RIG_CPUS, idLimit = ID_LIMIT): RigSpec[] {

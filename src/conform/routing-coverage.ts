@@ -4,7 +4,7 @@
  */
 import {
   type ApicMessage,
-  type ApicSystem,
+  ApicSystem,
   DELIVERY_NAMES,
   type LocalApic,
   MAP_DIFFERENCES,
@@ -14,7 +14,8 @@ import {
   STATE_BYTES,
 } from '../apic/index.ts';
 import type { Coverage } from './coverage.ts';
-import type { Operation } from './spec.ts';
+import type { ModelObserver } from './model-judge.ts';
+import type { HostOperation } from './spec.ts';
 
 const DEVICE_MODES = DELIVERY_NAMES.map((name) => `mode ${name}`);
 
@@ -79,14 +80,14 @@ function logicalModeOf(apic: LocalApic): string | null {
 const EINVAL = -22;
 const EPERM = -1;
 
-export class RoutingObserver {
+export class RoutingObserver implements ModelObserver {
   readonly #coverage: Coverage;
-  #system: ApicSystem;
+  #system = new ApicSystem({ shared: false, maxApics: 1 });
+  /** Of the last machine. */
   fault: RoutingFault | undefined;
 
-  constructor(coverage: Coverage, system: ApicSystem) {
+  constructor(coverage: Coverage) {
     this.#coverage = coverage;
-    this.#system = system;
   }
 
   /** The model was rebuilt. */
@@ -99,7 +100,7 @@ export class RoutingObserver {
     this.#lookAtMap();
   }
 
-  performed(operation: Operation, outcome: number, index: number): void {
+  host(operation: HostOperation, outcome: number, index: number): void {
     const coverage = this.#coverage;
     switch (operation.kind) {
       case 'msi':
@@ -141,7 +142,7 @@ export class RoutingObserver {
     return modes.size;
   }
 
-  #routed({ addressLow, addressHigh, data }: Operation & { kind: 'msi' }, outcome: number): void {
+  #routed({ addressLow, addressHigh, data }: HostOperation & { kind: 'msi' }, outcome: number): void {
     const coverage = this.#coverage;
     const message = this.#system.msiMessage(addressLow, addressHigh, data);
     if (outcome === EINVAL) {
@@ -174,7 +175,7 @@ export class RoutingObserver {
   }
 
   /** The same message, from a device or from a CPU in turn: whom do the map and the scan mean? */
-  #checkIpis({ addressLow, addressHigh, data }: Operation & { kind: 'msi' }, index: number): void {
+  #checkIpis({ addressLow, addressHigh, data }: HostOperation & { kind: 'msi' }, index: number): void {
     const system = this.#system;
     const source = (index % (system.count + 1)) - 1;
     const message = { ...system.msiMessage(addressLow, addressHigh, data), source };

@@ -1,12 +1,11 @@
-/** One layer from its options to its result: the judges are made and closed here. */
+/**
+ * One layer from its options to its result: the judges are made and closed here. What needs KVM is loaded with the layer
+ * that asks it, so that layer 3 runs without the addon.
+ */
 import type { Behaviour, RuleName } from '../apic/index.ts';
 import type { Layer } from './breaking.ts';
-import { type Progress, type Result, runCampaign } from './campaign.ts';
-import { probeHost } from './host.ts';
-import { KernelJudge } from './kernel-judge.ts';
-import { Layer1 } from './layer1.ts';
+import { type Progress, type Result, runCampaign, type Suite } from './campaign.ts';
 import { runLayer3 } from './layer3.ts';
-import { Layer2 } from './registers/layer2.ts';
 
 export interface LayerOptions {
   readonly layer: Layer;
@@ -24,23 +23,29 @@ export async function runLayer(options: LayerOptions): Promise<Result> {
   const { behaviour, breakRules } = options;
   switch (options.layer) {
     case 1: {
+      const { probeHost } = await import('./host.ts');
+      const { KernelJudge } = await import('./kernel-judge.ts');
+      const { Layer1 } = await import('./layer1.ts');
       const model = { ...probeHost(), behaviour, breakRules };
-      const kernel = new KernelJudge();
-      try {
-        return await runCampaign(new Layer1(kernel, model), options);
-      } finally {
-        kernel.close();
-      }
+      return await runSuite(new Layer1(new KernelJudge(), model), options);
     }
     case 2: {
-      const layer = await Layer2.create({ ...probeHost(), behaviour, breakRules }, options.seed);
-      try {
-        return await runCampaign(layer, options);
-      } finally {
-        layer.close();
-      }
+      const { probeHost } = await import('./host.ts');
+      const { Layer2 } = await import('./registers/layer2.ts');
+      return await runSuite(await Layer2.create({ ...probeHost(), behaviour, breakRules }, options.seed), options);
     }
     case 3:
       return await runLayer3({ behaviour, breakRules }, options);
+  }
+}
+
+async function runSuite<Recipe, Case>(
+  suite: Suite<Recipe, Case> & { close(): void },
+  options: LayerOptions,
+): Promise<Result> {
+  try {
+    return await runCampaign(suite, options);
+  } finally {
+    suite.close();
   }
 }

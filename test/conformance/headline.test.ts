@@ -5,14 +5,13 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   type HeadlineJudge,
-  kernelHeadline,
   modelHeadline,
-  monitorHeadline,
   type Order,
   type Question,
   type Sender,
   type TargetMode,
 } from '../../src/conform/headline.ts';
+import { kernelHeadline, monitorHeadline } from '../../src/conform/headline-kvm.ts';
 import { headlineTable } from '../../src/conform/headline-table.ts';
 import { probeHost } from '../../src/conform/host.ts';
 import { whyNoKvm } from './campaign.ts';

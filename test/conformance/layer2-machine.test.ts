@@ -7,16 +7,12 @@ import { Machine } from 'apiary';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { PAGE_BYTES, REG, REGISTERS } from '../../src/apic/index.ts';
+import { describeOperation } from '../../src/conform/describe.ts';
+import { deliveryMode } from '../../src/conform/operations.ts';
 import { freshSeed } from '../../src/conform/random.ts';
-import { describeRegisterOperation } from '../../src/conform/registers/describe.ts';
 import { recipes, resolve } from '../../src/conform/registers/generate.ts';
-import {
-  deliveryMode,
-  type OperationResult,
-  type RegisterOperation,
-  type Taken,
-} from '../../src/conform/registers/operations.ts';
 import { OplistMemory } from '../../src/conform/registers/oplist.ts';
+import type { GuestOperation, Result, Taken } from '../../src/conform/spec.ts';
 import { say, whyNoKvm } from './campaign.ts';
 
 const OPLIST = new URL('../../guest/build/oplist.elf', import.meta.url).pathname;
@@ -30,13 +26,13 @@ const QUIET_MODES = [-1, 0, 1, 7];
 const X2APIC_TMCCT = 0x800 + (REG.TMCCT >> 4);
 
 interface Outcome {
-  readonly results: OperationResult[];
+  readonly results: Result[];
   readonly taken: Taken[][];
   readonly registers: Record<string, unknown>[];
 }
 
 /** Operations whose result is the same however fast the host is, and wherever they are interrupted. */
-function isSteady(operation: RegisterOperation): boolean {
+function isSteady(operation: GuestOperation): boolean {
   const { kind, address, size, unit } = operation;
   if (unit === undefined || !QUIET_MODES.includes(deliveryMode(operation))) return false;
   const register = kind === 'mmio-read' ? address % PAGE_BYTES : kind === 'rdmsr' ? (address - 0x800) << 4 : 0;
@@ -46,7 +42,7 @@ function isSteady(operation: RegisterOperation): boolean {
   return true;
 }
 
-const makeList = (seed: number, khz: number): RegisterOperation[] => {
+const makeList = (seed: number, khz: number): GuestOperation[] => {
   const [recipe] = fc.sample(recipes(1), { seed, numRuns: 1 });
   const cpus = CPUS.map((slot) => ({ slot, mode: 0, state: 0 }));
   const { operations } = resolve({ ...recipe, cpus }, [RIG], { khz, high: 0 });
@@ -63,7 +59,7 @@ async function until(what: string, condition: () => boolean): Promise<void> {
 }
 
 /** A machine that has just booted, one list, and its end. */
-async function carryOut(apic: 'user' | 'kernel', operations: readonly RegisterOperation[]): Promise<Outcome> {
+async function carryOut(apic: 'user' | 'kernel', operations: readonly GuestOperation[]): Promise<Outcome> {
   const machine = await Machine.create({
     apic,
     cpus: CPUS,
@@ -108,9 +104,7 @@ describe.skipIf(why !== undefined)(`layer 2 on whole machines${why === undefined
     say(`layer 2 on whole machines: seed ${first}`);
     for (let seed = first; seed < first + LISTS; seed++) {
       const operations = makeList(seed, 2_000_000);
-      const list = operations
-        .map((each, i) => `${i + 1}. cpu ${each.cpu}: ${describeRegisterOperation(each)}`)
-        .join('\n');
+      const list = operations.map((each, i) => `${i + 1}. ${describeOperation(each)}`).join('\n');
       const kernel = await carryOut('kernel', operations);
       const user = await carryOut('user', operations);
       expect(user.results, list).toEqual(kernel.results);

@@ -5,7 +5,7 @@
 import fc from 'fast-check';
 import { BASE, REG } from '../../apic/index.ts';
 import type { RigSpec } from '../rigs.ts';
-import type { ApicSpec, RegisterValue } from '../spec.ts';
+import type { ApicSpec, Case, GuestOperation, RegisterValue } from '../spec.ts';
 import {
   DEFAULT_PAGE,
   DFR_CLUSTER,
@@ -17,7 +17,6 @@ import {
   type Tsc,
   X2APIC,
 } from './list-maker.ts';
-import type { RegisterCase, RegisterOperation } from './operations.ts';
 
 const MAX_CPUS = 5;
 const MAX_OPERATIONS = 70;
@@ -59,7 +58,7 @@ export function recipes(rigs: number): fc.Arbitrary<RegisterRecipe> {
   });
 }
 
-export function resolve(recipe: RegisterRecipe, rigs: readonly RigSpec[], tsc: Tsc): RegisterCase {
+export function resolve(recipe: RegisterRecipe, rigs: readonly RigSpec[], tsc: Tsc): Case<GuestOperation> {
   const rig = rigs[recipe.rig % rigs.length];
   if (rig === undefined) throw new RangeError('there are no rigs');
   const slots = new Map<number, CpuRecipe>();
@@ -72,7 +71,7 @@ export function resolve(recipe: RegisterRecipe, rigs: readonly RigSpec[], tsc: T
     .map(([slot, cpu], i) => resolveCpu(cpu, rig.rig[slot] ?? 0, i, slot === 0, recipe.cr8));
   const list = new ListMaker(apics, tsc, recipe.cr8);
   for (const operation of recipe.operations) list.add(operation);
-  return { machine: { ...rig, apics }, operations: list.operations };
+  return { machine: { ...rig, bootstrap: rig.rig[0] ?? 0, apics }, operations: list.operations };
 }
 
 function resolveCpu({ mode, state }: CpuRecipe, apicId: number, index: number, boots: boolean, cr8: boolean): ApicSpec {
@@ -91,15 +90,4 @@ function resolveCpu({ mode, state }: CpuRecipe, apicId: number, index: number, b
     registers.push([REG.LVT_TIMER, MASKED], [REG.TMICT, 0xffffffff], [REG.TMCCT, 0x80000000]);
   const page = mode === 15 ? (PAGES[state % PAGES.length] ?? DEFAULT_PAGE) : DEFAULT_PAGE;
   return { apicId, baseLow: (page | base | (boots ? BASE.BSP : 0)) >>> 0, baseHigh: 0, registers };
-}
-
-/** The operations in the pieces that shrinking may drop. */
-export function unitsOf(operations: readonly RegisterOperation[]): RegisterOperation[][] {
-  const units: RegisterOperation[][] = [];
-  for (const operation of operations) {
-    const last = units.at(-1);
-    if (operation.unit !== undefined && operation.unit === last?.[0]?.unit) last.push(operation);
-    else units.push([operation]);
-  }
-  return units;
 }

@@ -1,5 +1,4 @@
 /** The judge whose APICs are KVM's own, in the kernel: the oracle. */
-import { MSR, REG, STATE_BYTES } from '../../apic/index.ts';
 import { MpState, Vm } from '../../kvm/index.ts';
 import { kernelRouter } from '../../machine/board/interrupt-router.ts';
 import { type Cpu, kernelCpu } from '../../machine/loop/cpu.ts';
@@ -7,9 +6,9 @@ import { captureResetState, completeExit, type ResetState } from '../../machine/
 import type { DevicePort } from '../../machine/shared/mailbox.ts';
 import { nativeHost } from '../../machine/shared/native-host.ts';
 import { SharedState } from '../../machine/shared/shared.ts';
-import { applyRegisters, fillPage, hasInService } from '../page.ts';
+import type { StateDoor } from '../page.ts';
 import type { RigSpec } from '../rigs.ts';
-import type { ApicSpec } from '../spec.ts';
+import { apicBaseOf, vcpuDoor } from '../vcpu-door.ts';
 import { makePlatform } from './platform.ts';
 import { GuestRig, type RigCpu } from './rig.ts';
 
@@ -17,7 +16,6 @@ export class KernelRig extends GuestRig {
   readonly name = 'kernel';
   protected readonly devices: DevicePort;
   readonly #shared: SharedState;
-  readonly #page = new Uint8Array(STATE_BYTES);
   #resetState: ResetState | undefined;
 
   static async create(spec: RigSpec): Promise<KernelRig> {
@@ -46,20 +44,13 @@ export class KernelRig extends GuestRig {
     cpu.vcpu.setMpState(MpState.RUNNABLE);
   }
 
-  protected putState({ cpu: { vcpu, run } }: RigCpu, spec: ApicSpec | undefined): void {
+  protected calm({ cpu: { vcpu, run } }: RigCpu): void {
     completeExit(run);
     vcpu.getMpState(); // takes INIT and SIPI
-    const page = this.#page;
-    vcpu.setMsrs([{ index: MSR.APIC_BASE, value: 0n }]);
-    page.fill(0);
-    applyRegisters(page, [[REG.SPIV, 0xff]]);
-    vcpu.setLapic(page);
-    if (spec === undefined) return;
-    const value = (BigInt(spec.baseHigh) << 32n) | BigInt(spec.baseLow);
-    vcpu.setMsrs([{ index: MSR.APIC_BASE, value }]);
-    fillPage(page, spec, this.spec.x2apicFormat);
-    vcpu.setLapic(page);
-    if (hasInService(spec)) vcpu.setLapic(page);
+  }
+
+  protected door({ cpu }: RigCpu): StateDoor {
+    return vcpuDoor(cpu.vcpu);
   }
 
   protected page({ cpu }: RigCpu): Uint8Array {
@@ -67,7 +58,7 @@ export class KernelRig extends GuestRig {
   }
 
   protected base({ cpu }: RigCpu): bigint {
-    return cpu.vcpu.getMsrs([MSR.APIC_BASE])[0]?.value ?? 0n;
+    return apicBaseOf(cpu.vcpu);
   }
 
   protected settle({ cpu }: RigCpu): boolean {

@@ -3,8 +3,7 @@
  * accesses go through the door that is open, and sees to it that no timer runs out at a time that nobody knows.
  */
 import { BASE, LVT_OFFSETS, MSR, PAGE_BYTES, REG, REGISTERS, TIMER_MODE } from '../../apic/index.ts';
-import type { ApicSpec } from '../spec.ts';
-import type { Kind, RegisterOperation } from './operations.ts';
+import type { ApicSpec, GuestKind, GuestOperation } from '../spec.ts';
 
 export interface OperationRecipe {
   readonly what: number;
@@ -52,7 +51,7 @@ const SHORT_WAIT = 300_000;
 const FAR_AHEAD_HIGH = 0x200;
 
 export class ListMaker {
-  readonly operations: RegisterOperation[] = [];
+  readonly operations: GuestOperation[] = [];
   readonly #cpus: Tracked[];
   readonly #tsc: Tsc;
   readonly #cr8Writes: boolean;
@@ -84,7 +83,7 @@ export class ListMaker {
     else this.#write(cpu, REG.SPIV, choice < 128 ? 0x1ff : choice < 192 ? 0xff : value & 0x1fff);
   }
 
-  #put(kind: Kind, cpu: number, address = 0, low = 0, high = 0, size = 4): void {
+  #put(kind: GuestKind, cpu: number, address = 0, low = 0, high = 0, size = 4): void {
     const kept = this.#cr8Writes && isTprWrite(kind, address) ? low & ~0xf : low;
     const operation = { kind, cpu, size, address: address >>> 0, low: kept >>> 0, high: high >>> 0 };
     this.operations.push(this.#unit === undefined ? operation : { ...operation, unit: this.#unit });
@@ -304,7 +303,7 @@ const msrOf = (register: number): number => MSR.X2APIC_FIRST + (register >> 4);
 
 const vectorOf = (value: number): number => (value % 16 < 10 ? (VECTORS[value % 16] ?? 0x31) : (value >>> 4) & 0xff);
 
-const isTprWrite = (kind: Kind, address: number): boolean =>
+const isTprWrite = (kind: GuestKind, address: number): boolean =>
   (kind === 'mmio-write' && (address & 0xff0) === REG.TPR) || (kind === 'wrmsr' && address === msrOf(REG.TPR));
 
 /** Writes that would start a short timer, or send who knows what, have operations of their own. */

@@ -2,7 +2,7 @@
  * The memory that a monitor and the guest of guest/oplist.S share: one to one what its header comment says. All views are
  * made here; offsets are guest-physical addresses.
  */
-import { KINDS, type OperationResult, type RegisterOperation, type Taken } from './operations.ts';
+import { GUEST_KINDS, type GuestOperation, type Result, type Taken } from '../spec.ts';
 
 const COUNT_WORD = 0x200004 >> 2;
 const POSITION_WORD = 0x200010 >> 2;
@@ -53,11 +53,11 @@ export class OplistMemory {
     Atomics.store(this.#words, LIVE_WORD, count);
   }
 
-  putList(operations: readonly RegisterOperation[], cpus: number): void {
+  putList(operations: readonly GuestOperation[], cpus: number): void {
     const words = this.#words;
     let at = OPERATIONS >> 2;
     for (const { kind, cpu, size, address, low, high } of operations) {
-      words[at] = KINDS.indexOf(kind) | (size << 8) | (cpu << 16);
+      words[at] = GUEST_KINDS.indexOf(kind) | (size << 8) | (cpu << 16);
       words[at + 1] = address | 0;
       words[at + 2] = low | 0;
       words[at + 3] = high | 0;
@@ -69,7 +69,7 @@ export class OplistMemory {
     this.position = 0;
   }
 
-  result(position: number): OperationResult {
+  result(position: number): Result {
     const at = (RESULTS + position * ENTRY_BYTES) >> 2;
     return {
       low: this.#words[at] >>> 0,

@@ -45,7 +45,7 @@ async function askGuest(): Promise<ApicSystemOptions> {
   const apic = { apicId: 0, baseLow: 0xfee00900, baseHigh: 0, registers: [[REG.SPIV, 0x1ff]] as const };
   const operation = { cpu: 0, size: 4, address: 0, low: 0, high: 0 };
   const { cpus } = kernel.carryOut({
-    machine: { ...rig, apics: [apic] },
+    machine: { ...rig, bootstrap: 0, apics: [apic] },
     operations: [
       { ...operation, kind: 'mmio-write', address: 0xfee00000 + REG.ICR, low: ICR.SELF | 0x45 },
       { ...operation, kind: 'window', size: 1 },

@@ -12,8 +12,9 @@ import {
   type RegisterInfo,
 } from '../../apic/index.ts';
 import type { Coverage } from '../coverage.ts';
-import type { ModelObserver } from './model.ts';
-import { deliveryMode, GP, type OperationResult, type RegisterOperation } from './operations.ts';
+import type { ModelObserver } from '../model-judge.ts';
+import { deliveryMode } from '../operations.ts';
+import { GP, type GuestOperation, type Result } from '../spec.ts';
 
 const SHORTHANDS = ['no shorthand', 'self', 'all', 'all but self'];
 const SIZES = [1, 2, 4, 8];
@@ -72,7 +73,7 @@ export class RegisterObserver implements ModelObserver {
     this.#coverage = coverage;
   }
 
-  performed(operation: RegisterOperation, result: OperationResult, before: ApicMode, after: ApicMode): void {
+  guest(operation: GuestOperation, result: Result, before: ApicMode, after: ApicMode): void {
     const { kind, address } = operation;
     if (result.fault === GP) this.#hit(`#GP ${faultRule(operation, before)}`);
     else if (kind === 'mmio-read' || kind === 'mmio-write') this.#mmio(operation, before);
@@ -89,7 +90,7 @@ export class RegisterObserver implements ModelObserver {
     this.#hit(`taken ${event}`);
   }
 
-  #mmio({ kind, address, size }: RegisterOperation, mode: ApicMode): void {
+  #mmio({ kind, address, size }: GuestOperation, mode: ApicMode): void {
     if (mode !== 'xapic') {
       this.#hit(mode === 'x2apic' ? 'MMIO in x2APIC mode' : 'MMIO while disabled');
       return;
@@ -99,7 +100,7 @@ export class RegisterObserver implements ModelObserver {
     else if (size === 4) this.#register('xAPIC', kind, address % PAGE_BYTES);
   }
 
-  #register(name: string, kind: RegisterOperation['kind'], offset: number): void {
+  #register(name: string, kind: GuestOperation['kind'], offset: number): void {
     const info = BY_OFFSET.get(offset);
     if (info === undefined) return;
     const access = kind === 'mmio-read' || kind === 'rdmsr' ? 'read' : 'write';
@@ -121,7 +122,7 @@ export class RegisterObserver implements ModelObserver {
 const msrOffset = (msr: number): number => (msr - MSR.X2APIC_FIRST) << 4;
 
 /** Which rule it is that answered #GP; the order is KVM's. */
-function faultRule({ kind, address, low, high }: RegisterOperation, mode: ApicMode): GpRule {
+function faultRule({ kind, address, low, high }: GuestOperation, mode: ApicMode): GpRule {
   if (kind === 'write-cr8') return 'CR8 reserved bits';
   if (address === MSR.APIC_BASE) {
     if ((low & BASE.RESERVED_LOW) !== 0) return 'APIC base reserved bits';

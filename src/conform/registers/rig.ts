@@ -8,7 +8,7 @@
  * vector, where a page of ROM tells us.
  */
 
-import { ExitReason, KvmError, native, type Sregs, VcpuEventValid } from '../../kvm/index.ts';
+import { ExitReason, KvmError, native, type Sregs } from '../../kvm/index.ts';
 import { BootImage } from '../../machine/boot-image.ts';
 import type { Cpu } from '../../machine/loop/cpu.ts';
 import { applyBootState, completeExit } from '../../machine/loop/cpu-state.ts';
@@ -20,17 +20,19 @@ import { GuestMemory } from '../../machine/shared/guest-memory.ts';
 import type { DevicePort } from '../../machine/shared/mailbox.ts';
 import { VirtualMachine } from '../../machine/virtual-machine.ts';
 import { PACKAGE_ROOT } from '../../package-root.ts';
+import { byName, isEventful, maySendNmi, mayStartCpus } from '../operations.ts';
+import { clearState, putState, type StateDoor } from '../page.ts';
 import type { RigSpec } from '../rigs.ts';
-import type { ApicSpec } from '../spec.ts';
 import {
-  byName,
-  maySendNmi,
-  mayStartCpus,
+  type ApicSpec,
+  type Case,
+  type GuestOperation,
+  isGuestOperation,
+  type Judge,
   type Outcome,
-  type RegisterCase,
-  type RegisterOperation,
   SKIPPED,
-} from './operations.ts';
+} from '../spec.ts';
+import { dropEvents } from '../vcpu-door.ts';
 import { DOORBELL, OPLIST_MEMORY_BYTES, OplistMemory, recordEnd, TURN } from './oplist.ts';
 
 const OPLIST_IMAGE = new URL('guest/build/oplist.elf', PACKAGE_ROOT).pathname;
@@ -69,7 +71,7 @@ export interface RigCpu {
   nmis: boolean;
 }
 
-export abstract class GuestRig {
+export abstract class GuestRig implements Judge {
   abstract readonly name: string;
   readonly spec: RigSpec;
   protected readonly config: MachineConfig;
@@ -132,8 +134,9 @@ export abstract class GuestRig {
   protected abstract makeCpu(index: number, apicId: number): Cpu;
   /** Out of wait-for-SIPI. Its registers may change. */
   protected abstract wakeUp(each: RigCpu): void;
-  /** An empty state, then the given one; nothing pending. */
-  protected abstract putState(each: RigCpu, spec: ApicSpec | undefined): void;
+  /** Nothing pending, what is half done is completed. */
+  protected abstract calm(each: RigCpu): void;
+  protected abstract door(each: RigCpu): StateDoor;
   protected abstract page(each: RigCpu): Uint8Array;
   protected abstract base(each: RigCpu): bigint;
   /** Takes INIT and SIPI that are pending. @returns whether it may run */
@@ -143,9 +146,19 @@ export abstract class GuestRig {
   /** May INIT or SIPI be pending for it? */
   protected abstract hasEvents(each: RigCpu): boolean;
 
+  /** An empty state, then the given one. */
+  #putState(each: RigCpu, spec: ApicSpec | undefined): void {
+    this.calm(each);
+    const door = this.door(each);
+    clearState(door);
+    if (spec !== undefined) putState(door, spec, this.spec.x2apicFormat, true);
+  }
+
   // Lists
 
-  carryOut({ machine, operations }: RegisterCase): Outcome {
+  carryOut({ machine, operations: all }: Case): Outcome {
+    const operations = all.filter(isGuestOperation);
+    const began = native.nowNanos();
     this.#build(machine.apics);
     this.#events = [];
     const oplist = this.#oplist;
@@ -169,6 +182,8 @@ export abstract class GuestRig {
     oplist.live = 0;
     this.#eventful = operations.some(isEventful);
     return {
+      start: [],
+      nanos: native.nowNanos() - began,
       results: operations.map((_, i) => oplist.result(i)),
       events: this.#events.toSorted(byName),
       cpus: this.#cpus.map((each, i) => {
@@ -184,7 +199,7 @@ export abstract class GuestRig {
     this.vm.close();
   }
 
-  #carryOutUpTo(end: number, operations: readonly RegisterOperation[]): void {
+  #carryOutUpTo(end: number, operations: readonly GuestOperation[]): void {
     const oplist = this.#oplist;
     for (let position = oplist.position; position < end; position = oplist.position) {
       const operation = operations[position];
@@ -255,11 +270,11 @@ export abstract class GuestRig {
     });
     for (const each of before) {
       if (this.#eventful) this.#dropEvents(each);
-      if (!this.#cpus.includes(each)) this.putState(each, undefined);
+      if (!this.#cpus.includes(each)) this.#putState(each, undefined);
     }
     for (const [i, each] of this.#cpus.entries()) {
       if (!each.runs || before[i] !== each) this.#start(each); // first, since it sets CR8, and so clears TPR's low bits
-      this.putState(each, apics[i]);
+      this.#putState(each, apics[i]);
       each.runs = true;
       each.nmis = false;
     }
@@ -268,13 +283,7 @@ export abstract class GuestRig {
   #dropEvents({ cpu: { vcpu, run, interrupts } }: RigCpu): void {
     completeExit(run);
     interrupts.eventQueued(); // what the last run said of them is out of date
-    const events = vcpu.getVcpuEvents();
-    vcpu.setVcpuEvents({
-      ...events,
-      nmi: { ...events.nmi, pending: 0, injected: 0, masked: 0 },
-      smi: { smm: 0, pending: 0, smmInsideNmi: 0, latchedInit: 0 },
-      flags: VcpuEventValid.NMI_PENDING | VcpuEventValid.SMM,
-    });
+    dropEvents(vcpu);
   }
 
   /** Sends a CPU to its loop, as whichever CPU of the machine it is now. */
@@ -356,9 +365,4 @@ export abstract class GuestRig {
   readonly #end = (reason: string, status: number, detail?: string): void => {
     this.#ended = `the guest ended: ${reason}, status ${status}. ${detail ?? ''}`;
   };
-}
-
-/** Does it leave NMIs or SMIs behind that no register page shows? */
-function isEventful({ kind, low }: RegisterOperation): boolean {
-  return (kind === 'mmio-write' || kind === 'wrmsr') && (low & 0x600) !== 0;
 }

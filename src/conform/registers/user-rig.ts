@@ -1,5 +1,5 @@
 /** The judge that is under test: our APICs below a guest, by way of the same UserInterrupts that `apiary run` uses. */
-import { APIC_EVENT, ApicSystem, type ApicSystemOptions, REG, STATE_BYTES } from '../../apic/index.ts';
+import { APIC_EVENT, ApicSystem, type ApicSystemOptions } from '../../apic/index.ts';
 import { native } from '../../kvm/index.ts';
 import { userRouter } from '../../machine/board/interrupt-router.ts';
 import { type Cpu, userCpu } from '../../machine/loop/cpu.ts';
@@ -7,9 +7,8 @@ import { captureResetState, completeExit, type ResetState } from '../../machine/
 import type { DevicePort } from '../../machine/shared/mailbox.ts';
 import { nativeHost } from '../../machine/shared/native-host.ts';
 import { RunState, SharedState } from '../../machine/shared/shared.ts';
-import { applyRegisters, fillPage, hasInService } from '../page.ts';
+import { apicDoor, type StateDoor } from '../page.ts';
 import type { RigSpec } from '../rigs.ts';
-import type { ApicSpec } from '../spec.ts';
 import { makePlatform } from './platform.ts';
 import { GuestRig, type RigCpu } from './rig.ts';
 
@@ -22,7 +21,6 @@ export class UserRig extends GuestRig {
   readonly system: ApicSystem;
   protected readonly devices: DevicePort;
   readonly #shared: SharedState;
-  readonly #page = new Uint8Array(STATE_BYTES);
   readonly #cpus: Cpu[] = [];
   readonly #woken: boolean[] = [];
   #resetState: ResetState | undefined;
@@ -76,23 +74,17 @@ export class UserRig extends GuestRig {
     cpu.interrupts.prepare(true);
   }
 
-  protected putState({ cpu }: RigCpu, spec: ApicSpec | undefined): void {
+  protected calm({ cpu }: RigCpu): void {
     this.#woken[cpu.vcpuIndex] = true;
     const apic = this.system.apic(cpu.vcpuIndex);
     completeExit(cpu.run);
     apic.takeNmis();
     apic.takeSmis();
     apic.takeEvents();
-    const page = this.#page;
-    apic.setApicBaseFromHost(0, 0);
-    page.fill(0);
-    applyRegisters(page, [[REG.SPIV, 0xff]]);
-    apic.setState(page);
-    if (spec === undefined) return;
-    apic.setApicBaseFromHost(spec.baseLow, spec.baseHigh);
-    fillPage(page, spec, this.spec.x2apicFormat);
-    apic.setState(page);
-    if (hasInService(spec)) apic.setState(page);
+  }
+
+  protected door({ cpu }: RigCpu): StateDoor {
+    return apicDoor(this.system.apic(cpu.vcpuIndex));
   }
 
   protected page({ cpu }: RigCpu): Uint8Array {

@@ -36,7 +36,7 @@ describe('a campaign', () => {
 
   it('says what differs, side by side', async () => {
     const { failure } = await run({ breakRules: ['msiReservedHigh'] }, { millis: 10_000 });
-    expect(failure?.lines.join('\n')).toMatch(/answer +-22 +-?\d/);
+    expect(failure?.lines.join('\n')).toMatch(/operation \d+ +-22 +-?\d/);
   });
 
   it('reports its progress', async () => {
