@@ -1,0 +1,94 @@
+/**
+ * Every schedule of a scenario with at most so many preemptions. A preemption takes a thread off that could go on; store
+ * buffers may be late in every way, at no charge. Bound by bound, so that what is found has as few preemptions as can be;
+ * and each bound until the set of shared words holds: threads' footprints grow until a whole pass adds nothing.
+ */
+import { TOUCH } from './interception.ts';
+import { type Finding, Pass } from './pass.ts';
+import type { AnyScenario } from './scenario.ts';
+import { Subject } from './subject.ts';
+import type { ThreadTree } from './thread.ts';
+
+export interface SearchOptions {
+  /** 0 or more. */
+  readonly preemptions: number;
+  /** 'tso': x86's store buffers. 'sc': every store is in memory at once. */
+  readonly memory: 'tso' | 'sc';
+}
+
+export interface SearchResult {
+  /** The shortest schedule with the fewest preemptions that breaks the promise. */
+  readonly finding: (Finding & { readonly preemptions: number }) | undefined;
+  /** Of the last bound: distinct states, steps made, ends looked at. */
+  readonly states: number;
+  readonly steps: number;
+  readonly ends: number;
+  /** How often the code of a thread was run, in all. */
+  readonly runs: number;
+  readonly sharedWords: number;
+  readonly millis: number;
+}
+
+const SETTLING_ROUNDS = 30;
+
+export class Search {
+  readonly subject: Subject;
+  /** What each thread touches, as far as known. */
+  readonly touched: readonly Uint8Array[];
+  readonly #options: SearchOptions;
+  #runs = 0;
+
+  constructor(scenario: AnyScenario, options: SearchOptions) {
+    this.subject = new Subject(scenario);
+    this.#options = options;
+    this.touched = this.subject.threadNames.map(() => new Uint8Array(this.subject.memory.length));
+  }
+
+  run(): SearchResult {
+    const begun = performance.now();
+    const { interception } = this.subject;
+    interception.install();
+    try {
+      let bound = 0;
+      let pass = this.#settle(bound);
+      while (pass.finding === undefined && bound < this.#options.preemptions) pass = this.#settle(++bound);
+      const { finding, states, steps, ends, words } = pass;
+      return {
+        finding: finding && { ...finding, preemptions: bound },
+        states,
+        steps,
+        ends,
+        runs: this.#runs,
+        sharedWords: words.shared.reduce((sum, each) => sum + each, 0),
+        millis: performance.now() - begun,
+      };
+    } finally {
+      interception.uninstall();
+    }
+  }
+
+  #settle(bound: number): Pass {
+    for (let round = 0; round < SETTLING_ROUNDS; round++) {
+      const pass = new Pass(this.subject, this.touched, bound, this.#options.memory === 'tso');
+      pass.run();
+      this.#runs += pass.threads.reduce((sum, { runs }) => sum + runs, 0);
+      if (!this.#grow(pass.threads)) return pass;
+    }
+    throw new Error(`${this.subject.scenario.name}: the set of shared words does not settle`);
+  }
+
+  /** @returns whether a thread touched what it was not known to touch, and others or a sleeper care */
+  #grow(threads: readonly ThreadTree[]): boolean {
+    let grown = false;
+    for (const [index, { touched }] of threads.entries()) {
+      const known = this.touched[index] as Uint8Array;
+      touched.forEach((bits, word) => {
+        if ((bits & ~(known[word] as number)) === 0) return;
+        known[word] = (known[word] as number) | bits;
+        const isOthers = threads.some((thread, other) => other !== index && thread.touched[word] !== 0);
+        if (isOthers || (bits & TOUCH.SLEEP) !== 0) grown = true;
+      });
+    }
+    return grown;
+  }
+}

@@ -1,0 +1,224 @@
+/**
+ * One thread of a scenario, as a tree: a node is a place where it stands before its next access to shared memory, a branch
+ * is what that access gave it. What a thread does next depends on nothing but what its accesses gave it so far, so a place
+ * is found by running the real code from the start, feeding it those values, up to the first access that is not known yet;
+ * there the run is given up, by an exception. A place is found once, however many schedules lead to it.
+ *
+ * That is why no real threads are needed, and why an explored state is exact: place of each thread, words, store buffers.
+ */
+import type { Interception, Listener } from './interception.ts';
+import type { Memory } from './memory.ts';
+import { isPlainStore, KIND, type Operation, same } from './operation.ts';
+
+/** What a thread came to: its result, or what it threw; and the words that it alone uses, as it left them. */
+export interface Outcome {
+  readonly result: number;
+  readonly error: string | undefined;
+  readonly own: readonly (readonly [word: number, value: number])[];
+}
+
+export interface Place {
+  readonly id: number;
+  readonly parent: Place | undefined;
+  /** What the parent's access gave. */
+  readonly given: number;
+  readonly depth: number;
+  /** How many accesses before this one were the very same and changed nothing: a spin. */
+  repeats: number;
+  /** The next access; undefined at the end. */
+  operation: Operation | undefined;
+  outcome: Outcome | undefined;
+  readonly next: Map<number, Place>;
+}
+
+/** What an access that nobody has followed yet will probably give; undefined: stop here. */
+export type Guess = (operation: Operation) => number | undefined;
+
+/** A run this long is in an endless loop of its own. */
+const MAX_ACCESSES = 20_000;
+/** How far a run goes on by guesses. What it finds is true in any case, and likely needed. */
+const MAX_GUESSES = 400;
+
+export class ThreadTree {
+  readonly touched: Uint8Array;
+  /** How many times the code has been run. */
+  runs = 0;
+  readonly #memory: Memory;
+  readonly #interception: Interception;
+  readonly #start: () => () => unknown;
+  readonly #shared: Uint8Array;
+  readonly #cuts: Uint8Array;
+  #root: Place | undefined;
+  #places = 0;
+
+  /**
+   * @param start sets the thread up, on memory as it is at first, and answers with its body
+   * @param shared words whose accesses are steps; @param cuts words at which a fill is cut
+   */
+  constructor(
+    memory: Memory,
+    interception: Interception,
+    start: () => () => unknown,
+    words: { readonly shared: Uint8Array; readonly cuts: Uint8Array },
+  ) {
+    this.#memory = memory;
+    this.#interception = interception;
+    this.#start = start;
+    this.#shared = words.shared;
+    this.#cuts = words.cuts;
+    this.touched = new Uint8Array(memory.length);
+  }
+
+  root(guess: Guess): Place {
+    if (this.#root === undefined) {
+      const root = this.#make(undefined, 0);
+      this.#root = root;
+      this.#discover(root, guess);
+    }
+    return this.#root;
+  }
+
+  /** Where the thread stands after its access at `place` gave it `given`. */
+  follow(place: Place, given: number, guess: Guess): Place {
+    const known = place.next.get(given);
+    if (known !== undefined) return known;
+    const made = this.#make(place, given);
+    place.next.set(given, made);
+    this.#discover(made, guess);
+    return made;
+  }
+
+  /** The code's own call for each access on the way to `place`, as lines of a stack. */
+  stacks(place: Place): string[] {
+    const stacks: string[] = [];
+    const limit = Error.stackTraceLimit;
+    Error.stackTraceLimit = 30;
+    this.#run(path(place), () => {
+      stacks.push(new Error().stack ?? '');
+      return undefined;
+    });
+    Error.stackTraceLimit = limit;
+    return stacks;
+  }
+
+  /** Runs up to `made` and, by guesses, on. */
+  #discover(made: Place, guess: Guess): void {
+    let at = made;
+    let guesses = 0;
+    const outcome = this.#run(path(made), undefined, (operation) => {
+      if (at.operation === undefined) {
+        at.operation = operation;
+        if (repeatsParent(at, operation)) at.repeats = (at.parent?.repeats ?? 0) + 1;
+      }
+      const given = guesses++ < MAX_GUESSES ? guess(operation) : undefined;
+      if (given === undefined) return undefined;
+      let next = at.next.get(given);
+      if (next === undefined) {
+        next = this.#make(at, given);
+        at.next.set(given, next);
+      }
+      at = next;
+      return given;
+    });
+    if (outcome !== undefined) at.outcome = outcome;
+  }
+
+  #make(parent: Place | undefined, given: number): Place {
+    return {
+      id: this.#places++,
+      parent,
+      given,
+      depth: parent === undefined ? 0 : parent.depth + 1,
+      repeats: 0,
+      operation: undefined,
+      outcome: undefined,
+      next: new Map(),
+    };
+  }
+
+  /**
+   * Runs the thread: each known access gets what it got, then `beyond` decides.
+   * @returns undefined when the run was given up before its end
+   */
+  #run(
+    known: readonly Place[],
+    onAccess: (() => void) | undefined,
+    beyond: Guess = () => undefined,
+  ): Outcome | undefined {
+    this.runs++;
+    const memory = this.#memory;
+    memory.reset();
+    const body = this.#start();
+    if (this.runs === 1 && memory.changes().length > 0) {
+      throw new Error("a thread's set-up writes to memory, which others would not see: do it in `world`, or in the body");
+    }
+    let step = 0;
+    let abandoned = false;
+    let fault: Error | undefined;
+    const give = (error: Error): never => {
+      fault = error;
+      throw error;
+    };
+    const listener: Listener = {
+      shared: this.#shared,
+      cuts: this.#cuts,
+      touched: this.touched,
+      access: (kind, word, a, b) => {
+        if (abandoned || fault) throw ABANDONED; // a `catch` or `finally` of the code goes no further either
+        if (step > MAX_ACCESSES) give(new Error('a thread loops without end'));
+        onAccess?.();
+        const place = known[step];
+        if (place !== undefined) {
+          const { operation } = place.parent as Place;
+          if (operation === undefined || operation.kind !== kind || operation.word !== word || operation.a !== a) {
+            give(new Error('the code does not do the same when run again: does it use a clock, or chance?'));
+          }
+          step++;
+          return place.given;
+        }
+        const given = beyond({ kind, word, a, b });
+        if (given === undefined) {
+          abandoned = true;
+          throw ABANDONED;
+        }
+        step++;
+        return given;
+      },
+    };
+    this.#interception.listener = listener;
+    let result: unknown;
+    let error: string | undefined;
+    try {
+      result = body();
+    } catch (thrown) {
+      if (!abandoned) error = thrown instanceof Error ? thrown.message : String(thrown);
+    } finally {
+      this.#interception.listener = null;
+    }
+    if (fault) throw fault;
+    if (abandoned) return undefined;
+    return { result: Number(result ?? 0), error, own: memory.changes(this.#shared) };
+  }
+}
+
+const ABANDONED = new Error('run given up');
+
+/** Places from the root's successor to `place`. */
+function path(place: Place): Place[] {
+  const list: Place[] = new Array(place.depth);
+  for (let at = place; at.parent !== undefined; at = at.parent) list[at.depth - 1] = at;
+  return list;
+}
+
+/** Does the access at `place`, which gave `given`, leave memory and the thread's view as they were? */
+export function changesNothing(operation: Operation, given: number): boolean {
+  if (operation.kind === KIND.COMPARE_EXCHANGE) return given !== operation.a;
+  return operation.kind === KIND.LOAD || operation.kind === KIND.ATOMIC_LOAD;
+}
+
+export const repeatsParent = (place: Place, operation: Operation): boolean => {
+  const before = place.parent?.operation;
+  return (
+    before !== undefined && !isPlainStore(before.kind) && same(before, operation) && changesNothing(before, place.given)
+  );
+};
