@@ -2,6 +2,8 @@
 import { Command } from 'commander';
 import type { ConformOptions } from './conform.ts';
 import { addConformOptions } from './conform-options.ts';
+import type { ExploreCommandOptions } from './explore-options.ts';
+import { addExploreOptions } from './explore-options.ts';
 import { guarded, oneLine, printing } from './failures.ts';
 import { addRunOptions } from './run-options.ts';
 import type { SuiteCommandOptions } from './suite-options.ts';
@@ -29,6 +31,14 @@ program
 addConformOptions(
   program.command('conform').description('compare our local APICs with the ones in KVM, case by random case'),
 ).action(printing(async (options: ConformOptions) => (await import('./conform.ts')).conform(options)));
+
+addExploreOptions(
+  program.command('explore').description('run the protocols in shared memory in every order that threads can make'),
+).action(
+  printing(async (scenarios: string[], options: ExploreCommandOptions) =>
+    (await import('./explore.ts')).explore(scenarios, options),
+  ),
+);
 
 addSuiteOptions(program.command('suite').description('run the kvm-unit-tests images that you have built')).action(
   printing(async (directory: string, options: SuiteCommandOptions) =>

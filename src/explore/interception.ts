@@ -13,12 +13,12 @@ import { combine, isLoad, KIND } from './operation.ts';
 export const TOUCH = { READ: 1, WRITE: 2, SLEEP: 4 } as const;
 
 export interface Listener {
-  /** 1 for each word that must be told of. */
-  readonly shared: Uint8Array;
   /** 1 for each word that somebody else may read: where a fill is cut. */
   readonly cuts: Uint8Array;
-  /** TOUCH bits of every word that the running thread touches. */
-  readonly touched: Uint8Array;
+  /** Plain stores of shared words may be in the running thread's buffer. */
+  readonly hasStored: boolean;
+  /** Hears of every access, by its TOUCH bits. @returns whether `access` must be asked */
+  touch(word: number, bits: number): boolean;
   /** @returns what the access gives the thread */
   access(kind: number, word: number, a: number, b: number): number;
 }
@@ -122,16 +122,14 @@ export class Interception {
     const { listener } = this;
     if (listener === null) return raw[index] as number;
     const word = base + index;
-    listener.touched[word] |= TOUCH.READ;
-    return listener.shared[word] === 0 ? (raw[index] as number) : listener.access(KIND.LOAD, word, 0, 0);
+    return listener.touch(word, TOUCH.READ) ? listener.access(KIND.LOAD, word, 0, 0) : (raw[index] as number);
   }
 
   #plainStore({ raw, base }: View, index: number, value: number): void {
     const { listener } = this;
     if (listener !== null) {
       const word = base + index;
-      listener.touched[word] |= TOUCH.WRITE;
-      if (listener.shared[word] !== 0) {
+      if (listener.touch(word, TOUCH.WRITE)) {
         listener.access(KIND.STORE, word, value, 0);
         return;
       }
@@ -145,8 +143,7 @@ export class Interception {
     let first = -1;
     for (let index = from; index < to; index++) {
       const word = base + index;
-      listener.touched[word] |= TOUCH.WRITE;
-      if (listener.shared[word] === 0) {
+      if (!listener.touch(word, TOUCH.WRITE)) {
         raw[index] = value;
         continue;
       }
@@ -165,8 +162,9 @@ export class Interception {
       const { listener } = this;
       const word = base + index;
       if (listener !== null) {
-        listener.touched[word] |= isLoad(kind) ? TOUCH.READ : kind === KIND.ATOMIC_STORE ? TOUCH.WRITE : BOTH;
-        if (listener.shared[word] !== 0) return listener.access(kind, word, a | 0, b | 0);
+        const bits = isLoad(kind) ? TOUCH.READ : kind === KIND.ATOMIC_STORE ? TOUCH.WRITE : BOTH;
+        if (listener.touch(word, bits)) return listener.access(kind, word, a | 0, b | 0);
+        if (!isLoad(kind) && listener.hasStored) listener.access(KIND.FENCE, word, 0, 0);
       }
       const old = raw[index] as number;
       if (!isLoad(kind)) raw[index] = combine(kind, old, a | 0, b | 0);
@@ -207,7 +205,7 @@ export class Interception {
     const { listener } = this;
     if (listener === null) throw new Error('a thread sleeps or wakes others in its set-up: do it in its body');
     const word = (this.#views.get(array) as View).base + index;
-    listener.touched[word] |= kind === KIND.WAIT ? BOTH | TOUCH.SLEEP : TOUCH.WRITE;
+    listener.touch(word, kind === KIND.WAIT ? BOTH | TOUCH.SLEEP : TOUCH.WRITE);
     return listener.access(kind, word, a, b);
   }
 }

@@ -23,6 +23,8 @@ export const KIND = {
   COMPARE_EXCHANGE: 11,
   WAIT: 12,
   NOTIFY: 13,
+  /** An atomic write of a word that no other thread uses, after plain stores: only that it empties the buffer matters. */
+  FENCE: 14,
 } as const;
 
 /** As a reader of the code knows them. */
@@ -41,6 +43,7 @@ export const KIND_NAMES = [
   'Atomics.compareExchange',
   'Atomics.wait',
   'Atomics.notify',
+  'atomic write',
 ] as const;
 
 /** What a thread learns from Atomics.wait. */

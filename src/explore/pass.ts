@@ -11,8 +11,8 @@ import { TOUCH } from './interception.ts';
 import { covers, drains, isLoad, isPlainStore, KIND, type Operation } from './operation.ts';
 import { type Move, moveExpire, moveFlush, moveKind, moveRun, moveThread, RUN } from './schedule.ts';
 import { type Mark, State } from './state.ts';
-import type { SharedWords, Subject } from './subject.ts';
-import type { Place, ThreadTree } from './thread.ts';
+import type { Subject } from './subject.ts';
+import type { Place, SharedWords, ThreadTree } from './thread.ts';
 import { Visited } from './visited.ts';
 
 /** A schedule that breaks the promise. */
@@ -28,6 +28,8 @@ const NOBODY = -1;
 export class Pass {
   finding: Finding | undefined;
   steps = 0;
+  /** A preemption was left out because of the bound. */
+  isLimited = false;
   /** Ends that were looked at. */
   ends = 0;
   readonly threads: readonly ThreadTree[];
@@ -68,15 +70,17 @@ export class Pass {
     const marks: Mark[] = [];
     while (last !== NOBODY && this.#isForced(last)) marks.push(this.#step(last));
     const goesOn = last !== NOBODY && this.#state.canGo(last);
-    state.fingerprint(goesOn ? last : NOBODY, this.#print);
+    const isBounded = this.#bound !== Number.POSITIVE_INFINITY;
+    state.fingerprint(goesOn && isBounded ? last : NOBODY, this.#print);
     if (this.#visited.add(this.#print.high, this.#print.low, used)) {
       let free = goesOn;
       if (goesOn) this.#choose(last, used);
       for (let thread = 0; thread < this.threads.length; thread++) {
         if (thread === last || !this.#state.canGo(thread)) continue;
         free = true;
-        if (!goesOn) this.#choose(thread, used);
+        if (!goesOn || !isBounded) this.#choose(thread, used);
         else if (used < this.#bound) this.#choose(thread, used + 1);
+        else this.isLimited = true;
       }
       if (!free) this.#stuck(used);
     }
@@ -89,8 +93,8 @@ export class Pass {
     const state = this.#state;
     const moves = this.#moves;
     for (let other = 0; this.#buffered && other < this.threads.length; other++) {
-      if (other === thread || state.buffered(other) === 0) continue;
-      const count = this.#met(other, thread);
+      if (state.buffered(other) === 0) continue;
+      const count = this.#leaving(other, thread);
       const marks: Mark[] = [];
       for (let i = 0; i < count; i++) {
         marks.push(state.flush(other));
@@ -119,7 +123,9 @@ export class Pass {
     const buffered = all.filter((thread) => state.buffered(thread) > 0);
     if (buffered.length > 0) {
       // Buffers empty in the end. Their order matters where they hold the same word.
-      const alone = buffered.find((thread) => !buffered.some((other) => other !== thread && this.#meetsOldest(other, thread)));
+      const alone = buffered.find(
+        (thread) => !buffered.some((other) => other !== thread && this.#meetsOldest(other, thread)),
+      );
       for (const thread of alone === undefined ? buffered : [alone]) {
         this.#then(moveFlush(thread), state.flush(thread), used);
       }
@@ -151,7 +157,7 @@ export class Pass {
     return threads
       .filter((thread) => !state.isFinished(thread))
       .map((thread) => {
-        const { word, b } = state.places[thread]?.operation as Operation;
+        const { word, b } = (state.places[thread] as Place).operation as Operation;
         const name = memory.name(word);
         if (!state.isAsleep(thread)) return `${threadNames[thread]} spins on ${name} for ever`;
         const limit = b === 0 ? 'and nobody will wake it' : 'and only its time limit will wake it';
@@ -189,17 +195,20 @@ export class Pass {
     return false;
   }
 
-  /** How many buffered stores of `other` must leave for the first to arrive that the next step of `thread` meets. */
-  #met(other: number, thread: number): number {
+  /**
+   * How many stores of `owner`'s buffer may leave before `thread` makes its next step, so that it makes a difference: up to
+   * the next that this step meets, or that is in another buffer too, where the order of the two counts. 0: none does.
+   */
+  #leaving(owner: number, thread: number): number {
     const state = this.#state;
-    const operation = state.places[thread]?.operation as Operation;
+    const operation = (state.places[thread] as Place).operation as Operation;
     const { kind } = operation;
     if (isPlainStore(kind)) return 0;
+    const others = this.threads.flatMap((_, other) => (other === owner ? [] : state.pending(other)));
+    const inOthers = (store: Operation): boolean => others.some((other) => overlap(store, other));
     const own = drains(kind) ? state.pending(thread) : [];
-    const index = state
-      .pending(other)
-      .findIndex((store) => overlap(store, operation) || own.some((each) => overlap(store, each)));
-    return index + 1;
+    const isMet = (store: Operation): boolean => overlap(store, operation) || own.some((each) => overlap(store, each));
+    return state.pending(owner).findIndex((store) => (owner !== thread && isMet(store)) || inOthers(store)) + 1;
   }
 
   #meetsOldest(other: number, thread: number): boolean {

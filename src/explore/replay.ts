@@ -153,9 +153,14 @@ function codeLine(stack: string): string {
 /** Do two rows concern the same word, one of them writing it? */
 export function meet(x: Row, y: Row): boolean {
   const [a, b] = [x.operation, y.operation];
-  const overlap = a.kind === KIND.FILL ? b.word >= a.word && b.word < a.b : b.kind === KIND.FILL ? a.word >= b.word && a.word < b.b : a.word === b.word;
+  const overlap =
+    a.kind === KIND.FILL
+      ? b.word >= a.word && b.word < a.b
+      : b.kind === KIND.FILL
+        ? a.word >= b.word && a.word < b.b
+        : a.word === b.word;
   return overlap && (isWrite(x) || isWrite(y));
 }
 
-const isWrite = ({ kind, operation, before, after }: Row): boolean =>
-  kind === FLUSH || operation.kind >= KIND.WAIT || (!reads(operation.kind) || before !== after);
+export const isWrite = ({ kind, operation, before, after }: Row): boolean =>
+  kind === FLUSH || operation.kind >= KIND.WAIT || !reads(operation.kind) || before !== after;

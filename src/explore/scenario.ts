@@ -17,9 +17,9 @@ export interface Scenario<World = unknown> {
   world(): { readonly regions: readonly Region[]; readonly world: World };
   /**
    * The threads, by name. Each is set up anew for each run, on memory as it is at first: it must not write there. What it
-   * answers is its body, run by the explorer, whose result (a number, or nothing: 0) `check` gets.
+   * answers is its body, run by the explorer, whose result (a number, or nothing, which is 0) `check` gets.
    */
-  readonly threads: Readonly<Record<string, (world: World) => () => number | undefined | void>>;
+  readonly threads: Readonly<Record<string, (world: World) => () => unknown>>;
   /** Looks at memory when all are done. @returns what is broken, or an empty string */
   check(world: World, results: readonly number[]): string;
   /**

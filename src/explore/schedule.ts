@@ -42,7 +42,8 @@ export function parseSchedule(text: string, threads: number): Move[] {
     const code = part.charCodeAt(0);
     const isFlush = code < SMALL_A;
     const thread = code - (isFlush ? BIG_A : SMALL_A);
-    if (thread >= threads) throw new RangeError(`'${part}': the scenario has ${threads} threads, a to ${letter(threads - 1)}`);
+    if (thread >= threads)
+      throw new RangeError(`'${part}': the scenario has ${threads} threads, a to ${letter(threads - 1)}`);
     const count = Number(/\d+$/.exec(part)?.[0] ?? 1);
     if (count < 1 || count > MAX_COUNT) throw new RangeError(`'${part}': a count is 1 to ${MAX_COUNT}`);
     const move = isFlush ? moveFlush(thread) : part.includes('!') ? moveExpire(thread) : moveRun(thread);

@@ -9,16 +9,18 @@ import type { AnyScenario } from './scenario.ts';
 import { Subject } from './subject.ts';
 import type { ThreadTree } from './thread.ts';
 
+/** 'tso': x86's store buffers. 'sc': every store is in memory at once. */
+export type MemoryModel = 'tso' | 'sc';
+
 export interface SearchOptions {
-  /** 0 or more. */
+  /** 0 or more, or UNBOUNDED. */
   readonly preemptions: number;
-  /** 'tso': x86's store buffers. 'sc': every store is in memory at once. */
-  readonly memory: 'tso' | 'sc';
+  readonly memory: MemoryModel;
 }
 
 export interface SearchResult {
   /** The shortest schedule with the fewest preemptions that breaks the promise. */
-  readonly finding: (Finding & { readonly preemptions: number }) | undefined;
+  readonly finding: (Finding & { readonly preemptions: number; readonly memory: MemoryModel }) | undefined;
   /** Of the last bound: distinct states, steps made, ends looked at. */
   readonly states: number;
   readonly steps: number;
@@ -26,9 +28,16 @@ export interface SearchResult {
   /** How often the code of a thread was run, in all. */
   readonly runs: number;
   readonly sharedWords: number;
+  /** There is no schedule with more preemptions that was not explored. */
+  readonly isComplete: boolean;
   readonly millis: number;
 }
 
+/** No bound. */
+export const UNBOUNDED = Number.POSITIVE_INFINITY;
+
+/** Up to here each bound is explored on its own. */
+const CAREFUL_BOUND = 4;
 const SETTLING_ROUNDS = 30;
 
 export class Search {
@@ -49,12 +58,21 @@ export class Search {
     const { interception } = this.subject;
     interception.install();
     try {
+      const { preemptions, memory } = this.#options;
       let bound = 0;
-      let pass = this.#settle(bound);
-      while (pass.finding === undefined && bound < this.#options.preemptions) pass = this.#settle(++bound);
-      const { finding, states, steps, ends, words } = pass;
+      let pass = this.#settle(bound, memory);
+      while (pass.finding === undefined && pass.isLimited && bound < preemptions) {
+        bound = bound < CAREFUL_BOUND ? bound + 1 : preemptions;
+        pass = this.#settle(bound, memory);
+      }
+      const { states, steps, ends, words } = pass;
+      // A finding that needs no store buffer is easier to read without.
+      // (what a late store does, a preemption after it does).
+      const plain = pass.finding && memory === 'tso' ? this.#withoutBuffers(bound) : undefined;
+      const finding = plain ?? pass.finding;
       return {
-        finding: finding && { ...finding, preemptions: bound },
+        finding: finding && { preemptions: bound, memory, ...finding },
+        isComplete: !pass.isLimited,
         states,
         steps,
         ends,
@@ -67,9 +85,17 @@ export class Search {
     }
   }
 
-  #settle(bound: number): Pass {
+  #withoutBuffers(bound: number): SearchResult['finding'] {
+    for (let preemptions = bound; preemptions <= Math.min(bound + 1, this.#options.preemptions); preemptions++) {
+      const { finding } = this.#settle(preemptions, 'sc');
+      if (finding !== undefined) return { ...finding, preemptions, memory: 'sc' };
+    }
+    return undefined;
+  }
+
+  #settle(bound: number, memory: MemoryModel): Pass {
     for (let round = 0; round < SETTLING_ROUNDS; round++) {
-      const pass = new Pass(this.subject, this.touched, bound, this.#options.memory === 'tso');
+      const pass = new Pass(this.subject, this.touched, bound, memory === 'tso');
       pass.run();
       this.#runs += pass.threads.reduce((sum, { runs }) => sum + runs, 0);
       if (!this.#grow(pass.threads)) return pass;

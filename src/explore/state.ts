@@ -103,7 +103,8 @@ export class State {
     } else {
       this.#flushAll(thread);
       const old = this.words[word] as number;
-      if (kind === KIND.WAIT) this.#wait(thread, operation, old);
+      if (kind === KIND.FENCE) this.#go(thread, 0);
+      else if (kind === KIND.WAIT) this.#wait(thread, operation, old);
       else if (kind === KIND.NOTIFY) this.#go(thread, this.#notify(word, a));
       else {
         this.#write(word, combine(kind, old, a, operation.b));
@@ -227,7 +228,7 @@ export class State {
     const see = (word: number): number => written.get(word) ?? this.seen(thread, word);
     return ({ kind, word, a, b }) => {
       if (kind === KIND.WAIT) return see(word) === a ? undefined : WAIT_RESULT.NOT_EQUAL;
-      if (kind === KIND.NOTIFY) return 0;
+      if (kind === KIND.NOTIFY || kind === KIND.FENCE) return 0;
       if (kind === KIND.FILL) {
         for (let each = word; each < b; each++) written.set(each, a);
         return 0;

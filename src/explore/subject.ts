@@ -3,13 +3,7 @@ import { Interception, TOUCH } from './interception.ts';
 import { Memory } from './memory.ts';
 import type { AnyScenario } from './scenario.ts';
 import type { State } from './state.ts';
-import { ThreadTree } from './thread.ts';
-
-/** Which words' accesses are steps, and at which a fill is cut. */
-export interface SharedWords {
-  readonly shared: Uint8Array;
-  readonly cuts: Uint8Array;
-}
+import { type SharedWords, ThreadTree } from './thread.ts';
 
 export class Subject {
   readonly scenario: AnyScenario;
@@ -29,9 +23,7 @@ export class Subject {
 
   threads(words: SharedWords): ThreadTree[] {
     const starts = Object.values(this.scenario.threads);
-    return starts.map(
-      (start) => new ThreadTree(this.memory, this.interception, () => start(this.#world) as () => unknown, words),
-    );
+    return starts.map((start) => new ThreadTree(this.memory, this.interception, () => start(this.#world), words));
   }
 
   /** From what each thread touches: a word matters when one writes it that another touches, or when one sleeps on it. */

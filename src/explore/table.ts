@@ -3,7 +3,7 @@ import Table from 'cli-table3';
 import { hex } from '../hex.ts';
 import type { Memory } from './memory.ts';
 import { isPlainStore, KIND, KIND_NAMES, type Operation, WAIT_RESULT } from './operation.ts';
-import { meet, type Row } from './replay.ts';
+import { isWrite, meet, type Row } from './replay.ts';
 import { EXPIRE, FLUSH, letter, RUN } from './schedule.ts';
 
 /** Column width in characters. */
@@ -31,7 +31,7 @@ export function scheduleTable(rows: readonly Row[], threadNames: readonly string
   return table.toString();
 }
 
-/** Whose word's last or next access is another thread's; and sleeping, waking and what buffers do. */
+/** Accesses to a word between which another thread's comes; and sleeping, waking and what buffers do. */
 function telling(rows: readonly Row[]): boolean[] {
   const shown = rows.map(({ kind, operation }) => kind !== RUN || operation.kind >= KIND.WAIT);
   for (const [i, row] of rows.entries()) {
@@ -39,7 +39,7 @@ function telling(rows: readonly Row[]): boolean[] {
       const other = rows[j] as Row;
       if (!meet(row, other)) continue;
       if (other.thread !== row.thread) shown[i] = shown[j] = true;
-      break;
+      if (other.thread !== row.thread || isWrite(other)) break;
     }
   }
   return shown;
@@ -51,13 +51,16 @@ export function rowText(row: Row, memory: Memory): string {
   if (row.kind === FLUSH) return `(its buffer) ${name}: ${change(before, operation.a)}`;
   if (row.kind === EXPIRE) return `(its time limit is over) ${name}`;
   const what = `${line === '' ? '' : `${line} `}${KIND_NAMES[operation.kind]} ${name}`;
-  if (isPlainStore(operation.kind)) return row.isBuffered ? `${what} := ${show(operation.a)} (buffered)` : `${what}: ${change(before, after)}`;
+  if (isPlainStore(operation.kind))
+    return row.isBuffered ? `${what} := ${show(operation.a)} (buffered)` : `${what}: ${change(before, after)}`;
   switch (operation.kind) {
     case KIND.LOAD:
     case KIND.ATOMIC_LOAD:
       return `${what} = ${show(given)}`;
     case KIND.WAIT:
       return given === WAIT_RESULT.NOT_EQUAL ? `${what}: is ${show(before)}, goes on` : `${what}: sleeps`;
+    case KIND.FENCE:
+      return `${what}: empties its buffer`;
     case KIND.NOTIFY:
       return `${what}: wakes ${given}`;
     default:

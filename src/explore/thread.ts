@@ -6,9 +6,16 @@
  *
  * That is why no real threads are needed, and why an explored state is exact: place of each thread, words, store buffers.
  */
-import type { Interception, Listener } from './interception.ts';
+import type { Interception } from './interception.ts';
 import type { Memory } from './memory.ts';
 import { isPlainStore, KIND, type Operation, same } from './operation.ts';
+import { Run } from './run.ts';
+
+/** Which words' accesses are steps, and at which a fill is cut. */
+export interface SharedWords {
+  readonly shared: Uint8Array;
+  readonly cuts: Uint8Array;
+}
 
 /** What a thread came to: its result, or what it threw; and the words that it alone uses, as it left them. */
 export interface Outcome {
@@ -34,8 +41,6 @@ export interface Place {
 /** What an access that nobody has followed yet will probably give; undefined: stop here. */
 export type Guess = (operation: Operation) => number | undefined;
 
-/** A run this long is in an endless loop of its own. */
-const MAX_ACCESSES = 20_000;
 /** How far a run goes on by guesses. What it finds is true in any case, and likely needed. */
 const MAX_GUESSES = 400;
 
@@ -46,26 +51,16 @@ export class ThreadTree {
   readonly #memory: Memory;
   readonly #interception: Interception;
   readonly #start: () => () => unknown;
-  readonly #shared: Uint8Array;
-  readonly #cuts: Uint8Array;
+  readonly #words: SharedWords;
   #root: Place | undefined;
   #places = 0;
 
-  /**
-   * @param start sets the thread up, on memory as it is at first, and answers with its body
-   * @param shared words whose accesses are steps; @param cuts words at which a fill is cut
-   */
-  constructor(
-    memory: Memory,
-    interception: Interception,
-    start: () => () => unknown,
-    words: { readonly shared: Uint8Array; readonly cuts: Uint8Array },
-  ) {
+  /** @param start sets the thread up, on memory as it is at first, and answers with its body */
+  constructor(memory: Memory, interception: Interception, start: () => () => unknown, words: SharedWords) {
     this.#memory = memory;
     this.#interception = interception;
     this.#start = start;
-    this.#shared = words.shared;
-    this.#cuts = words.cuts;
+    this.#words = words;
     this.touched = new Uint8Array(memory.length);
   }
 
@@ -93,9 +88,10 @@ export class ThreadTree {
     const stacks: string[] = [];
     const limit = Error.stackTraceLimit;
     Error.stackTraceLimit = 30;
-    this.#run(path(place), () => {
+    const known = path(place);
+    this.#run([], () => {
       stacks.push(new Error().stack ?? '');
-      return undefined;
+      return known[stacks.length - 1]?.given;
     });
     Error.stackTraceLimit = limit;
     return stacks;
@@ -105,7 +101,7 @@ export class ThreadTree {
   #discover(made: Place, guess: Guess): void {
     let at = made;
     let guesses = 0;
-    const outcome = this.#run(path(made), undefined, (operation) => {
+    const outcome = this.#run(path(made), (operation) => {
       if (at.operation === undefined) {
         at.operation = operation;
         if (repeatsParent(at, operation)) at.repeats = (at.parent?.repeats ?? 0) + 1;
@@ -136,72 +132,27 @@ export class ThreadTree {
     };
   }
 
-  /**
-   * Runs the thread: each known access gets what it got, then `beyond` decides.
-   * @returns undefined when the run was given up before its end
-   */
-  #run(
-    known: readonly Place[],
-    onAccess: (() => void) | undefined,
-    beyond: Guess = () => undefined,
-  ): Outcome | undefined {
+  /** @returns undefined when the run was given up before its end */
+  #run(known: readonly Place[], beyond: Guess): Outcome | undefined {
     this.runs++;
     const memory = this.#memory;
     memory.reset();
     const body = this.#start();
     if (this.runs === 1 && memory.changes().length > 0) {
-      throw new Error("a thread's set-up writes to memory, which others would not see: do it in `world`, or in the body");
+      throw new Error(
+        "a thread's set-up writes to memory, which others would not see: do it in `world`, or in the body",
+      );
     }
-    let step = 0;
-    let abandoned = false;
-    let fault: Error | undefined;
-    const give = (error: Error): never => {
-      fault = error;
-      throw error;
-    };
-    const listener: Listener = {
-      shared: this.#shared,
-      cuts: this.#cuts,
-      touched: this.touched,
-      access: (kind, word, a, b) => {
-        if (abandoned || fault) throw ABANDONED; // a `catch` or `finally` of the code goes no further either
-        if (step > MAX_ACCESSES) give(new Error('a thread loops without end'));
-        onAccess?.();
-        const place = known[step];
-        if (place !== undefined) {
-          const { operation } = place.parent as Place;
-          if (operation === undefined || operation.kind !== kind || operation.word !== word || operation.a !== a) {
-            give(new Error('the code does not do the same when run again: does it use a clock, or chance?'));
-          }
-          step++;
-          return place.given;
-        }
-        const given = beyond({ kind, word, a, b });
-        if (given === undefined) {
-          abandoned = true;
-          throw ABANDONED;
-        }
-        step++;
-        return given;
-      },
-    };
-    this.#interception.listener = listener;
-    let result: unknown;
-    let error: string | undefined;
+    const run = new Run({ ...this.#words, touched: this.touched }, known, beyond);
+    this.#interception.listener = run;
     try {
-      result = body();
-    } catch (thrown) {
-      if (!abandoned) error = thrown instanceof Error ? thrown.message : String(thrown);
+      const end = run.of(body);
+      return end && { ...end, own: memory.changes(this.#words.shared) };
     } finally {
       this.#interception.listener = null;
     }
-    if (fault) throw fault;
-    if (abandoned) return undefined;
-    return { result: Number(result ?? 0), error, own: memory.changes(this.#shared) };
   }
 }
-
-const ABANDONED = new Error('run given up');
 
 /** Places from the root's successor to `place`. */
 function path(place: Place): Place[] {
@@ -211,12 +162,12 @@ function path(place: Place): Place[] {
 }
 
 /** Does the access at `place`, which gave `given`, leave memory and the thread's view as they were? */
-export function changesNothing(operation: Operation, given: number): boolean {
+function changesNothing(operation: Operation, given: number): boolean {
   if (operation.kind === KIND.COMPARE_EXCHANGE) return given !== operation.a;
   return operation.kind === KIND.LOAD || operation.kind === KIND.ATOMIC_LOAD;
 }
 
-export const repeatsParent = (place: Place, operation: Operation): boolean => {
+const repeatsParent = (place: Place, operation: Operation): boolean => {
   const before = place.parent?.operation;
   return (
     before !== undefined && !isPlainStore(before.kind) && same(before, operation) && changesNothing(before, place.given)

@@ -1,6 +1,7 @@
 /** What people call the words of the APICs' memory: the names of layout.ts and of the register table. */
-import { CONTROL, HEADER, IDENTITY, INBOX, MAP, PAGE_WORDS } from '../apic/layout.ts';
+
 import type { ApicMemory } from '../apic/layout.ts';
+import { CONTROL, HEADER, IDENTITY, INBOX, MAP, PAGE_WORDS } from '../apic/layout.ts';
 import { REG, REGISTERS } from '../apic/registers.ts';
 
 const swap = (names: Readonly<Record<string, number>>): Map<number, string> =>

@@ -2,6 +2,7 @@
 import { type ApicHost, ApicSystem, type ApicSystemOptions, REG } from '../../apic/index.ts';
 import { ApicMemory } from '../../apic/layout.ts';
 import type { Region } from '../memory.ts';
+import { ownWords } from '../own-words.ts';
 import { apicWordName } from '../word-names.ts';
 
 export interface ApicWorld {
@@ -24,15 +25,12 @@ export function apics(
   const system = new ApicSystem({ maxApicId: 0x1ff, ...options, maxApics });
   for (const id of ids) system.addApic(id, { bootstrap: false }).writeMmio(REG.SPIV, 4, 0x1ff);
   const layout = ApicMemory.attach(system.memory);
-  const own = new SharedArrayBuffer(Math.max(1, names.length) * 4);
+  const own = ownWords(names);
   return {
-    regions: [
-      { buffer: system.memory, name: (word) => apicWordName(layout, word) },
-      { buffer: own, name: (word) => names[word] ?? `word ${word}` },
-    ],
+    regions: [{ buffer: system.memory, name: (word) => apicWordName(layout, word) }, own.region],
     world: {
       attach: (host) => ApicSystem.attach(system.memory, host),
-      words: () => new Int32Array(own),
+      words: own.view,
     },
   };
 }

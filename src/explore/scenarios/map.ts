@@ -14,7 +14,8 @@ const msi = (system: ApicSystem, id: number): number =>
 const twins: Scenario<ApicWorld> = {
   name: 'map-twins',
   from: 'apic/map.ts',
-  promise: 'A change that comes during a rebuild leaves DIRTY, and its author, who waits for the lock, rebuilds once more.',
+  promise:
+    'A change that comes during a rebuild leaves DIRTY, and its author, who waits for the lock, rebuilds once more.',
   world: () => apics({ x2apicFormat: false }, [0, 0x23, 0x40]),
   threads: {
     'owner of vCPU 1': ({ attach }) => {
@@ -57,7 +58,8 @@ const reader: Scenario<ApicWorld> = {
 const three: Scenario<ApicWorld> = {
   name: 'map-two-builders-one-reader',
   from: 'apic/map.ts',
-  promise: 'Readers take no lock, and never see half a map.',
+  promise:
+    'Up to s + 1 the builder was in the other buffer all the time, so what was read was whole; otherwise it reads again.',
   world: () => apics({ x2apicFormat: false }, [0, 0x23, 0x40]),
   threads: {
     'owner of vCPU 0': ({ attach }) => {
