@@ -25,7 +25,7 @@ export {
 } from './fields.ts';
 export type { ApicHost } from './host.ts';
 export { APIC_EVENT, LocalApic } from './local-apic.ts';
-export { type ApicMessage, FROM_DEVICE, makeCommand } from './message.ts';
+export { type ApicMessage, FROM_DEVICE, inWords, makeCommand } from './message.ts';
 export type { ApicSystemOptions, Behaviour, SuppressEoiBroadcast } from './options.ts';
 export { BEHAVIOURS } from './options.ts';
 export type { ApicPort } from './port.ts';

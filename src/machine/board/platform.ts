@@ -17,6 +17,7 @@ import { ResetControl } from '../../devices/reset.ts';
 import { Rtc } from '../../devices/rtc.ts';
 import { Serial } from '../../devices/serial.ts';
 import { TestDevice } from '../../devices/testdev.ts';
+import type { BoardInspection } from '../inspection.ts';
 import type { MachineConfig } from '../options.ts';
 import type { DevicePort } from '../shared/mailbox.ts';
 import { Console } from './console.ts';
@@ -175,6 +176,19 @@ export class Platform implements DevicePort {
   reset(): void {
     this.#touched = true;
     this.#bus.reset();
+  }
+
+  /** What the interrupt controllers hold, and how often nobody answered. */
+  inspect(): BoardInspection {
+    const { master, slave } = this.#pic.save();
+    const pic = {
+      requested: master.irr | (slave.irr << 8),
+      masked: master.imr | (slave.imr << 8),
+      inService: master.isr | (slave.isr << 8),
+      output: this.#pic.output,
+    };
+    const { unclaimedReads, unclaimedWrites } = this.#bus;
+    return { ioapic: this.#ioapic.entries(), pic, unclaimed: unclaimedReads + unclaimedWrites };
   }
 
   /** To be taken while no vCPU runs; what the serial port has put out is handed over first. */
