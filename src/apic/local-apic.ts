@@ -257,6 +257,17 @@ export class LocalApic {
     return vector;
   }
 
+  /**
+   * Whether the guest's next EOI changes nothing that anybody waits for, so that it may come late (PV EOI,
+   * apic_sync_pv_eoi_to_guest): nothing is in IRR, and the interrupt in service is the one taken last, which no I/O APIC
+   * wants to hear of.
+   */
+  mayEndInSilence(): boolean {
+    const { priority } = this.#core;
+    const vector = priority.cachedInService();
+    return vector >= 0 && priority.highestRequested() < 0 && !this.#wantsEoi(vector);
+  }
+
   /** As a write to the EOI register. */
   eoi(): void {
     this.#finish(this.#core.endOfInterrupt());
@@ -424,10 +435,14 @@ export class LocalApic {
   }
 
   #reportEoi(vector: number): void {
+    if (this.#wantsEoi(vector) && !this.#eoiSuppressed()) this.#system.host.eoi(this.vcpuIndex, vector);
+  }
+
+  /** kvm_ioapic_handles_vector. */
+  #wantsEoi(vector: number): boolean {
     const handled = this.#handledVectors;
-    const wanted =
-      handled === null ? this.#core.isLevelTriggered(vector) : (handled[vector >>> 5] & (1 << (vector & 31))) !== 0;
-    if (wanted && !this.#eoiSuppressed()) this.#system.host.eoi(this.vcpuIndex, vector);
+    if (handled === null) return this.#core.isLevelTriggered(vector);
+    return (handled[vector >>> 5] & (1 << (vector & 31))) !== 0;
   }
 
   /** kvm_lapic_respect_suppress_eoi_broadcast: with the quirk, a split irqchip offers suppression and does not do it. */

@@ -66,6 +66,11 @@ export class Priority {
     return cached >= 0 ? cached : highestVector(words, this.#isr);
   }
 
+  /** The highest vector in service if the cache has it, else -1: what KVM knows without a search. */
+  cachedInService(): number {
+    return this.#words[this.#count] === 0 ? -1 : this.#words[this.#cached];
+  }
+
   /** kvm_apic_update_apicv: forget the cache, count again. */
   recount(): void {
     this.#words[this.#count] = this.#uncached ? 1 : countVectors(this.#words, this.#isr);

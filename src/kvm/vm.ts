@@ -20,6 +20,7 @@ import { Vcpu } from './vcpu.ts';
 
 const IA32_APIC_BASE = 0x1b;
 const IA32_TSC_DEADLINE = 0x6e0;
+const MSR_KVM_PV_EOI_EN = 0x4b56_4d04;
 const EPERM = 1;
 const EINVAL = 22;
 const MSI = kvmMsi.offsets;
@@ -137,7 +138,7 @@ export class Vm {
   }
 
   /**
-   * For a userspace APIC: IA32_APIC_BASE and IA32_TSC_DEADLINE exit with reason FILTER, the x2APIC registers (0x800-0x8ff)
+   * For a userspace APIC: IA32_APIC_BASE, IA32_TSC_DEADLINE and MSR_KVM_PV_EOI_EN exit with reason FILTER, the x2APIC registers (0x800-0x8ff)
    * with reason INVAL, since no filter applies to them (kvm_msr_allowed) and KVM has no APIC to ask (kvm_x2apic_msr_read,
    * the same on VMX and SVM). INVAL also brings us every access to another MSR that KVM finds invalid: answer #GP.
    * UNKNOWN is not asked for: MSRs that KVM does not know get #GP without an exit.
@@ -147,6 +148,7 @@ export class Vm {
     this.setMsrFilter([
       { base: IA32_APIC_BASE, count: 1 },
       { base: IA32_TSC_DEADLINE, count: 1 },
+      { base: MSR_KVM_PV_EOI_EN, count: 1 },
     ]);
   }
 

@@ -41,7 +41,7 @@ export interface WorkerInspection {
 }
 
 /** On the vCPU's own worker, outside KVM_RUN: an ioctl, three with KVM's own APIC. */
-export function inspectCpu(cpu: Cpu, use32bitIds: boolean, nowNanos: () => number): VcpuInspection {
+export function inspectCpu(cpu: Cpu, use32bitIds: boolean, nowNanos: number): VcpuInspection {
   const { vcpuIndex, apicId, vcpu } = cpu;
   const { rip, rflags } = vcpu.getRegs();
   const state = RUN_STATE_NAME[cpu.interrupts.state];

@@ -34,6 +34,7 @@ class MachineWorker {
   readonly #port: MessagePort;
   readonly #outbox: Outbox;
   readonly #handles: MachineHandles;
+  readonly #ram: Uint8Array;
   readonly #shared: SharedState;
   readonly #system: ApicSystem | null;
   readonly #trace: TraceRecorder | null;
@@ -49,6 +50,7 @@ class MachineWorker {
     this.#port = start.port;
     this.#handles = handles;
     this.#shared = new SharedState(handles.maxVcpus, nativeHost, handles.shared);
+    this.#ram = new GuestMemory(handles.memoryBytes, handles.memory).bytes;
     this.#outbox = new Outbox(this.#shared, start.worker, start.port);
     this.#trace = handles.config.trace
       ? new TraceRecorder(native.nowNanos, (events) => this.#send({ type: 'trace', events }))
@@ -89,8 +91,7 @@ class MachineWorker {
     const router = this.#system
       ? userRouter(this.#system)
       : kernelRouter(Vm.fromFd(this.#handles.vmFd, this.#handles.runSize));
-    const ram = new GuestMemory(this.#handles.memoryBytes, this.#handles.memory).bytes;
-    const platform = new Platform(this.#handles.config, ram, {
+    const platform = new Platform(this.#handles.config, this.#ram, {
       router,
       nowNanos: native.nowNanos,
       mainIsIdle: () => this.#outbox.isEmpty,
@@ -226,7 +227,7 @@ class MachineWorker {
     applyFirmwareState(vcpu);
     this.#reset ??= captureResetState(vcpu);
     const machine = { shared: this.#shared, devices: this.#devices, reset: this.#reset };
-    const parts: CpuParts = { vcpuIndex, apicId, bootstrap, vcpu, run, ...machine, trace: this.#trace };
+    const parts: CpuParts = { vcpuIndex, apicId, bootstrap, vcpu, run, ...machine, ram: this.#ram, trace: this.#trace };
     this.#scheduler.addCpu(this.#system ? userCpu(parts, this.#system.apic(vcpuIndex)) : kernelCpu(parts));
   }
 

@@ -13,7 +13,6 @@ const KERNEL_APIC_FEATURES = [
   'kvm_asyncpf',
   'kvm_asyncpf_int',
   'kvm_asyncpf_vmexit',
-  'kvm_pv_eoi',
   'kvm_pv_unhalt',
   'kvm_pv_ipi',
   'kvm_pv_sched_yield',

@@ -3,6 +3,7 @@
  * is told. Whatever may change which interrupt is next, or the timer, unsettles the vCPU.
  */
 import type { LocalApic } from '../../apic/index.ts';
+import { MSR_KVM_PV_EOI_EN, type PvEoi } from './pv-eoi.ts';
 
 const APIC_PAGE = 0x1000;
 const NOT_OURS = -1;
@@ -21,32 +22,34 @@ export interface ApicWatcher {
 export class ApicDoors {
   readonly #apic: LocalApic;
   readonly #watcher: ApicWatcher;
+  readonly #pvEoi: PvEoi | null;
+  /** Of the last `readMsr`. */
+  msrLow = 0;
+  msrHigh = 0;
 
-  constructor(apic: LocalApic, watcher: ApicWatcher) {
+  constructor(apic: LocalApic, watcher: ApicWatcher, pvEoi: PvEoi | null) {
     this.#apic = apic;
     this.#watcher = watcher;
-  }
-
-  /** Of the last `readMsr`. */
-  get msrLow(): number {
-    return this.#apic.msrLow;
-  }
-
-  get msrHigh(): number {
-    return this.#apic.msrHigh;
+    this.#pvEoi = pvEoi;
   }
 
   /** @returns false for #GP; a value read is in `msrLow` and `msrHigh`. */
   readMsr(msr: number): boolean {
-    if (this.#apic.readMsr(msr)) return true;
-    this.#watcher.eventQueued();
-    return false;
+    const door = msr === MSR_KVM_PV_EOI_EN ? this.#pvEoi : this.#apic;
+    if (!door?.readMsr(msr)) {
+      this.#watcher.eventQueued();
+      return false;
+    }
+    this.msrLow = door.msrLow;
+    this.msrHigh = door.msrHigh;
+    return true;
   }
 
   /** @returns false for #GP. */
   writeMsr(msr: number, low: number, high: number): boolean {
     this.#watcher.unsettle();
-    if (!this.#apic.writeMsr(msr, low, high)) {
+    const door = msr === MSR_KVM_PV_EOI_EN ? this.#pvEoi : this.#apic;
+    if (!door?.writeMsr(msr, low, high)) {
       this.#watcher.eventQueued();
       return false;
     }

@@ -9,6 +9,7 @@ import type { MachineTrace } from '../trace.ts';
 import { ApicDoors } from './apic-doors.ts';
 import type { ResetState } from './cpu-state.ts';
 import { KernelInterrupts } from './kernel-interrupts.ts';
+import { PvEoi } from './pv-eoi.ts';
 import { UserInterrupts } from './user-interrupts.ts';
 import type { VcpuBackend, VcpuDescriptor, VcpuRun } from './vcpu-backend.ts';
 
@@ -63,15 +64,18 @@ export interface CpuParts extends VcpuBackend {
   readonly shared: SharedState;
   readonly devices: DevicePort;
   readonly reset: ResetState;
+  /** Guest memory from guest-physical address 0, where the guest is offered PV EOI. */
+  readonly ram?: Uint8Array;
   /** An observer; null or none where nobody asked for a trace. */
   readonly trace?: MachineTrace | null;
 }
 
 /** A vCPU on our local APIC. */
 export function userCpu(parts: CpuParts, apic: LocalApic): Cpu {
-  const { vcpuIndex, apicId, vcpu, run } = parts;
-  const interrupts = new UserInterrupts(parts, apic);
-  return { vcpuIndex, apicId, vcpu, run, interrupts, apic: new ApicDoors(apic, interrupts), hasRun: false };
+  const { vcpuIndex, apicId, vcpu, run, ram } = parts;
+  const pvEoi = ram === undefined ? null : new PvEoi(apic, ram);
+  const interrupts = new UserInterrupts(parts, apic, pvEoi);
+  return { vcpuIndex, apicId, vcpu, run, interrupts, apic: new ApicDoors(apic, interrupts, pvEoi), hasRun: false };
 }
 
 /** A vCPU on KVM's in-kernel local APIC. */

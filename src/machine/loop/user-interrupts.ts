@@ -10,6 +10,7 @@ import type { MachineTrace } from '../trace.ts';
 import type { ApicWatcher } from './apic-doors.ts';
 import type { CpuParts, LifeCycle, Readiness } from './cpu.ts';
 import { applyInit, applyPowerUp, applySipi, completeExit } from './cpu-state.ts';
+import type { PvEoi } from './pv-eoi.ts';
 
 /** Not every host reports KVM_EXIT_SET_TPR: how long an interrupt may wait unseen for TPR to fall. */
 const TPR_RECHECK_NANOS = 250_000;
@@ -29,6 +30,7 @@ export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
   readonly #reset: CpuParts['reset'];
   readonly #bootstrap: boolean;
   readonly #trace: MachineTrace | null;
+  readonly #pvEoi: PvEoi | null;
   #state: RunState;
   /** KVM_RUN said that it can take an interrupt, and nothing was given to it since. */
   #canInject = false;
@@ -37,7 +39,11 @@ export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
   /** A message of delivery mode 3 came: it ends this HLT or the next (pv_unhalted in KVM). */
   #unhalted = false;
 
-  constructor({ vcpu, run, shared, devices, reset, bootstrap, trace = null }: CpuParts, apic: LocalApic) {
+  constructor(
+    { vcpu, run, shared, devices, reset, bootstrap, trace = null }: CpuParts,
+    apic: LocalApic,
+    pvEoi: PvEoi | null,
+  ) {
     this.#vcpu = vcpu;
     this.#run = run;
     this.#apic = apic;
@@ -46,6 +52,7 @@ export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
     this.#reset = reset;
     this.#bootstrap = bootstrap;
     this.#trace = trace;
+    this.#pvEoi = pvEoi;
     this.#state = RunState.waitForSipi;
     this.#publish(bootstrap ? RunState.running : RunState.waitForSipi);
     this.apicBaseWritten();
@@ -56,6 +63,12 @@ export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
   }
 
   prepare(woken: boolean): boolean {
+    if (!this.#prepare(woken)) return false;
+    this.#pvEoi?.beforeEntry();
+    return true;
+  }
+
+  #prepare(woken: boolean): boolean {
     // The PICs wake only those whose LINT0 took their interrupt when it came: looked at here for who unmasks it just then.
     if (this.settled && !woken && this.#shared.words[MachineWord.picInterrupt] === 0) return true;
     if (this.#state === RunState.parked) return false;
@@ -92,6 +105,7 @@ export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
   afterRun(): void {
     const run = this.#run;
     this.#canInject = run.readyForInterruptInjection;
+    if (this.#pvEoi?.afterRun() === true) this.settled = false;
     if (this.#nmiUnderWay && run.pendingNmis === 0 && !run.nmisMasked) {
       this.#nmiUnderWay = false;
       run.shareEvents(false);
@@ -201,6 +215,7 @@ export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
     this.#canInject = false;
     this.#nmiUnderWay = false;
     this.#unhalted = false;
+    this.#pvEoi?.reset();
     this.#run.shareEvents(false);
     this.#apic.takeNmis();
   }

@@ -35,6 +35,8 @@ export const NOTHING_IF_OFF: ScriptedExit = { exitReason: ExitReason.INTR, ifFla
 export interface LoopRigOptions {
   readonly apic?: ApicSystemOptions;
   readonly elsewhere?: ScriptedHost;
+  /** Guest memory: what PV EOI needs. */
+  readonly ram?: Uint8Array;
 }
 
 export class LoopRig {
@@ -115,11 +117,11 @@ export class LoopRig {
         this.said.push(`first run ${cpu.vcpuIndex}`);
       },
     });
-    for (const [vcpuIndex, script] of scripts.entries()) this.#addCpu(vcpuIndex, script);
+    for (const [vcpuIndex, script] of scripts.entries()) this.#addCpu(vcpuIndex, script, options.ram);
     this.scheduler.start();
   }
 
-  #addCpu(vcpuIndex: number, script: Iterable<ScriptedStep>): void {
+  #addCpu(vcpuIndex: number, script: Iterable<ScriptedStep>, ram: Uint8Array | undefined): void {
     const backend = new ScriptedVcpu(this.host, script);
     const apic = this.system.addApic(vcpuIndex, { bootstrap: true }); // so that each runs without a SIPI
     apic.writeMmio(SPIV, 4, SOFTWARE_ENABLED);
@@ -128,7 +130,10 @@ export class LoopRig {
     const { vcpu, run } = backend;
     const reset = captureResetState(vcpu);
     const parts = { vcpuIndex, apicId: vcpuIndex, bootstrap: true, vcpu, run, reset };
-    const cpu = userCpu({ ...parts, shared: this.shared, devices: this.devices }, apic);
+    const cpu = userCpu(
+      { ...parts, shared: this.shared, devices: this.devices, ...(ram === undefined ? {} : { ram }) },
+      apic,
+    );
     this.vcpus.push(backend);
     this.cpus.push(cpu);
     this.scheduler.addCpu(cpu);
