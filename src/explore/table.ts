@@ -8,11 +8,12 @@ import { EXPIRE, FLUSH, letter, RUN } from './schedule.ts';
 
 /** Column width in characters. */
 const COLUMN = 46;
+const NARROW_COLUMN = 34;
 
 export function scheduleTable(rows: readonly Row[], threadNames: readonly string[], memory: Memory): string {
   const table = new Table({
     head: ['', ...threadNames.map((name, thread) => `${letter(thread)}: ${name}`)],
-    colWidths: [6, ...threadNames.map(() => COLUMN)],
+    colWidths: [6, ...threadNames.map(() => (threadNames.length > 2 ? NARROW_COLUMN : COLUMN))],
     wordWrap: true,
     style: { head: [], border: [], compact: true },
   });
@@ -21,9 +22,13 @@ export function scheduleTable(rows: readonly Row[], threadNames: readonly string
     const row = rows[i] as Row;
     let text = rowText(row, memory);
     let count = 1;
-    if (!shown[i]) {
-      while (i + count < rows.length && !shown[i + count] && rows[i + count]?.thread === row.thread) count++;
-      text = `... ${count} more`;
+    const follows = (): Row | undefined => (rows[i + count]?.thread === row.thread ? rows[i + count] : undefined);
+    if (shown[i]) {
+      for (let next = follows(); next && shown[i + count] && rowText(next, memory) === text; next = follows()) count++;
+      if (count > 1) text += ` (${count} times)`;
+    } else {
+      while (follows() && !shown[i + count]) count++;
+      text = `(${count === 1 ? 'an access' : `${count} accesses`} that nobody meets)`;
     }
     table.push([`${i + 1}`, ...threadNames.map((_, thread) => (thread === row.thread ? text : ''))]);
     i += count;
