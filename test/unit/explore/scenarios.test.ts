@@ -14,7 +14,7 @@ test('scenarios have names of their own', () => {
 });
 
 /** Comment marks and line ends apart. */
-const prose = (text: string): string => text.replaceAll(/\s*\n\s*\*?\s*/g, ' ').toLowerCase();
+const prose = (text: string): string => text.replaceAll(/\s*\n\s*\*?\s*|\s+/g, ' ').toLowerCase();
 
 test.each(SCENARIOS.map(({ name, from, promise }) => [name, from, promise]))(
   '%s checks a sentence that %s says',
