@@ -42,7 +42,8 @@ function storeBase(core: ApicCore, low: number, high: number): void {
   }
   if ((changed & BASE.EXTD) !== 0) {
     if (x2apic) setX2apicId(core);
-    else if (enabled) setXapicId(core);
+    else if (enabled && core.rules.xapicIdOnLeavingX2apic) setXapicId(core);
+    else if (enabled) core.publish(); // older kernels leave the map as it was
   }
   if (enabled && ((low & ~0xfff) !== BASE.DEFAULT_LOW || high !== 0)) Atomics.store(words, HEADER.BASE_MODIFIED, 1);
 }

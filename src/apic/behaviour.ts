@@ -1,6 +1,7 @@
 /**
- * The three behaviours: how an APIC enters the map, when the map must not be asked, and which APICs a scan finds. One small
- * object each; nothing else in this directory knows which one is at work.
+ * KVM's behaviour and hardware's: how an APIC enters the map, when the map must not be asked, which APICs a scan finds, who
+ * of several takes a lowest-priority message, and how a deadline is computed. One small object each; nothing else in this
+ * directory knows which one is at work.
  *
  * KVM's rules: kvm_recalculate_phys_map, kvm_recalculate_logical_map, kvm_apic_is_broadcast_dest, kvm_apic_mda and
  * kvm_apic_match_{physical,logical}_addr in arch/x86/kvm/lapic.c. Hardware's: SDM vol. 3A, 12.6.2.
@@ -37,7 +38,7 @@ import { nthBit, popCount } from './vectors.ts';
 /** Logical modes of a map (enum kvm_apic_logical_mode). NONE_ENABLED is KVM_APIC_MODE_SW_DISABLED. */
 export const LOGICAL = { NONE_ENABLED: 0, FLAT: 1, CLUSTER: 2, X2APIC: 4, DISABLED: 8 } as const;
 
-export interface RoutingBehaviour {
+export interface ApicBehaviour {
   /** Enters a present APIC into the physical map. False: no map can say this, drop all of it. */
   addPhysical(m: MapWord, r: RecordWord, entry: number): boolean;
   /** Enters a present APIC into the logical map, or disables that map. */
@@ -54,39 +55,34 @@ export interface RoutingBehaviour {
    * @returns an index into `candidates`, or -1 for none
    */
   arbitrate(candidates: Int32Array, count: number, vector: number): number;
+  /** How far away, in nanoseconds, is a TSC deadline that is `cycles` (more than 0) away? `tscKhz` is not 0. */
+  cyclesToNanos(cycles: bigint, tscKhz: number): number;
 }
 
-export function makeBehaviour(memory: ApicMemory): RoutingBehaviour {
-  switch (memory.options.behaviour) {
-    case 'kvm':
-      return new KvmBehaviour(memory);
-    case 'kvm-legacy':
-      return new KvmLegacyBehaviour(memory);
-    case 'hardware':
-      return new HardwareBehaviour(memory);
-  }
-}
+export const makeBehaviour = (memory: ApicMemory): ApicBehaviour =>
+  memory.options.behaviour === 'hardware' ? new HardwareBehaviour(memory) : new KvmBehaviour(memory);
 
-/** Linux 6.3 and later. */
-class KvmBehaviour implements RoutingBehaviour {
-  protected readonly words: Int32Array;
-  protected readonly rules: Readonly<Rules>;
+/** KVM. Kernels differ in rules (rules.ts), not in classes. */
+class KvmBehaviour implements ApicBehaviour {
+  readonly #words: Int32Array;
+  readonly #rules: Readonly<Rules>;
   readonly #memory: ApicMemory;
   readonly #hack: boolean;
   readonly #quirk: boolean;
 
   constructor(memory: ApicMemory) {
     this.#memory = memory;
-    this.words = memory.words;
-    this.rules = memory.rules;
+    this.#words = memory.words;
+    this.#rules = memory.rules;
     this.#hack = memory.options.x2apicFormat || !memory.rules.gate;
     this.#quirk = !memory.options.broadcastQuirkDisabled;
   }
 
   addPhysical(m: MapWord, r: RecordWord, entry: number): boolean {
-    const { words, rules } = this;
+    const words = this.#words;
+    const rules = this.#rules;
     if (this.#hack) {
-      this.enterHotplug(m, r, entry);
+      this.#enterHotplug(m, r, entry);
       return true;
     }
     const at = m + MAP.PHYSICAL + (isX2apicMode(words, r) ? x2apicId(words, r) : xapicId(words, r));
@@ -99,8 +95,9 @@ class KvmBehaviour implements RoutingBehaviour {
    * The hotplug hack: an APIC whose ID is over 0xff can be reached by it while still in xAPIC mode, and of aliased 8-bit
    * IDs the first in order of creation is mapped, unless an x2APIC-mode APIC owns the ID.
    */
-  protected enterHotplug(m: MapWord, r: RecordWord, entry: number): void {
-    const { words, rules } = this;
+  #enterHotplug(m: MapWord, r: RecordWord, entry: number): void {
+    const words = this.#words;
+    const rules = this.#rules;
     const x2apic = isX2apicMode(words, r);
     const wide = x2apicId(words, r);
     if (x2apic || wide > BROADCAST.XAPIC) {
@@ -114,7 +111,8 @@ class KvmBehaviour implements RoutingBehaviour {
   }
 
   addLogical(m: MapWord, r: RecordWord, entry: number): void {
-    const { words, rules } = this;
+    const words = this.#words;
+    const rules = this.#rules;
     if (words[m + MAP.LOGICAL_MODE] === LOGICAL.DISABLED) return;
     if (rules.softwareDisabledSkipped && !isSoftwareEnabled(words, r)) return;
     if (rules.zeroLdrSkipped && logicalDestination(words, r) === 0) return;
@@ -125,7 +123,11 @@ class KvmBehaviour implements RoutingBehaviour {
       if (rules.mixedLogicalModes) words[m + MAP.LOGICAL_MODE] = LOGICAL.DISABLED;
       return;
     }
-    if (mode === LOGICAL.X2APIC) return; // the physical map serves: a cluster is 16 consecutive IDs
+    if (mode === LOGICAL.X2APIC) {
+      // The physical map serves: a cluster is 16 consecutive IDs. Kernels that let a state set the ID enter it by LDR.
+      if (!rules.x2apicIdReadOnly) this.#enterByLdr(m, r, entry);
+      return;
+    }
     const id = xapicLogicalId(words, r);
     const members = mode === LOGICAL.FLAT ? id : xapicClusterMembers(id);
     if (members === 0) return;
@@ -137,8 +139,20 @@ class KvmBehaviour implements RoutingBehaviour {
     }
   }
 
-  needsScan(m: MapWord, from: RecordWord, destination: number, _command: number): boolean {
-    const { words, rules } = this;
+  #enterByLdr(m: MapWord, r: RecordWord, entry: number): void {
+    const words = this.#words;
+    const ldr = logicalDestination(words, r);
+    const members = x2apicClusterMembers(ldr);
+    const id = x2apicCluster(ldr) * 16 + nthBit(members, 0);
+    if (members !== 0 && id <= words[m + MAP.MAX_APIC_ID]) words[m + MAP.PHYSICAL + id] = entry;
+  }
+
+  needsScan(m: MapWord, from: RecordWord, destination: number, command: number): boolean {
+    const words = this.#words;
+    const rules = this.#rules;
+    if (!rules.noLogicalModeIsNobody && isLogical(command) && words[m + MAP.LOGICAL_MODE] === LOGICAL.NONE_ENABLED) {
+      return true;
+    }
     if (this.#quirk) {
       const fromX2apic = from !== NO_RECORD && isX2apicMode(words, from);
       if (fromX2apic) return destination === BROADCAST.X2APIC;
@@ -149,7 +163,8 @@ class KvmBehaviour implements RoutingBehaviour {
   }
 
   match(r: RecordWord, from: RecordWord, destination: number, command: number): number {
-    const { words, rules } = this;
+    const words = this.#words;
+    const rules = this.#rules;
     const x2apic = isX2apicMode(words, r);
     if (destination === BROADCAST.XAPIC && x2apic && from === NO_RECORD && this.#quirk && rules.broadcastQuirk) {
       return REASON.BROADCAST; // kvm_apic_mda makes 0xffffffff of it
@@ -172,38 +187,16 @@ class KvmBehaviour implements RoutingBehaviour {
   }
 
   competes(r: RecordWord): boolean {
-    return isSoftwareEnabled(this.words, r) || !this.rules.lowestSkipsDisabled;
+    return isSoftwareEnabled(this.#words, r) || !this.#rules.lowestSkipsDisabled;
+  }
+
+  /** start_sw_tscdeadline computes in 64 bits: from 1.8e13 cycles on, two hours, a deadline comes early. */
+  cyclesToNanos(cycles: bigint, tscKhz: number): number {
+    return Number(BigInt.asUintN(64, cycles * 1_000_000n) / BigInt(tscKhz));
   }
 
   arbitrate(candidates: Int32Array, count: number, vector: number): number {
     return arbitrateAsKvm(this.#memory, candidates, count, vector);
-  }
-}
-
-/** Before Linux 6.3: the hack whatever the gate says, and a logical map that lets the last of an alias win. */
-class KvmLegacyBehaviour extends KvmBehaviour {
-  override addPhysical(m: MapWord, r: RecordWord, entry: number): boolean {
-    this.enterHotplug(m, r, entry);
-    return true;
-  }
-
-  override addLogical(m: MapWord, r: RecordWord, entry: number): void {
-    const { words } = this;
-    if (!isSoftwareEnabled(words, r)) return;
-    const mode = logicalMode(words, r);
-    if (mode !== LOGICAL.X2APIC && logicalDestination(words, r) === 0) return;
-    if (words[m + MAP.LOGICAL_MODE] === LOGICAL.NONE_ENABLED) words[m + MAP.LOGICAL_MODE] = mode;
-    else if (words[m + MAP.LOGICAL_MODE] !== mode) words[m + MAP.LOGICAL_MODE] = LOGICAL.DISABLED;
-    if (words[m + MAP.LOGICAL_MODE] !== mode || mode === LOGICAL.X2APIC) return;
-    const id = xapicLogicalId(words, r);
-    const members = mode === LOGICAL.FLAT ? id : xapicClusterMembers(id);
-    if (members !== 0) words[logicalRow(m, mode, id) + nthBit(members, 0)] = entry;
-  }
-
-  /** With no software-enabled APIC the old map has no logical mode at all, and everything logical is scanned for. */
-  override needsScan(m: MapWord, from: RecordWord, destination: number, command: number): boolean {
-    if (isLogical(command) && this.words[m + MAP.LOGICAL_MODE] === LOGICAL.NONE_ENABLED) return true;
-    return super.needsScan(m, from, destination, command);
   }
 }
 
@@ -212,7 +205,7 @@ class KvmLegacyBehaviour extends KvmBehaviour {
  * map is asked only where it is exact: no alias, one logical model, and for a wide or logical x2APIC destination no APIC in
  * xAPIC mode at all.
  */
-class HardwareBehaviour implements RoutingBehaviour {
+class HardwareBehaviour implements ApicBehaviour {
   readonly #memory: ApicMemory;
   readonly #words: Int32Array;
 
@@ -288,6 +281,10 @@ class HardwareBehaviour implements RoutingBehaviour {
 
   competes(r: RecordWord): boolean {
     return isSoftwareEnabled(this.#words, r);
+  }
+
+  cyclesToNanos(cycles: bigint, tscKhz: number): number {
+    return Number((cycles * 1_000_000n) / BigInt(tscKhz));
   }
 
   arbitrate(candidates: Int32Array, count: number, vector: number): number {

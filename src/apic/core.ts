@@ -81,9 +81,14 @@ export class ApicCore {
     this.words[this.a + word(offset)] = value;
   }
 
+  /** What the others see of this APIC is what its registers say. */
+  publish(): void {
+    publishIdentity(this.words, this.#r, this.a);
+  }
+
   /** A register that others route by has changed: tell them, then mark the map dirty. In this order. */
   identityChanged(): void {
-    publishIdentity(this.words, this.#r, this.a);
+    this.publish();
     this.map.markDirty();
   }
 

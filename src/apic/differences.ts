@@ -7,8 +7,8 @@
  */
 import { LOGICAL } from './behaviour.ts';
 import { explain } from './explain.ts';
-import { BROADCAST, DELIVERY, DFR } from './fields.ts';
-import { destinationFormat, isSoftwareEnabled, isX2apicMode } from './identity.ts';
+import { BROADCAST, DELIVERY, DFR, x2apicLogicalId } from './fields.ts';
+import { destinationFormat, isSoftwareEnabled, isX2apicMode, logicalDestination, x2apicId } from './identity.ts';
 import { type ApicMemory, HEADER, MAP } from './layout.ts';
 import { type ApicMessage, FROM_DEVICE, inWords, makeCommand } from './message.ts';
 import { REASON, REASON_TEXT } from './reasons.ts';
@@ -26,6 +26,8 @@ export const MAP_DIFFERENCES = {
   'cluster-truncated': 'the map looks at four bits of an xAPIC cluster address, a scan at all',
   'legacy-logical-alias':
     'before Linux 6.3: of several APICs on one logical bit, or with several bits, the map has one entry',
+  'legacy-id-of-a-state':
+    'before Linux 6.11: in x2APIC mode the map has the ID that a state brought beside the own one, in a scan only LDR is it',
 } as const;
 
 export type MapDifferenceName = keyof typeof MAP_DIFFERENCES;
@@ -63,7 +65,7 @@ export function findDifferences(memory: ApicMemory, router: Router, message: Api
 function whyMapOnly(memory: ApicMemory, vcpuIndex: number, m: Required<ApicMessage>): MapDifferenceName | null {
   const { words } = memory;
   const r = memory.identity(vcpuIndex);
-  if (!m.logical || isX2apicMode(words, r)) return null;
+  if (!m.logical || isX2apicMode(words, r)) return foreignIds(memory) ? 'legacy-id-of-a-state' : null;
   const map = memory.mapBuffer(Atomics.load(words, HEADER.MAP_PUBLISHED));
   if (words[map + MAP.LOGICAL_MODE] === LOGICAL.X2APIC) return 'physical-id-in-cluster';
   const format = destinationFormat(words, r);
@@ -77,16 +79,27 @@ function whyScanOnly(
   why: string,
   m: Required<ApicMessage>,
 ): MapDifferenceName | null {
-  const { words, options } = memory;
+  const { words, options, rules } = memory;
   const r = memory.identity(vcpuIndex);
   if (why === REASON_TEXT[REASON.BROADCAST]) return isBroadcast(m.destination) ? 'broadcast-of-the-other-mode' : null;
+  if (foreignIds(memory)) return 'legacy-id-of-a-state';
   if (!m.logical) {
-    const hack = options.x2apicFormat || options.behaviour === 'kvm-legacy';
+    const hack = options.x2apicFormat || !rules.gate;
     if (m.destination > BROADCAST.XAPIC) return hack ? null : 'wide-id-without-gate';
     return hack && !isX2apicMode(words, r) ? 'hotplug-alias' : null;
   }
   if (!isSoftwareEnabled(words, r)) return 'software-disabled';
-  return options.behaviour === 'kvm-legacy' && !isX2apicMode(words, r) ? 'legacy-logical-alias' : null;
+  return !rules.logicalAlias && !isX2apicMode(words, r) ? 'legacy-logical-alias' : null;
+}
+
+/** Has an APIC in x2APIC mode a LDR that is not its own? */
+function foreignIds(memory: ApicMemory): boolean {
+  const { words, rules, count } = memory;
+  for (let i = 0; i < count && !rules.x2apicIdReadOnly; i++) {
+    const r = memory.identity(i);
+    if (isX2apicMode(words, r) && logicalDestination(words, r) !== x2apicLogicalId(x2apicId(words, r))) return true;
+  }
+  return false;
 }
 
 const isBroadcast = (destination: number): boolean =>

@@ -24,14 +24,22 @@ export {
   TIMER_MODE,
 } from './fields.ts';
 export type { ApicHost } from './host.ts';
+export { BEHAVIOURS, type Behaviour, KERNELS, type Kernel } from './kernels.ts';
 export { APIC_EVENT, LocalApic } from './local-apic.ts';
 export { type ApicMessage, FROM_DEVICE, inWords, makeCommand } from './message.ts';
-export type { ApicSystemOptions, Behaviour, SuppressEoiBroadcast } from './options.ts';
-export { BEHAVIOURS } from './options.ts';
+export {
+  APIC_OPTION_NAMES,
+  type ApicOptionName,
+  type ApicSystemOptions,
+  parseApicOption,
+  resolveOptions,
+  type SuppressEoiBroadcast,
+} from './options.ts';
 export type { ApicPort } from './port.ts';
 export { LVT_OFFSETS, MSR, PAGE_BYTES, REG, REGISTERS, type RegisterInfo, STATE_BYTES } from './registers.ts';
 export type { Path } from './router.ts';
-export { isRuleName, RULE_NAMES, RULES, type RuleName } from './rules.ts';
+export { holds, isRuleName, RULE_NAMES, RULES, type RuleInfo, type RuleName } from './rules.ts';
 export type { ApicMapSnapshot, InhibitReason, LocalApicSnapshot, LogicalMode } from './snapshot.ts';
 export { ApicSystem } from './system.ts';
+export { type TellingCase, tellingCase, VERSIONED_RULES } from './telling.ts';
 export type { ApicTrace, ApicTraceEvent } from './trace.ts';

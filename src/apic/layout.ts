@@ -41,24 +41,16 @@
  * Two orders matter, and are repeated where they are kept: TMR before IRR (an owner that sees the IRR bit must see its
  * trigger mode), and bits before wake (whoever wakes up must find why).
  */
-import { BEHAVIOURS, DEFAULT_OPTIONS, FLAG_OPTIONS, type ResolvedOptions, SUPPRESS_MODES } from './options.ts';
+import { OPTION_WORDS, optionsToWords, type ResolvedOptions, wordsToOptions } from './options.ts';
 import { STATE_BYTES } from './registers.ts';
-import { bitsToRules, brokenToBits, RULE_NAMES, RULE_WORDS, type Rules, rulesWithout } from './rules.ts';
+import { bitsToBroken, brokenToBits, RULE_NAMES, RULE_WORDS, type Rules, rulesOf } from './rules.ts';
 
 /** Header words. */
 export const HEADER = {
   MAGIC: 0,
   COUNT: 1,
-  FLAGS: 2,
-  BEHAVIOUR: 3,
-  SUPPRESS: 4,
-  MAX_APICS: 5,
-  MAX_APIC_ID: 6,
-  TSC_KHZ: 7,
-  BUS_CYCLE: 8,
-  MIN_PERIOD: 9,
-  ADDRESS_BITS: 10,
-  RULES: 11, // RULE_WORDS of them
+  RULES: 2, // RULE_WORDS of them
+  OPTIONS: 4, // OPTION_WORDS of them (options.ts)
   // Words below change while the machine runs; each has a cache line of its own.
   MAP_DIRTY: 16,
   MAP_PUBLISHED: 32,
@@ -143,13 +135,13 @@ export class ApicMemory {
   readonly #mapsAt: number;
   readonly #mapWords: number;
 
-  private constructor(buffer: SharedArrayBuffer | ArrayBuffer, options: ResolvedOptions, rules: Readonly<Rules>) {
+  private constructor(buffer: SharedArrayBuffer | ArrayBuffer, options: ResolvedOptions) {
     this.buffer = buffer;
     this.words = new Int32Array(buffer);
     this.doubles = new Float64Array(buffer);
     this.bytes = new Uint8Array(buffer);
     this.options = options;
-    this.rules = rules;
+    this.rules = rulesOf(options.behaviour, options.breakRules);
     this.#blocksAt = blocksAt(options.maxApics);
     this.#mapsAt = mapsAt(options.maxApics);
     this.#mapWords = mapWords(options.maxApicId);
@@ -158,47 +150,20 @@ export class ApicMemory {
   static create(options: ResolvedOptions): ApicMemory {
     const bytes = (mapsAt(options.maxApics) + 2 * mapWords(options.maxApicId)) * 4;
     const buffer = options.shared ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes);
-    const memory = new ApicMemory(buffer, options, rulesWithout(options.breakRules));
+    const memory = new ApicMemory(buffer, options);
     const { words } = memory;
     words[HEADER.MAGIC] = MAGIC;
-    FLAG_OPTIONS.forEach((name, bit) => {
-      if (options[name]) words[HEADER.FLAGS] |= 1 << bit;
-    });
-    words[HEADER.BEHAVIOUR] = BEHAVIOURS.indexOf(options.behaviour);
-    words[HEADER.SUPPRESS] = SUPPRESS_MODES.indexOf(options.suppressEoiBroadcast);
-    words[HEADER.MAX_APICS] = options.maxApics;
-    words[HEADER.MAX_APIC_ID] = options.maxApicId;
-    words[HEADER.TSC_KHZ] = options.tscKhz;
-    words[HEADER.BUS_CYCLE] = options.busCycleNanos;
-    words[HEADER.MIN_PERIOD] = options.minTimerPeriodMicros;
-    words[HEADER.ADDRESS_BITS] = options.physicalAddressBits;
-    brokenToBits(memory.rules, words, HEADER.RULES);
+    optionsToWords(options, words, HEADER.OPTIONS);
+    brokenToBits(options.breakRules, words, HEADER.RULES);
     return memory;
   }
 
   /** Throws RangeError if the buffer was not made by `create`. */
   static attach(buffer: SharedArrayBuffer | ArrayBuffer): ApicMemory {
     const words = new Int32Array(buffer, 0, Math.min(HEADER_WORDS, buffer.byteLength >>> 2));
-    const at = (word: number): number => words[word];
-    if (at(HEADER.MAGIC) !== MAGIC) throw new RangeError('this buffer holds no APIC system');
-    const flags = Object.fromEntries(
-      FLAG_OPTIONS.map((name, bit) => [name, (at(HEADER.FLAGS) & (1 << bit)) !== 0]),
-    ) as Pick<ResolvedOptions, (typeof FLAG_OPTIONS)[number]>;
-    const rules = bitsToRules(words, HEADER.RULES);
-    const options: ResolvedOptions = {
-      ...DEFAULT_OPTIONS,
-      ...flags,
-      behaviour: BEHAVIOURS[at(HEADER.BEHAVIOUR)] ?? DEFAULT_OPTIONS.behaviour,
-      suppressEoiBroadcast: SUPPRESS_MODES[at(HEADER.SUPPRESS)] ?? DEFAULT_OPTIONS.suppressEoiBroadcast,
-      maxApics: at(HEADER.MAX_APICS),
-      maxApicId: at(HEADER.MAX_APIC_ID),
-      tscKhz: at(HEADER.TSC_KHZ),
-      busCycleNanos: at(HEADER.BUS_CYCLE),
-      minTimerPeriodMicros: at(HEADER.MIN_PERIOD),
-      physicalAddressBits: at(HEADER.ADDRESS_BITS),
-      breakRules: RULE_NAMES.filter((name) => !rules[name]),
-    };
-    return new ApicMemory(buffer, options, rules);
+    if (words[HEADER.MAGIC] !== MAGIC) throw new RangeError('this buffer holds no APIC system');
+    const options = wordsToOptions(words, HEADER.OPTIONS);
+    return new ApicMemory(buffer, { ...options, breakRules: bitsToBroken(words, HEADER.RULES) });
   }
 
   /** How many APICs there are. Acquire: their blocks are complete. */
@@ -228,3 +193,4 @@ const mapsAt = (maxApics: number): number => blocksAt(maxApics) + maxApics * API
 const mapWords = (maxApicId: number): number => MAP.PHYSICAL + ((Math.max(255, maxApicId) | 15) + 1);
 
 if (RULE_NAMES.length > RULE_WORDS * 32) throw new Error('the header has too few words for the rules');
+if (HEADER.OPTIONS + OPTION_WORDS > HEADER.MAP_DIRTY) throw new Error('the header has too few words for the options');

@@ -6,6 +6,7 @@
  * returns. Nothing here throws for what a guest does: a refused access answers false, which is #GP.
  */
 import { resetRegisters, setBase } from './base.ts';
+import type { ApicBehaviour } from './behaviour.ts';
 import { ACTION, ApicCore } from './core.ts';
 import {
   type ApicMode,
@@ -34,6 +35,7 @@ import { ApicTimer } from './timer.ts';
 export interface ApicServices {
   readonly memory: ApicMemory;
   readonly host: ApicHost;
+  readonly behaviour: ApicBehaviour;
   readonly map: ApicMap;
   readonly port: ApicPort;
   /** Routes a message (message.ts). */
@@ -62,7 +64,7 @@ export class LocalApic {
   constructor(system: ApicServices, vcpuIndex: number) {
     this.#system = system;
     this.vcpuIndex = vcpuIndex;
-    this.#timer = new ApicTimer(system.memory, system.host, vcpuIndex);
+    this.#timer = new ApicTimer(system, vcpuIndex);
     this.#core = new ApicCore(system.memory, system.map, this.#timer, vcpuIndex);
     this.#sources = new LocalSources(this.#core, system.port, vcpuIndex);
     this.#words = system.memory.words;

@@ -12,7 +12,7 @@
  *
  * Unlike KVM's, the table has room for every ID that addApic accepts, so there is no -E2BIG retry.
  */
-import { LOGICAL, type RoutingBehaviour } from './behaviour.ts';
+import { type ApicBehaviour, LOGICAL } from './behaviour.ts';
 import { BROADCAST } from './fields.ts';
 import type { ApicHost } from './host.ts';
 import { isPresent, isX2apicMode, x2apicId, xapicId } from './identity.ts';
@@ -42,10 +42,10 @@ export function whyNoMap(state: number, vcpuIndex: number): string {
 export class ApicMap {
   readonly #memory: ApicMemory;
   readonly #words: Int32Array;
-  readonly #behaviour: RoutingBehaviour;
+  readonly #behaviour: ApicBehaviour;
   readonly #host: ApicHost;
 
-  constructor(memory: ApicMemory, behaviour: RoutingBehaviour, host: ApicHost) {
+  constructor(memory: ApicMemory, behaviour: ApicBehaviour, host: ApicHost) {
     this.#memory = memory;
     this.#words = memory.words;
     this.#behaviour = behaviour;

@@ -2,20 +2,11 @@
  * What can be chosen when a system of APICs is made, and what each choice is in KVM. Everything here is a property of the
  * VM or of the host, never of one APIC, and is written once, into the shared header, so that `ApicSystem.attach` sees it.
  */
-import type { RuleName } from './rules.ts';
-
-/**
- * Whose routing rules apply:
- * - `kvm`: Linux 6.3 and later. The hotplug hack only with `x2apicFormat`.
- * - `kvm-legacy`: before commit 5b84b0291702 (v6.3). The hotplug hack always.
- * - `hardware`: no hack. An APIC in xAPIC mode compares the low 8 bits of a destination, whatever the upper ones are.
- */
-export type Behaviour = 'kvm' | 'kvm-legacy' | 'hardware';
-export const BEHAVIOURS: readonly Behaviour[] = ['kvm', 'kvm-legacy', 'hardware'];
+import { BEHAVIOURS, type Behaviour } from './kernels.ts';
+import { isRuleName, type RuleName } from './rules.ts';
 
 /** KVM_X2APIC_API flags 2 and 3: neither ('quirk'), ENABLE or DISABLE_SUPPRESS_EOI_BROADCAST. */
 export type SuppressEoiBroadcast = 'quirk' | 'enabled' | 'disabled';
-export const SUPPRESS_MODES: readonly SuppressEoiBroadcast[] = ['quirk', 'enabled', 'disabled'];
 
 export interface ApicSystemOptions {
   /** The gate: KVM_X2APIC_API_USE_32BIT_IDS. Default false. */
@@ -81,72 +72,128 @@ export interface ApicSystemOptions {
 
 export type ResolvedOptions = Required<ApicSystemOptions>;
 
-export const DEFAULT_OPTIONS: ResolvedOptions = {
-  x2apicFormat: false,
-  broadcastQuirkDisabled: false,
-  behaviour: 'kvm',
-  maxApics: 64,
-  maxApicId: 4095,
-  vectorHashing: true,
-  failMapAllocation: false,
-  suppressEoiBroadcast: 'quirk',
-  ioapicInKernel: false,
-  tscKhz: 1_000_000,
-  shared: true,
-  busCycleNanos: 1,
-  minTimerPeriodMicros: 200,
-  cmci: false,
-  x2apicCpuid: true,
-  tscDeadlineCpuid: true,
-  physicalAddressBits: 48,
-  x2apicIcrSplit: false,
-  smm: true,
-  apicv: false,
-  lint0Reenabled: true,
-  intelCompatible: true,
-  lateMapEntry: false,
-  autoEoi: false,
-  breakRules: [],
-};
+/** How one option is checked, what it is when it is not given, and so how it is kept in the header. */
+type OptionSpec =
+  | { readonly kind: 'flag'; readonly initial: boolean }
+  | { readonly kind: 'integer'; readonly initial: number; readonly low: number; readonly high: number }
+  | { readonly kind: 'choice'; readonly initial: string; readonly choices: readonly string[] };
 
-/** The booleans, in the order of their bits in the header. Append only. */
-export const FLAG_OPTIONS = [
-  'x2apicFormat',
-  'broadcastQuirkDisabled',
-  'vectorHashing',
-  'failMapAllocation',
-  'ioapicInKernel',
-  'shared',
-  'cmci',
-  'x2apicCpuid',
-  'tscDeadlineCpuid',
-  'x2apicIcrSplit',
-  'smm',
-  'apicv',
-  'lint0Reenabled',
-  'intelCompatible',
-  'lateMapEntry',
-  'autoEoi',
-] as const satisfies readonly (keyof ResolvedOptions)[];
+const flag = (initial: boolean) => ({ kind: 'flag', initial }) as const;
+const integer = (initial: number, low: number, high: number) => ({ kind: 'integer', initial, low, high }) as const;
+const choice = <T extends string>(initial: T, choices: readonly T[]) => ({ kind: 'choice', initial, choices }) as const;
 
-function integer(name: string, value: number, low: number, high: number): void {
-  if (!Number.isInteger(value) || value < low || value > high) {
-    throw new RangeError(`${name} must be an integer from ${low} to ${high}, not ${value}`);
+/** Every option but the list of rules. The order is the header's: append only. */
+export const APIC_OPTIONS = {
+  x2apicFormat: flag(false),
+  broadcastQuirkDisabled: flag(false),
+  behaviour: choice<Behaviour>('kvm', BEHAVIOURS),
+  maxApics: integer(64, 1, 4096),
+  maxApicId: integer(4095, 0, 65535),
+  vectorHashing: flag(true),
+  failMapAllocation: flag(false),
+  suppressEoiBroadcast: choice<SuppressEoiBroadcast>('quirk', ['quirk', 'enabled', 'disabled']),
+  ioapicInKernel: flag(false),
+  tscKhz: integer(1_000_000, 0, 0x7fffffff),
+  shared: flag(true),
+  busCycleNanos: integer(1, 1, 0x7fffffff),
+  minTimerPeriodMicros: integer(200, 0, 0x7fffffff),
+  cmci: flag(false),
+  x2apicCpuid: flag(true),
+  tscDeadlineCpuid: flag(true),
+  physicalAddressBits: integer(48, 32, 52),
+  x2apicIcrSplit: flag(false),
+  smm: flag(true),
+  apicv: flag(false),
+  lint0Reenabled: flag(true),
+  intelCompatible: flag(true),
+  lateMapEntry: flag(false),
+  autoEoi: flag(false),
+} as const satisfies { readonly [Name in keyof PlainOptions]: OptionSpec };
+
+type PlainOptions = Omit<ResolvedOptions, 'breakRules'>;
+export type ApicOptionName = keyof PlainOptions;
+export const APIC_OPTION_NAMES = Object.keys(APIC_OPTIONS) as readonly ApicOptionName[];
+const specs: readonly (readonly [ApicOptionName, OptionSpec])[] = APIC_OPTION_NAMES.map((name) => [
+  name,
+  APIC_OPTIONS[name],
+]);
+
+export const isApicOptionName = (name: string): name is ApicOptionName => Object.hasOwn(APIC_OPTIONS, name);
+
+function check(name: string, spec: OptionSpec, value: unknown): void {
+  const said = typeof value === 'string' ? `'${value}'` : String(value);
+  if (spec.kind === 'flag') {
+    if (typeof value !== 'boolean') throw new RangeError(`${name} must be true or false, not ${said}`);
+  } else if (spec.kind === 'choice') {
+    if (typeof value !== 'string' || !spec.choices.includes(value)) {
+      throw new RangeError(`${name} must be one of ${spec.choices.join(', ')}, not ${said}`);
+    }
+  } else if (!Number.isInteger(value) || (value as number) < spec.low || (value as number) > spec.high) {
+    throw new RangeError(`${name} must be an integer from ${spec.low} to ${spec.high}, not ${said}`);
   }
 }
 
-/** Fills in the defaults. Throws RangeError for a number out of range or an unknown name. */
+/** Fills in the defaults. Throws RangeError for a value out of range and for a name that is no option or rule. */
 export function resolveOptions(options: ApicSystemOptions): ResolvedOptions {
-  const resolved = { ...DEFAULT_OPTIONS, ...options };
-  integer('maxApics', resolved.maxApics, 1, 4096);
-  integer('maxApicId', resolved.maxApicId, 0, 65535);
-  integer('tscKhz', resolved.tscKhz, 0, 0x7fffffff);
-  integer('busCycleNanos', resolved.busCycleNanos, 1, 0x7fffffff);
-  integer('minTimerPeriodMicros', resolved.minTimerPeriodMicros, 0, 0x7fffffff);
-  integer('physicalAddressBits', resolved.physicalAddressBits, 32, 52);
-  if (!BEHAVIOURS.includes(resolved.behaviour)) throw new RangeError(`unknown behaviour '${resolved.behaviour}'`);
-  if (!SUPPRESS_MODES.includes(resolved.suppressEoiBroadcast)) {
-    throw new RangeError(`unknown suppressEoiBroadcast '${resolved.suppressEoiBroadcast}'`);
+  const resolved: Record<string, unknown> = { breakRules: options.breakRules ?? [] };
+  for (const [name, spec] of specs) {
+    const value = options[name] ?? spec.initial;
+    check(name, spec, value);
+    resolved[name] = value;
   }
-  return resolved;
+  for (const name of Object.keys(options)) {
+    if (!Object.hasOwn(resolved, name)) {
+      throw new RangeError(`there is no APIC option '${name}'; choose ${APIC_OPTION_NAMES.join(', ')}`);
+    }
+  }
+  for (const rule of options.breakRules ?? []) {
+    if (!isRuleName(rule)) throw new RangeError(`there is no rule '${rule}'`);
+  }
+  return resolved as unknown as ResolvedOptions;
+}
+
+/**
+ * One option as text, `name=value`: true or false, a number (0x... too), or one of the choices.
+ * @throws RangeError with what would do, for a name that is no option and for a value that does not fit it
+ */
+export function parseApicOption(text: string): ApicSystemOptions {
+  const [name = '', value = ''] = text.split(/=(.*)/s);
+  if (!isApicOptionName(name)) {
+    throw new RangeError(`there is no APIC option '${name}'; choose ${APIC_OPTION_NAMES.join(', ')}`);
+  }
+  const spec: OptionSpec = APIC_OPTIONS[name];
+  const isNumber = spec.kind === 'integer' && value.trim() !== '';
+  const parsed = spec.kind === 'flag' ? (FLAG_WORDS.get(value) ?? value) : isNumber ? Number(value) : value;
+  check(name, spec, parsed);
+  return { [name]: parsed };
+}
+
+const FLAG_WORDS = new Map([
+  ['true', true],
+  ['false', false],
+]);
+
+/** Header words that the options need: one of flags, one for each of the others. */
+export const OPTION_WORDS = 1 + specs.filter(([, { kind }]) => kind !== 'flag').length;
+
+/** Writes checked options to the header, from word `at` on. */
+export function optionsToWords(options: ResolvedOptions, words: Int32Array, at: number): void {
+  let bit = 0;
+  let word = at + 1;
+  for (const [name, spec] of specs) {
+    const value = options[name];
+    if (spec.kind === 'flag') words[at] |= Number(value) << bit++;
+    else words[word++] = spec.kind === 'choice' ? spec.choices.indexOf(value as string) : (value as number);
+  }
+}
+
+/** The options that `optionsToWords` wrote, without the rules. */
+export function wordsToOptions(words: Int32Array, at: number): PlainOptions {
+  let bit = 0;
+  let word = at + 1;
+  const value = (spec: OptionSpec): unknown => {
+    if (spec.kind === 'flag') return (words[at] & (1 << bit++)) !== 0;
+    return spec.kind === 'choice' ? spec.choices[words[word++]] : words[word++];
+  };
+  return Object.fromEntries(specs.map(([name, spec]) => [name, value(spec)])) as unknown as PlainOptions;
 }

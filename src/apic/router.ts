@@ -9,7 +9,7 @@
  * Rules: kvm_apic_map_get_dest_lapic, kvm_irq_delivery_to_apic_fast and kvm_irq_delivery_to_apic in arch/x86/kvm.
  */
 import { NOBODY } from './arbitration.ts';
-import { LOGICAL, logicalRow, type RoutingBehaviour } from './behaviour.ts';
+import { type ApicBehaviour, LOGICAL, logicalRow } from './behaviour.ts';
 import {
   asFixed,
   BROADCAST,
@@ -47,12 +47,12 @@ export class Router {
 
   readonly #memory: ApicMemory;
   readonly #words: Int32Array;
-  readonly #behaviour: RoutingBehaviour;
+  readonly #behaviour: ApicBehaviour;
   readonly #port: ApicPort;
   /** The command as it will be accepted: a scan changes it. */
   #command = 0;
 
-  constructor(memory: ApicMemory, behaviour: RoutingBehaviour, port: ApicPort) {
+  constructor(memory: ApicMemory, behaviour: ApicBehaviour, port: ApicPort) {
     this.#memory = memory;
     this.#words = memory.words;
     this.#behaviour = behaviour;

@@ -1,10 +1,11 @@
 /**
- * The named rules: each a behaviour of KVM's local APIC that can be switched off by name, through this one place.
- *
- * A system normally runs with all rules intact. Breaking one (option `breakRules`) makes the model wrong in exactly one
- * way: that is how the conformance harness shows that it would notice. Each rule is one boolean field, looked at where the
- * rule is applied; all systems share one shape of object, so an intact rule costs a load and a predicted branch.
+ * The named rules of KVM's local APIC. Each is one boolean field, looked at at one place, where the rule is applied; all
+ * systems share one shape of object, so a rule costs a load and a predicted branch. A rule is off for one of two reasons:
+ * - the kernel that the model follows is older than the rule (`since`);
+ * - it was broken by name (option `breakRules`), which makes the model wrong in exactly one way: that is how the conformance
+ *   harness shows that it would notice.
  */
+import { type Behaviour, isOlder, kernelOf } from './kernels.ts';
 
 export class Rules {
   gate = true;
@@ -57,15 +58,32 @@ export class Rules {
   modeSwitchClearsCount = true;
   minimumPeriod = true;
   pendingTimerKept = true;
+  noLogicalModeIsNobody = true;
+  xapicIdOnLeavingX2apic = true;
+  x2apicIdReadOnly = true;
 }
 
 export type RuleName = keyof Rules;
 
-/** What each rule says and where it shows: by routing alone (layer 1), through register accesses (layer 2), or in time. */
-export const RULES: { readonly [Name in RuleName]: { readonly rule: string; readonly shows: Where } } = {
+export interface RuleInfo {
+  readonly rule: string;
+  /** Where its absence shows: by routing alone (layer 1), through register accesses (layer 2), or in time. */
+  readonly shows: 'routing' | 'registers' | 'time';
+  /** The first Linux version that has it; absent: as far back as we read. */
+  readonly since?: string;
+  /** Upstream, where known. */
+  readonly commit?: string;
+  /** What kernels before did. Absent without `since`. */
+  readonly before?: string;
+}
+
+export const RULES: { readonly [Name in RuleName]: RuleInfo } = {
   gate: {
     shows: 'routing',
     rule: 'x2apicFormat decides: off, an aliased physical ID drops the map; on, the hotplug hack',
+    since: '6.3',
+    commit: '5b84b0291702',
+    before: 'the hotplug hack whatever x2apicFormat says',
   },
   physicalAliasDropsMap: { shows: 'routing', rule: 'gate off: two APICs with one physical ID leave no map at all' },
   firstAliasWins: { shows: 'routing', rule: 'gate on: of aliased xAPIC IDs the APIC that was created first is mapped' },
@@ -83,6 +101,8 @@ export const RULES: { readonly [Name in RuleName]: { readonly rule: string; read
   logicalAlias: {
     shows: 'routing',
     rule: 'map: a shared logical bit, or an LDR with several, disables the logical map',
+    since: '6.3',
+    before: 'the last APIC on a shared bit has it, and of several bits the lowest counts',
   },
   absentIsZero: { shows: 'routing', rule: 'through the map an absent destination answers 0; by scan -1' },
   xapicBroadcast: { shows: 'routing', rule: 'quirk on: 0xff from any sender but an x2APIC IPI is broadcast' },
@@ -128,9 +148,25 @@ export const RULES: { readonly [Name in RuleName]: { readonly rule: string; read
   },
   minimumPeriod: { shows: 'time', rule: 'a periodic timer is never faster than min_timer_period_us' },
   pendingTimerKept: { shows: 'time', rule: 'an expiry while masked waits for the unmasking' },
+  noLogicalModeIsNobody: {
+    shows: 'routing',
+    rule: 'map: with no software-enabled APIC a logical destination is nobody',
+    since: '6.3',
+    before: 'such a map has no logical mode, and a scan is made',
+  },
+  xapicIdOnLeavingX2apic: {
+    shows: 'routing',
+    rule: 'the host forces x2APIC to xAPIC mode: the xAPIC ID is reset, and the map follows',
+    since: '6.3',
+    before: 'the ID register keeps the 32-bit ID, and the map stays as it was',
+  },
+  x2apicIdReadOnly: {
+    shows: 'routing',
+    rule: 'gate off: in x2APIC mode the ID that a state brings is ignored',
+    since: '6.11',
+    before: "its bits 31:24 become the ID register, and LDR and the map's logical entry follow it",
+  },
 };
-
-type Where = 'routing' | 'registers' | 'time';
 
 export const RULE_NAMES = Object.keys(RULES) as readonly RuleName[];
 
@@ -138,11 +174,18 @@ export const isRuleName = (name: string): name is RuleName => Object.hasOwn(RULE
 
 const INTACT: Readonly<Rules> = Object.freeze(new Rules());
 
-/** Rules with the named ones switched off; the shared intact object when there are none. */
-export function rulesWithout(broken: readonly RuleName[]): Readonly<Rules> {
-  if (broken.length === 0) return INTACT;
+/** Is the rule in force under this behaviour, unless it is broken? */
+export function holds(name: RuleName, behaviour: Behaviour): boolean {
+  const { since } = RULES[name];
+  return since === undefined || !isOlder(kernelOf(behaviour), since);
+}
+
+/** The rules of a behaviour, with the named ones switched off; the shared intact object when all of them hold. */
+export function rulesOf(behaviour: Behaviour, broken: readonly RuleName[]): Readonly<Rules> {
+  const off = RULE_NAMES.filter((name) => broken.includes(name) || !holds(name, behaviour));
+  if (off.length === 0) return INTACT;
   const rules = new Rules();
-  for (const name of broken) rules[name] = false;
+  for (const name of off) rules[name] = false;
   return rules;
 }
 
@@ -150,13 +193,11 @@ export function rulesWithout(broken: readonly RuleName[]): Readonly<Rules> {
 export const RULE_WORDS = 2;
 
 /** The broken rules as bits for the shared header, so that another thread's view breaks the same ones. */
-export function brokenToBits(rules: Readonly<Rules>, words: Int32Array, at: number): void {
+export function brokenToBits(broken: readonly RuleName[], words: Int32Array, at: number): void {
   RULE_NAMES.forEach((name, i) => {
-    if (!rules[name]) words[at + (i >> 5)] |= 1 << (i & 31);
+    if (broken.includes(name)) words[at + (i >> 5)] |= 1 << (i & 31);
   });
 }
 
-export function bitsToRules(words: Int32Array, at: number): Readonly<Rules> {
-  if ((words[at] | words[at + 1]) === 0) return INTACT;
-  return rulesWithout(RULE_NAMES.filter((_, i) => (words[at + (i >> 5)] & (1 << (i & 31))) !== 0));
-}
+export const bitsToBroken = (words: Int32Array, at: number): RuleName[] =>
+  RULE_NAMES.filter((_, i) => (words[at + (i >> 5)] & (1 << (i & 31))) !== 0);

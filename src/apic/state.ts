@@ -23,7 +23,7 @@ export function readState(core: ApicCore, bytes: Uint8Array): void {
   bytes.set(memory.bytes.subarray(a * 4, a * 4 + STATE_BYTES));
   view.setUint32(REG.TMCCT, core.timer.currentCount(), true);
   if (!core.x2apicMode) return;
-  if (!memory.options.x2apicFormat && core.rules.idFixup) view.setUint32(REG.ID, core.apicId << 24, true);
+  if (!memory.options.x2apicFormat && core.rules.idFixup) view.setUint32(REG.ID, core.register(REG.ID) << 24, true);
   if (!memory.options.x2apicIcrSplit) view.setUint32(REG.ICR2, view.getUint32(ICR_UPPER, true), true);
 }
 
@@ -38,8 +38,10 @@ export function writeState(core: ApicCore, bytes: Uint8Array): boolean {
   }
   memory.bytes.set(bytes.length === STATE_BYTES ? bytes : bytes.subarray(0, STATE_BYTES), a * 4);
   if (x2apic) {
-    core.setRegister(REG.ID, core.apicId);
-    if (rules.x2apicLdr) core.setRegister(REG.LDR, x2apicLogicalId(core.apicId));
+    const keepsId = memory.options.x2apicFormat || rules.x2apicIdReadOnly;
+    const id = keepsId ? core.apicId : view.getUint32(REG.ID, true) >>> 24;
+    core.setRegister(REG.ID, id);
+    if (rules.x2apicLdr) core.setRegister(REG.LDR, x2apicLogicalId(id));
     if (!memory.options.x2apicIcrSplit) words[core.icrHighWord] = view.getInt32(REG.ICR2, true);
   }
   core.identityChanged();

@@ -47,6 +47,7 @@ export class ApicSystem {
     this.#services = {
       memory: this.#memory,
       host: this.#host,
+      behaviour,
       map: this.#map,
       port: this.port,
       send: (source, destination, command) => this.send(source, destination, command),

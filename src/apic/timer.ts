@@ -7,9 +7,11 @@
  * periods, one pending expiry at most, which waits while the LVT entry is masked.
  * Left out: KVM's early firing of the deadline timer (timer_advance_ns), which a guest cannot see.
  */
+import type { ApicBehaviour } from './behaviour.ts';
 import { TIMER_MODE, timerDivisor } from './fields.ts';
 import type { ApicHost } from './host.ts';
 import { type ApicMemory, type BlockWord, CONTROL } from './layout.ts';
+import type { ApicServices } from './local-apic.ts';
 import { maskWrite, REG, registerIndex } from './registers.ts';
 
 const TMICT = REG.TMICT >>> 2;
@@ -21,14 +23,16 @@ export class ApicTimer {
   readonly #memory: ApicMemory;
   readonly #words: Int32Array;
   readonly #host: ApicHost;
+  readonly #behaviour: ApicBehaviour;
   readonly #vcpuIndex: number;
   readonly #a: BlockWord;
   /** Indexes into the view of doubles. */
   readonly #period: number;
   readonly #target: number;
 
-  constructor(memory: ApicMemory, host: ApicHost, vcpuIndex: number) {
+  constructor({ memory, host, behaviour }: ApicServices, vcpuIndex: number) {
     this.#memory = memory;
+    this.#behaviour = behaviour;
     this.#words = memory.words;
     this.#host = host;
     this.#vcpuIndex = vcpuIndex;
@@ -209,13 +213,11 @@ export class ApicTimer {
   }
 
   #armDeadline(): void {
-    const { tscKhz, behaviour } = this.#memory.options;
+    const { tscKhz } = this.#memory.options;
     const deadline = (BigInt(this.deadlineHigh) << 32n) | BigInt(this.deadlineLow);
     if (deadline === 0n || tscKhz === 0) return;
     const cycles = deadline - this.#host.guestTsc(this.#vcpuIndex);
-    // KVM (start_sw_tscdeadline) computes in 64 bits: from 1.8e13 cycles on, two hours, a deadline comes early.
-    const scaled = behaviour === 'hardware' ? cycles * 1_000_000n : BigInt.asUintN(64, cycles * 1_000_000n);
-    const nanos = cycles > 0n ? Number(scaled / BigInt(tscKhz)) : 0;
+    const nanos = cycles > 0n ? this.#behaviour.cyclesToNanos(cycles, tscKhz) : 0;
     this.#memory.doubles[this.#target] = this.#host.nowNanos() + nanos;
     this.#words[this.#a + CONTROL.TIMER_ARMED] = 1;
   }

@@ -1,6 +1,6 @@
 /** The options of `apiary conform`. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { BEHAVIOURS } from '../machine/options.ts';
+import { BEHAVIOURS } from '../apic/index.ts';
 import { duration, wholeNumber } from './parse.ts';
 
 const EXAMPLES = `

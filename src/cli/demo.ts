@@ -6,8 +6,11 @@
 import Table from 'cli-table3';
 import pc from 'picocolors';
 import { hex } from '../hex.ts';
-import { BEHAVIOURS, type MachineOptions } from '../machine/options.ts';
+import type { MachineOptions } from '../machine/options.ts';
 import { ADDED_CPU, BOOT_CPUS, type HotplugReport, runHotplugGuest } from './hotplug-run.ts';
+
+/** The rules shown: the newest kernel's, those of before the gate, hardware's. */
+const BEHAVIOURS = ['kvm', 'kvm-legacy', 'hardware'] as const;
 
 const physical = (value: number): string => `physical:${hex(value, 8)}`;
 

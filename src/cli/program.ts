@@ -5,6 +5,8 @@ import { addConformOptions } from './conform-options.ts';
 import type { ExploreCommandOptions } from './explore-options.ts';
 import { addExploreOptions } from './explore-options.ts';
 import { guarded, oneLine, printing } from './failures.ts';
+import type { RulesOptions } from './rules.ts';
+import { addRulesOptions } from './rules-options.ts';
 import { addRunOptions } from './run-options.ts';
 import type { SuiteCommandOptions } from './suite-options.ts';
 import { addSuiteOptions } from './suite-options.ts';
@@ -39,6 +41,9 @@ addExploreOptions(
     (await import('./explore.ts')).explore(scenarios, options),
   ),
 );
+addRulesOptions(
+  program.command('rules').description('list the rules of the local APICs, and in which of them kernels differ'),
+).action(printing(async (options: RulesOptions) => (await import('./rules.ts')).rules(options)));
 
 addSuiteOptions(program.command('suite').description('run the kvm-unit-tests images that you have built')).action(
   printing(async (directory: string, options: SuiteCommandOptions) =>

@@ -1,7 +1,8 @@
 /** The options of `apiary run`, in one place: how they read on the command line and what they are to a Machine. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type ApicSystemOptions, BEHAVIOURS, isRuleName, parseApicOption, type RuleName } from '../apic/index.ts';
 import type { BootOptions } from '../machine/boot-image.ts';
-import { BEHAVIOURS, type MachineOptions } from '../machine/options.ts';
+import type { MachineOptions } from '../machine/options.ts';
 import { type CpuList, cpuList, duration, size, wholeNumber } from './parse.ts';
 
 /** CPUs to plug or to ask back, in the order of the command line. */
@@ -31,6 +32,8 @@ export interface RunOptions {
   readonly initrd?: readonly string[];
   readonly loadAddress?: number;
   readonly reboot?: boolean;
+  readonly apicOption?: ApicSystemOptions;
+  readonly break?: readonly RuleName[];
 }
 
 const FLAGS: Readonly<Record<string, keyof X2apicApi>> = {
@@ -59,6 +62,20 @@ Examples:
 
 /** Filled by commander while it reads the command line: it has no option for "these two, in order". */
 export const hotplugActions: HotplugAction[] = [];
+
+function apicOption(text: string, before: ApicSystemOptions = {}): ApicSystemOptions {
+  try {
+    return { ...before, ...parseApicOption(text) };
+  } catch (error) {
+    if (error instanceof RangeError) throw new InvalidArgumentError(`${error.message}.`);
+    throw error;
+  }
+}
+
+function rule(text: string, before: readonly RuleName[] = []): readonly RuleName[] {
+  if (!isRuleName(text)) throw new InvalidArgumentError(`there is no rule '${text}'; apiary rules lists them.`);
+  return [...before, text];
+}
 
 function action(kind: HotplugAction['kind']): (text: string) => true {
   return (text) => {
@@ -98,6 +115,8 @@ export function addRunOptions(command: Command): Command {
     .option('--trace <file>', 'write each APIC event to a file that ui.perfetto.dev opens')
     .option('--fail-map-allocation', 'the optimized APIC map can never be allocated: everything goes by scan')
     .option('--no-vector-hashing', 'lowest priority by arbitration priority rather than by vector hashing')
+    .option('--apic-option <name=value>', 'any other option of our local APICs (repeatable)', apicOption)
+    .option('--break <rule>', 'switch a rule of our local APICs off (repeatable)', rule)
     .addHelpText('after', EXAMPLES);
 }
 
@@ -118,6 +137,8 @@ export function machineOptions(options: RunOptions, actions: readonly HotplugAct
     failMapAllocation: options.failMapAllocation ?? false,
     reboot: options.reboot ?? false,
     vectorHashing: options.vectorHashing,
+    ...(options.apicOption === undefined ? {} : { apicOptions: options.apicOption }),
+    ...(options.break === undefined ? {} : { breakRules: options.break }),
   };
 }
 

@@ -77,16 +77,11 @@ export class Machine extends EventEmitter<MachineEvents> {
       config.apic === 'user'
         ? new ApicSystem(
             {
-              x2apicFormat: config.use32bitIds,
-              broadcastQuirkDisabled: config.disableBroadcastQuirk,
-              behaviour: config.behaviour,
-              failMapAllocation: config.failMapAllocation,
-              vectorHashing: config.vectorHashing,
-              breakRules: config.breakRules,
-              maxApics: limits.maxVcpus,
-              maxApicId: limits.maxVcpuId - 1,
               tscKhz: vm.tscKhz(),
               ...vm.apicCpuid(),
+              ...config.apicOptions,
+              maxApics: limits.maxVcpus,
+              maxApicId: limits.maxVcpuId - 1,
             },
             { nowNanos: native.nowNanos }, // for the current count in snapshots
           )

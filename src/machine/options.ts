@@ -2,11 +2,9 @@
  * What a machine can be made of, and the one place where it is checked. Sizes are in bytes once they are parsed.
  */
 
-import type { Behaviour, RuleName } from '../apic/index.ts';
+import { type ApicSystemOptions, type Behaviour, isRuleName, type RuleName, resolveOptions } from '../apic/index.ts';
 import { hex } from '../hex.ts';
 import { ConfigError } from './errors.ts';
-
-export const BEHAVIOURS: readonly Behaviour[] = ['kvm', 'kvm-legacy', 'hardware'];
 
 /** Where RAM ends at the latest: the I/O APIC, the local APICs and KVM's own pages are above. */
 const MAX_MEMORY = 0xc000_0000;
@@ -24,7 +22,7 @@ export interface MachineOptions {
   apic?: 'user' | 'kernel';
   /** KVM_CAP_X2APIC_API's flags: the gate, and the switch for the broadcast quirk. Default off, as KVM's. */
   x2apicApi?: { use32bitIds?: boolean; disableBroadcastQuirk?: boolean };
-  /** The rules our APICs follow. Default 'kvm'. Meaningless under `apic: 'kernel'`. */
+  /** The rules our APICs follow: a kernel's KVM ('kvm' is the newest) or hardware's. Default 'kvm'. */
   behaviour?: Behaviour;
   /** Makes every allocation of the optimized APIC map fail, as when the kernel is out of memory: all by scan. */
   failMapAllocation?: boolean;
@@ -42,6 +40,12 @@ export interface MachineOptions {
   trace?: boolean;
   /** Rules of our APICs to switch off, to see that a test notices (src/apic/rules.ts). Default none. */
   breakRules?: readonly RuleName[];
+  /**
+   * Everything else that our APICs can be made of (`ApicSystemOptions`), for example `suppressEoiBroadcast`. What is given
+   * here wins over the option of this list that says the same, and over what the host and the CPUID say (`tscKhz`,
+   * `x2apicCpuid` ...). Only `maxApics`, `maxApicId` and `shared` are the machine's own.
+   */
+  apicOptions?: ApicSystemOptions;
 }
 
 /** The same, checked, with nothing left out. */
@@ -60,7 +64,8 @@ export interface MachineConfig {
   readonly timeoutMs: number;
   readonly reboot: boolean;
   readonly trace: boolean;
-  readonly breakRules: readonly RuleName[];
+  /** What of our APICs was asked for: those above and all the others. */
+  readonly apicOptions: ApicSystemOptions;
 }
 
 export interface HostLimits {
@@ -141,21 +146,56 @@ export function checkOptions(options: MachineOptions, limits: HostLimits): Machi
   if (!(timeoutMs > 0) || (timeoutMs > MAX_TIMEOUT_MS && timeoutMs !== Number.POSITIVE_INFINITY)) {
     throw new ConfigError(`timeout ${timeoutMs} ms is out of range: give more than 0 and less than 24 days`);
   }
+  const apic = oneOf('apic', options.apic ?? 'user', ['user', 'kernel']);
+  const apicOptions = checkApicOptions(options, apic);
   return {
     memoryBytes: checkMemory(options.memory ?? '64M'),
     cpus,
     hotpluggable,
-    apic: oneOf('apic', options.apic ?? 'user', ['user', 'kernel']),
-    use32bitIds: options.x2apicApi?.use32bitIds ?? false,
-    disableBroadcastQuirk: options.x2apicApi?.disableBroadcastQuirk ?? false,
-    behaviour: oneOf('behaviour', options.behaviour ?? 'kvm', BEHAVIOURS),
-    failMapAllocation: options.failMapAllocation ?? false,
-    vectorHashing: options.vectorHashing ?? true,
+    apic,
+    use32bitIds: apicOptions.x2apicFormat,
+    disableBroadcastQuirk: apicOptions.broadcastQuirkDisabled,
+    behaviour: apicOptions.behaviour,
+    failMapAllocation: apicOptions.failMapAllocation,
+    vectorHashing: apicOptions.vectorHashing,
     threads: checkThreads(options, cpus.length, limits),
     cpu: options.cpu ?? 'host',
     timeoutMs,
     reboot: options.reboot ?? false,
     trace: options.trace ?? false,
-    breakRules: options.breakRules ?? [],
+    apicOptions,
   };
+}
+
+const NAMED = ['x2apicFormat', 'broadcastQuirkDisabled', 'behaviour', 'failMapAllocation', 'vectorHashing'] as const;
+type NamedOptions = Required<Pick<ApicSystemOptions, (typeof NAMED)[number]>>;
+
+/** @throws ConfigError for what no APIC system takes, and for what the machine decides itself */
+function checkApicOptions(options: MachineOptions, apic: MachineConfig['apic']): ApicSystemOptions & NamedOptions {
+  const asked = options.apicOptions ?? {};
+  for (const name of ['maxApics', 'maxApicId', 'shared'] as const) {
+    if (asked[name] !== undefined) throw new ConfigError(`the APIC option ${name} is the machine's own: leave it out`);
+  }
+  const breakRules = [...(options.breakRules ?? []), ...(asked.breakRules ?? [])];
+  if (apic === 'kernel' && (breakRules.length > 0 || Object.keys(asked).length > 0)) {
+    throw new ConfigError("APIC options and rules to break are for our APICs: leave them out, or choose apic 'user'");
+  }
+  const unknown = breakRules.find((rule) => !isRuleName(rule));
+  if (unknown !== undefined) throw new ConfigError(`there is no rule '${unknown}'; apiary rules lists them`);
+  const all = {
+    x2apicFormat: options.x2apicApi?.use32bitIds ?? false,
+    broadcastQuirkDisabled: options.x2apicApi?.disableBroadcastQuirk ?? false,
+    behaviour: options.behaviour ?? 'kvm',
+    failMapAllocation: options.failMapAllocation ?? false,
+    vectorHashing: options.vectorHashing ?? true,
+    ...asked,
+    breakRules,
+  };
+  try {
+    resolveOptions(all);
+  } catch (error) {
+    if (error instanceof RangeError) throw new ConfigError(error.message);
+    throw error;
+  }
+  return all;
 }

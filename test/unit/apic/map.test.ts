@@ -138,6 +138,11 @@ describe('how the map may differ from a scan: every way has a name', () => {
       for (const apic of apics) write(apic, LDR, 0x01000000);
       return { system, message: { ...LOGICAL, destination: 1 } };
     },
+    'legacy-id-of-a-state': () => {
+      const { system, apics } = make({ behaviour: 'kvm@6.1' }, [[0x10, 'x2apic']]);
+      setRegister(apics[0], { [ID]: 0x24000000 });
+      return { system, message: { ...MDA, destination: 0x24 } };
+    },
   };
   for (const name of Object.keys(MAP_DIFFERENCES) as MapDifferenceName[]) {
     it(`${name}: ${MAP_DIFFERENCES[name]}`, () => {
@@ -206,7 +211,7 @@ describe('how the map may differ from a scan: every way has a name', () => {
     fc.assert(property, { numRuns: 400 });
   };
 
-  for (const behaviour of ['kvm', 'kvm-legacy'] as Behaviour[]) {
+  for (const behaviour of ['kvm', 'kvm@6.1', 'kvm@6.12'] as Behaviour[]) {
     for (const x2apicFormat of [false, true]) {
       for (const broadcastQuirkDisabled of [false, true]) {
         const switches = `gate ${x2apicFormat ? 'on' : 'off'}, quirk ${broadcastQuirkDisabled ? 'off' : 'on'}`;

@@ -251,6 +251,16 @@ const cases: Record<RuleName, (build: Build) => unknown> = {
     write(apic, LVT_TIMER, 0x40);
     return vectors(apic, IRR);
   },
+  noLogicalModeIsNobody: (b) => sendMsi(b({}, [[0, 'disabled']]).system, 1, V, MSI_LOGICAL),
+  xapicIdOnLeavingX2apic: (b) => {
+    const apic = b({}, [[0x23, 'x2apic']]).apics[0];
+    apic.setApicBaseFromHost(0xfee00800, 0);
+    return read(apic, ID);
+  },
+  x2apicIdReadOnly: (b) => {
+    const apic = b({}, [[0x23, 'x2apic']]).apics[0];
+    return [setRegister(apic, { [ID]: 0x24000000 }), stateWord(apic, ID), rdmsr(apic, X2_LDR)];
+  },
 };
 
 describe('the list of rules', () => {

@@ -64,6 +64,14 @@ describe('what becomes of options', () => {
     });
   });
 
+  test('--apic-option and --break, as often as one likes', () => {
+    const line = '--apic-option suppressEoiBroadcast=enabled --apic-option tscKhz=0x10 --apic-option smm=false';
+    expect(machineOptions(parse(`${line} --break gate --break oddDfr`), [])).toMatchObject({
+      apicOptions: { suppressEoiBroadcast: 'enabled', tscKhz: 16, smm: false },
+      breakRules: ['gate', 'oddDfr'],
+    });
+  });
+
   test('--hotplug and --unplug are carried out in the order of the command line, and announce their CPUs', () => {
     const options = parse('--cpus 2 --hotplug 0x123 --unplug 0x123 --hotplug 0x123 --hotplug 5');
     expect(hotplugActions).toEqual([
@@ -99,6 +107,12 @@ describe('mistakes are one line that names the option, the value and what to wri
     ['--timeout soon', /--timeout.*write for example 30s, 500ms or 2m/],
     ['--timeout 0', /--timeout.*out of range: 1ms to 24 days/],
     ['--load-address here', /--load-address.*'here' is not a whole number/],
+    ['--apic-option smm', /--apic-option.*smm must be true or false, not ''/],
+    ['--apic-option sms=1', /--apic-option.*there is no APIC option 'sms'; choose x2apicFormat, /],
+    ['--apic-option behaviour=best', /--apic-option.*behaviour must be one of kvm, .*not 'best'/],
+    ['--apic-option tscKhz=', /--apic-option.*tscKhz must be an integer from 0 to 2147483647, not ''/],
+    ['--apic-option tscKhz=1.5', /--apic-option.*tscKhz must be an integer.*not 1.5/],
+    ['--break gates', /--break.*there is no rule 'gates'; apiary rules lists them/],
     ['--nonsense', /unknown option '--nonsense'/],
     ['--cpus', /option '--cpus <list>' argument missing/],
     ['second.elf', /too many arguments/],

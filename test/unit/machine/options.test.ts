@@ -85,7 +85,33 @@ describe('checkOptions', () => {
     [{ timeoutMs: Number.NaN }, /^timeout NaN ms is out of range/],
     [{ timeoutMs: 2 ** 31 }, /^timeout 2147483648 ms is out of range/],
     [{ apic: 'mine' as 'user' }, /^apic 'mine' is not known; choose user, kernel$/],
-    [{ behaviour: 'kvm2' as 'kvm' }, /^behaviour 'kvm2' is not known; choose kvm, kvm-legacy, hardware$/],
+    [{ behaviour: 'kvm2' as 'kvm' }, /^behaviour must be one of kvm, kvm-legacy, hardware, kvm@6.1.*, not 'kvm2'$/],
+  ])('%j is refused in one line', (options, message) => {
+    expect(() => check(options)).toThrow(
+      expect.objectContaining({ name: 'ConfigError', message: expect.stringMatching(message) }),
+    );
+  });
+
+  test('every option of an APIC system reaches it; apicOptions has the last word', () => {
+    const named = { behaviour: 'hardware', x2apicApi: { use32bitIds: true } } as const;
+    expect(check({ ...named, apicOptions: { suppressEoiBroadcast: 'enabled', behaviour: 'kvm@6.1' } })).toMatchObject({
+      behaviour: 'kvm@6.1',
+      use32bitIds: true,
+      apicOptions: { suppressEoiBroadcast: 'enabled', behaviour: 'kvm@6.1', x2apicFormat: true, vectorHashing: true },
+    });
+    const gate = check({ apicOptions: { x2apicFormat: true, breakRules: ['gate'] }, breakRules: ['oddDfr'] });
+    expect([gate.use32bitIds, gate.apicOptions.breakRules]).toEqual([true, ['oddDfr', 'gate']]);
+  });
+
+  test.each<[MachineOptions, RegExp]>([
+    [{ apicOptions: { maxApics: 4 } }, /^the APIC option maxApics is the machine's own: leave it out$/],
+    [{ apicOptions: { shared: false } }, /^the APIC option shared is the machine's own/],
+    [{ apicOptions: { tscKhz: -1 } }, /^tscKhz must be an integer from 0 to 2147483647, not -1$/],
+    [{ apicOptions: { smm: 'no' as unknown as boolean } }, /^smm must be true or false, not 'no'$/],
+    [{ apicOptions: { sms: true } as object }, /^there is no APIC option 'sms'; choose x2apicFormat, /],
+    [{ breakRules: ['gates' as 'gate'] }, /^there is no rule 'gates'; apiary rules lists them$/],
+    [{ apic: 'kernel', breakRules: ['gate'] }, /^APIC options and rules to break are for our APICs/],
+    [{ apic: 'kernel', apicOptions: { smm: false } }, /^APIC options and rules to break are for our APICs/],
   ])('%j is refused in one line', (options, message) => {
     expect(() => check(options)).toThrow(
       expect.objectContaining({ name: 'ConfigError', message: expect.stringMatching(message) }),
