@@ -186,6 +186,12 @@ export class Machine extends EventEmitter<MachineEvents> {
     await this.#cpus.unplug(apicId);
   }
 
+  /** Presses the power button (ACPI fixed hardware). What the guest makes of it is its affair: an OS powers off. */
+  async powerButton(): Promise<void> {
+    this.#checkAlive();
+    await this.#pool.request(0, { type: 'power-button' });
+  }
+
   /** Types into the guest's serial port. Resolves when its input queue has taken everything. */
   async sendSerial(data: string | Uint8Array): Promise<void> {
     this.#checkAlive();
@@ -240,6 +246,7 @@ export class Machine extends EventEmitter<MachineEvents> {
         config: this.config,
         vmFd: this.#vm.fd,
         runSize: this.#vm.runSize,
+        extendedDestinations: this.#vm.extendedDestinations,
         memory: this.#memory.buffer,
         memoryBytes: this.#memory.bytes.length,
         apicMemory: (this.#system?.memory as SharedArrayBuffer | undefined) ?? null,

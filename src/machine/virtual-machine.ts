@@ -5,7 +5,7 @@
 
 import { Cap, type CpuidEntry, System, type Vcpu, type Vm, X2apicFlag } from '../kvm/index.ts';
 import { GSI_COUNT } from '../platform.ts';
-import { apicCpuid, type CpuModel, cpuidFor, cpuModel } from './cpuid/cpuid.ts';
+import { apicCpuid, type CpuModel, cpuidFor, cpuModel, offersExtendedDestinations } from './cpuid/cpuid.ts';
 import { ConfigError } from './errors.ts';
 import type { HostLimits, MachineConfig } from './options.ts';
 import type { GuestMemory } from './shared/guest-memory.ts';
@@ -74,6 +74,11 @@ export class VirtualMachine {
   apicCpuid(): ReturnType<typeof apicCpuid> {
     if (!this.#model) throw new Error('the VM has not been created');
     return apicCpuid(this.#model);
+  }
+
+  /** The guests' CPUID says that the I/O APIC's entries have destinations of 15 bits. */
+  get extendedDestinations(): boolean {
+    return this.#model !== undefined && offersExtendedDestinations(this.#model);
   }
 
   get fd(): number {

@@ -93,6 +93,7 @@ class MachineWorker {
       : kernelRouter(Vm.fromFd(this.#handles.vmFd, this.#handles.runSize));
     const platform = new Platform(this.#handles.config, this.#ram, {
       router,
+      extendedDestinations: this.#handles.extendedDestinations,
       nowNanos: native.nowNanos,
       mainIsIdle: () => this.#outbox.isEmpty,
       report: (event) => this.#report(event),
@@ -212,6 +213,9 @@ class MachineWorker {
         break;
       case 'power-up':
         this.#powerUp();
+        break;
+      case 'power-button':
+        this.#platform?.pressPowerButton();
         break;
       case 'serial-input':
         this.#platform?.type(message.bytes, () => this.#send({ type: 'reply', reply: message.reply }));

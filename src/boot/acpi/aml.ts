@@ -203,6 +203,11 @@ export function ioPorts(port: number, count: number): Aml {
   return terms(0x47, 1, ...littleEndian(port, 2), ...littleEndian(port, 2), 1, count);
 }
 
+/** An ISA interrupt, edge-triggered and active high: IRQ descriptor without flags (6.4.2.1). @param irq 0 to 15 */
+export function isaInterrupt(irq: number): Aml {
+  return terms(0x22, ...littleEndian(1 << irq, 2));
+}
+
 const CONSUMER = 1 << 0;
 
 /** Extended interrupt descriptor (6.4.3.6): level-triggered, active high, exclusive. */

@@ -2,13 +2,14 @@
  * The DSDT: soft off, and CPU hotplug by the register block that QEMU documents as docs/specs/acpi_cpu_hotplug.
  *
  *     \_S5                  soft off
+ *     \_SB.COM1 …           the legacy devices, so that an OS that believes only what ACPI names finds them
  *     \_SB.PRES             the register block: CPEN CINS CRMV CEJE CCMD CSEL CDAT under mutex CPLK
  *     \_SB.CPUS             container: CSCN (scan), CTFY (notify), CSTA, CEJ0, COST, and one device C000… for each CPU
  *     \_SB.GED              Generic Event Device (ACPI0013): its interrupt runs CPUS.CSCN
  *
  * A CPU's number in C000… is its position in the list, which is its selector in the block. At most 4,096 (three hex digits).
  */
-import { GSI, PLATFORM, SLEEP_TYPE_S5 } from '../../platform.ts';
+import { type AddressRange, GSI, PLATFORM, SLEEP_TYPE_S5 } from '../../platform.ts';
 import {
   type Aml,
   acquire,
@@ -25,6 +26,7 @@ import {
   integer,
   ioPorts,
   ioRegion,
+  isaInterrupt,
   levelInterrupt,
   local,
   method,
@@ -71,9 +73,30 @@ export function dsdt(cpus: readonly AcpiCpu[]): Uint8Array {
   const off = integer(SLEEP_TYPE_S5);
   const body = terms(
     nameDecl('\\_S5', packageOf(off, off, ZERO, ZERO)),
-    scope('\\_SB', registerBlock(), cpuContainer(cpus), eventDevice()),
+    scope('\\_SB', ...legacyDevices(), registerBlock(), cpuContainer(cpus), eventDevice()),
   );
   return systemTable('DSDT', REVISION, body);
+}
+
+function legacyDevices(): Aml[] {
+  const { COM1, RTC, KEYBOARD_DATA, KEYBOARD_COMMAND, PIT, PORT_B, FW_CFG, FW_CFG_DMA } = PLATFORM;
+  const ports = ({ base, length }: AddressRange): Aml => ioPorts(base, length);
+  const fwCfgBytes = FW_CFG_DMA.base + FW_CFG_DMA.length - FW_CFG.base;
+  const legacy = (path: string, id: Aml, ...descriptors: readonly Aml[]): Aml =>
+    device(path, nameDecl('_HID', id), nameDecl('_CRS', resources(...descriptors)));
+  return [
+    device(
+      'COM1',
+      nameDecl('_HID', eisaId('PNP0501')),
+      nameDecl('_UID', ONE),
+      nameDecl('_CRS', resources(ports(COM1), isaInterrupt(GSI.COM1))),
+    ),
+    legacy('RTC', eisaId('PNP0B00'), ports(RTC), isaInterrupt(GSI.RTC)),
+    legacy('KBD', eisaId('PNP0303'), ports(KEYBOARD_DATA), ports(KEYBOARD_COMMAND), isaInterrupt(GSI.KEYBOARD)),
+    legacy('TIMR', eisaId('PNP0100'), ports(PIT), isaInterrupt(GSI.TIMER)),
+    legacy('SPKR', eisaId('PNP0800'), ports(PORT_B)),
+    legacy('FWCF', string('QEMU0002'), ioPorts(FW_CFG.base, fwCfgBytes)),
+  ];
 }
 
 function registerBlock(): Aml {

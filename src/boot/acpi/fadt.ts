@@ -1,6 +1,7 @@
 /**
  * Fixed ACPI Description Table, revision 6 (ACPI 6.5, 5.2.9): where the fixed hardware is. There is no SMI command port, so
- * the machine is always in ACPI mode. Power and sleep buttons are said to be control-method devices, of which there are none.
+ * the machine is always in ACPI mode. The power button is fixed hardware; the sleep button is said to be a
+ * control-method device, of which there is none.
  */
 import { CMOS_CENTURY, GSI, PLATFORM, RESET_CONTROL } from '../../platform.ts';
 import { systemTable } from './table.ts';
@@ -39,7 +40,6 @@ const FADT = {
 const FLAG = {
   wbinvd: 1 << 0,
   c1: 1 << 2,
-  noPowerButton: 1 << 4,
   noSleepButton: 1 << 5,
   noFixedRtc: 1 << 6,
   resetRegister: 1 << 10,
@@ -89,7 +89,7 @@ export function fadt(facsAddress: number, dsdtAddress: number, cpuCount: number)
   u16(FADT.c3Latency, NO_C3);
   u8(FADT.century, CMOS_CENTURY);
   u16(FADT.bootArchitecture, BOOT.legacyDevices | BOOT.keyboardController | BOOT.noVga);
-  const always = FLAG.wbinvd | FLAG.c1 | FLAG.noPowerButton | FLAG.noSleepButton | FLAG.noFixedRtc | FLAG.resetRegister;
+  const always = FLAG.wbinvd | FLAG.c1 | FLAG.noSleepButton | FLAG.noFixedRtc | FLAG.resetRegister;
   u32(FADT.flags, cpuCount > FLAT_LOGICAL_CPUS ? always | FLAG.physicalDestinations : always);
   gas(FADT.resetRegister, RESET_CONTROL.PORT, 1, ACCESS.byte);
   u8(FADT.resetValue, RESET_CONTROL.HARD_RESET);

@@ -15,6 +15,7 @@ export function makePlatform(config: MachineConfig, ram: Uint8Array, router: Int
   };
   const platform = new Platform(config, ram, {
     router,
+    extendedDestinations: config.use32bitIds,
     nowNanos: native.nowNanos,
     mainIsIdle: () => true,
     report: (event) => {

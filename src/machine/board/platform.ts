@@ -5,7 +5,7 @@
 import { Bus } from '../../devices/bus.ts';
 import { CpuHotplug } from '../../devices/cpu-hotplug.ts';
 import { DebugExit } from '../../devices/debug-exit.ts';
-import type { Board, DeviceEvent, ResetKind } from '../../devices/device.ts';
+import type { Board, Device, DeviceEvent, ResetKind } from '../../devices/device.ts';
 import { FirmwareStart } from '../../devices/firmware-start.ts';
 import { FW_CFG, FwCfg } from '../../devices/fw-cfg.ts';
 import { I8042 } from '../../devices/i8042.ts';
@@ -42,6 +42,8 @@ export type PlatformEvent =
 /** What the devices need of the rest of the machine. */
 export interface PlatformHost {
   readonly router: InterruptRouter;
+  /** The I/O APIC's entries have destinations of 15 bits, not 8: only where CPUID offers it. */
+  readonly extendedDestinations: boolean;
   nowNanos(): number;
   /** Main has dealt with every message. */
   mainIsIdle(): boolean;
@@ -60,6 +62,7 @@ export class Platform implements DevicePort {
   readonly #config: MachineConfig;
   readonly #host: PlatformHost;
   readonly #console: Console;
+  readonly #pm: PowerManagement;
   readonly #hotplug: CpuHotplug;
   readonly #input: SerialInput;
   readonly #bus = new Bus();
@@ -83,11 +86,12 @@ export class Platform implements DevicePort {
       report: (event) => this.#report(event),
     };
     this.#pic = new Pic(board);
-    this.#ioapic = new IoApic(board, { extendedDestination: true });
+    this.#ioapic = new IoApic(board, { extendedDestination: host.extendedDestinations });
     this.#wiring = new Wiring(this.#pic, this.#ioapic);
     const serial = new Serial(board);
     this.#input = new SerialInput(serial);
     this.#hotplug = new CpuHotplug(board);
+    this.#pm = new PowerManagement(board);
     const bus = this.#bus;
     bus.register(this.#ioapic);
     bus.register(this.#pic);
@@ -100,13 +104,18 @@ export class Platform implements DevicePort {
         memory: { lowBytes: config.memoryBytes, highBytes: 0, cpus: config.cpus.length },
       }),
     );
-    bus.register(new PowerManagement(board));
+    bus.register(this.#pm);
     bus.register(new I8042(board));
     bus.register(new ResetControl(board));
     bus.register(new FirmwareStart(board));
     bus.register(firmwareConfiguration(config, board));
     bus.register(new TestDevice(board));
     bus.register(new DebugExit(board));
+  }
+
+  /** Everything on the bus, in the order in which it is reset. */
+  get devices(): readonly Device[] {
+    return this.#bus.devices;
   }
 
   read(space: 'pio' | 'mmio', address: number, size: number): number {
@@ -144,6 +153,12 @@ export class Platform implements DevicePort {
   requestUnplug(slot: number): void {
     this.#touched = true;
     this.#hotplug.requestUnplug(slot);
+  }
+
+  /** Presses the fixed power button: what the guest makes of it is its affair. */
+  pressPowerButton(): void {
+    this.#touched = true;
+    this.#pm.pressPowerButton();
   }
 
   /** Input for the serial port. @param taken called once its queue has all of `bytes` */
@@ -194,7 +209,7 @@ export class Platform implements DevicePort {
   /** To be taken while no vCPU runs; what the serial port has put out is handed over first. */
   save(): SavedPlatform {
     this.#console.flush();
-    const devices = Object.fromEntries(this.#bus.devices.map((device) => [device.name, device.save()]));
+    const devices = Object.fromEntries(this.devices.map((device) => [device.name, device.save()]));
     return { devices, wires: this.#wiring.save() };
   }
 
@@ -202,7 +217,7 @@ export class Platform implements DevicePort {
   restore({ devices, wires }: SavedPlatform): void {
     this.#touched = true;
     this.#wiring.restore(wires);
-    for (const device of this.#bus.devices) {
+    for (const device of this.devices) {
       const state = devices[device.name];
       if (state === undefined) throw new RangeError(`the saved machine has no device '${device.name}'`);
       device.restore(state);

@@ -93,6 +93,11 @@ export function apicCpuid({ entries }: CpuModel): {
   };
 }
 
+/** Whether guests are told that MSIs and I/O APIC entries carry destination bits 14:8 (KVM_FEATURE_MSI_EXT_DEST_ID). */
+export function offersExtendedDestinations({ entries }: CpuModel): boolean {
+  return hasFeature(entries, named('kvm_msi_ext_dest_id'));
+}
+
 interface Change {
   readonly word: string;
   readonly bit: FeatureBit;

@@ -19,6 +19,8 @@ export interface MachineHandles {
   readonly config: MachineConfig;
   readonly vmFd: number;
   readonly runSize: number;
+  /** The I/O APIC's entries have destinations of 15 bits, not 8. */
+  readonly extendedDestinations: boolean;
   readonly memory: SharedArrayBuffer;
   readonly memoryBytes: number;
   readonly apicMemory: SharedArrayBuffer | null;
@@ -46,6 +48,8 @@ export type ToWorker =
   | { readonly type: 'park' | 'unpark'; readonly vcpuIndex: number; readonly reply: number }
   /** A reset of the machine, in two steps that every worker has done before the next: stand still, power up. */
   | { readonly type: 'hold' | 'power-up'; readonly reply: number }
+  /** Worker 0: the power button is pressed. */
+  | { readonly type: 'power-button'; readonly reply: number }
   | { readonly type: 'serial-input'; readonly bytes: Uint8Array; readonly reply: number };
 
 export type EndReason = 'debug-exit' | 'shutdown' | 'triple-fault' | 'reset' | 'internal-error' | 'monitor-error';
