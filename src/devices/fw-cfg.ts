@@ -1,9 +1,10 @@
 /**
  * The firmware configuration device of QEMU (docs/specs/fw_cfg.rst): named and numbered items that a guest reads by port
- * (0x510 selector, 0x511 data) or by DMA (0x514). All items are read-only; a DMA write ends with the error bit.
+ * (0x510 selector, 0x511 data) or by DMA (0x514). All items are read-only; a DMA write of more than nothing ends
+ * with the error bit.
  *
  * A selector without an item, and reading past an item's end, give zeros. DMA moves at most what lies in guest memory: for
- * any other range the operation ends with the error bit.
+ * any other range the operation ends with the error bit, an access structure that is half outside included.
  */
 import { PLATFORM } from '../platform.ts';
 import type { Board, Device } from './device.ts';
@@ -44,6 +45,8 @@ const RANGE = { PORTS: 0, DMA: 1 } as const;
 const DMA = { ERROR: 1, READ: 2, SKIP: 4, SELECT: 8, WRITE: 16 } as const;
 /** struct FWCfgDmaAccess, big-endian: control 32, length 32, address 64 bits. */
 const DMA_ACCESS_BYTES = 16;
+const DMA_CONTROL_BYTES = 4;
+const ERROR_BYTES = Uint8Array.of(0, 0, 0, DMA.ERROR);
 const DMA_SIGNATURE = 'QEMU CFG';
 const TWO_32 = 2 ** 32;
 
@@ -151,7 +154,10 @@ export class FwCfg implements Device {
 
   #transfer(address: number): void {
     const access = this.#board.ram(address, DMA_ACCESS_BYTES);
-    if (access === undefined) return; // nowhere to report to
+    if (access === undefined) {
+      this.#board.ram(address, DMA_CONTROL_BYTES)?.set(ERROR_BYTES);
+      return;
+    }
     const view = new DataView(access.buffer, access.byteOffset, DMA_ACCESS_BYTES);
     const control = view.getUint32(0);
     const length = view.getUint32(4);
@@ -159,7 +165,7 @@ export class FwCfg implements Device {
     if (control & DMA.SELECT) this.#select(control >>> 16);
     let failed = false;
     if (control & DMA.READ) failed = !this.#copyTo(target, length);
-    else if (control & DMA.WRITE) failed = true;
+    else if (control & DMA.WRITE) failed = length > 0;
     else if (control & DMA.SKIP) this.#skip(length);
     view.setUint32(0, failed ? DMA.ERROR : 0);
   }

@@ -1,9 +1,9 @@
 /**
  * The 8042 keyboard controller of a PC (IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary Device
- * Controller") without keyboard and mouse: self-tests, configuration byte, output port, A20 and the reset pulse; ports 0x60
+ * Controller") with a keyboard that nobody types on, and no mouse: self-tests, configuration byte, output port, A20 and the reset pulse; ports 0x60
  * and 0x64, and system control port A (0x92).
  *
- * Bytes sent to a device go unanswered, since none is plugged in. A20 is stored, and always open in fact: KVM has no gate.
+ * The keyboard acknowledges what it is told and answers reset, echo and identify; a mouse does not answer. A20 is stored, and always open in fact: KVM has no gate.
  * The guest pulls the CPU's reset line, which on a PC is INIT (QEMU
  * resets the whole machine). Bit 0 of port 0x92 does so when it goes from 0 to 1 and reads back until `reset`, so a guest can tell INIT from a reset.
  */
@@ -34,11 +34,17 @@ const COMMAND = {
   WRITE_OUTPUT_PORT: 0xd1,
   WRITE_KEYBOARD_BUFFER: 0xd2,
   WRITE_MOUSE_BUFFER: 0xd3,
+  WRITE_MOUSE: 0xd4,
   DISABLE_A20: 0xdd,
   ENABLE_A20: 0xdf,
   READ_TEST_INPUTS: 0xe0,
   PULSE: 0xf0,
 } as const;
+/** What a keyboard is told, and its answers, of which an acknowledgement comes first but for the echo. */
+const KEYBOARD = { ECHO: 0xee, IDENTIFY: 0xf2, RESET: 0xff } as const;
+const ACKNOWLEDGED = 0xfa;
+const KEYBOARD_ID = [0xab, 0x83] as const;
+const KEYBOARD_PASSED = 0xaa;
 const SELF_TEST_PASSED = 0x55;
 const PORT_TEST_PASSED = 0x00;
 /** Input port: keyboard not locked. */
@@ -55,6 +61,8 @@ interface State {
   output: number;
   /** The command whose data byte is due at port 0x60; 0 for none. */
   pending: number;
+  /** What the keyboard still has to say, at most three bytes: being told something new, it forgets the rest. */
+  keyboard: readonly number[];
   keyboardLine: boolean;
   mouseLine: boolean;
 }
@@ -67,6 +75,7 @@ function powerUp(): State {
     fastReset: false,
     output: 0,
     pending: 0,
+    keyboard: [],
     keyboardLine: false,
     mouseLine: false,
   };
@@ -92,9 +101,11 @@ export class I8042 implements Device {
   read(rangeIndex: number): number {
     if (rangeIndex === RANGE.COMMAND) return this.#state.status;
     if (rangeIndex === RANGE.PORT_A) return this.#portA();
+    const { output } = this.#state; // an empty buffer shows its last byte
     this.#state.status &= ~(STATUS.OUTPUT_FULL | STATUS.AUX_FULL);
     this.#updateLines();
-    return this.#state.output; // an empty buffer shows its last byte
+    this.#hearKeyboard();
+    return output;
   }
 
   write(rangeIndex: number, _offset: number, _size: number, value: number): void {
@@ -136,6 +147,7 @@ export class I8042 implements Device {
       case COMMAND.WRITE_OUTPUT_PORT:
       case COMMAND.WRITE_KEYBOARD_BUFFER:
       case COMMAND.WRITE_MOUSE_BUFFER:
+      case COMMAND.WRITE_MOUSE:
         this.#state.pending = command;
         break;
       case COMMAND.MOUSE_OFF:
@@ -198,8 +210,29 @@ export class I8042 implements Device {
       case COMMAND.WRITE_MOUSE_BUFFER:
         this.#put(value, command === COMMAND.WRITE_MOUSE_BUFFER);
         break;
-      default: // for a device that is not there
+      case COMMAND.WRITE_MOUSE:
+        break;
+      default:
+        this.#tellKeyboard(value);
     }
+  }
+
+  /** Telling it something also lets it speak again. */
+  #tellKeyboard(value: number): void {
+    if (value === KEYBOARD.ECHO) this.#state.keyboard = [KEYBOARD.ECHO];
+    else if (value === KEYBOARD.RESET) this.#state.keyboard = [ACKNOWLEDGED, KEYBOARD_PASSED];
+    else if (value === KEYBOARD.IDENTIFY) this.#state.keyboard = [ACKNOWLEDGED, ...KEYBOARD_ID];
+    else this.#state.keyboard = [ACKNOWLEDGED];
+    this.#setConfig(this.#state.config & ~CONFIG.KEYBOARD_OFF);
+  }
+
+  /** Its next byte, once there is room and its clock runs. */
+  #hearKeyboard(): void {
+    const [next, ...rest] = this.#state.keyboard;
+    if (next === undefined || this.#state.status & STATUS.OUTPUT_FULL || this.#state.config & CONFIG.KEYBOARD_OFF)
+      return;
+    this.#state.keyboard = rest;
+    this.#put(next, false);
   }
 
   #put(value: number, fromMouse: boolean): void {
@@ -212,6 +245,7 @@ export class I8042 implements Device {
   #setConfig(value: number): void {
     this.#state.config = value;
     this.#updateLines();
+    this.#hearKeyboard();
   }
 
   #portA(): number {

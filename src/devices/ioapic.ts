@@ -1,8 +1,10 @@
 /**
- * The I/O APIC: Intel 82093AA (order number 290566-001, section 3) as KVM has it (arch/x86/kvm/ioapic.c): 24 pins,
- * version 0x11, hence no EOI register at offset 0x40; polarity is stored and ignored (a line that is `true` is active).
+ * The I/O APIC: Intel 82093AA (order number 290566-001, section 3) as KVM has it (arch/x86/kvm/ioapic.c): 24 pins;
+ * polarity is stored and ignored (a line that is `true` is active). Version 0x20 with the EOI register at offset 0x40 (Intel
+ * ICH9 data sheet, section 13.5; KVM's own is 0x11): the local APICs offer EOI-broadcast suppression, which needs it.
  *
  *     MMIO   0x00 register select (8 bits)      0x10 window: 0 ID, 1 version, 2 arbitration ID, 0x10 + 2n entry n
+ *            0x40 EOI (WO): a vector
  *     entry  31:17 stored  16 mask  15 level  14 remote IRR (RO)  13 polarity  12 delivery status (RO, always 0)
  *            11 logical  10:8 delivery mode  7:0 vector      63:56 destination  55:49 destination 14:8 (see below)
  *
@@ -21,9 +23,9 @@ import { moved, type Saved } from './state.ts';
 
 const PINS = GSI_COUNT;
 
-const REG = { SELECT: 0x00, WINDOW: 0x10 } as const;
+const REG = { SELECT: 0x00, WINDOW: 0x10, EOI: 0x40 } as const;
 const INDIRECT = { ID: 0x00, VERSION: 0x01, ARBITRATION_ID: 0x02, FIRST_ENTRY: 0x10 } as const;
-const VERSION = ((PINS - 1) << 16) | 0x11;
+const VERSION = ((PINS - 1) << 16) | 0x20;
 const ENTRY = {
   /** Vector, delivery mode, logical: laid out as in the ICR, and so is LEVEL. */
   COMMAND: 0xfff,
@@ -140,11 +142,11 @@ export class IoApic implements Device {
     return this.#service(pin);
   }
 
-  /** A local APIC ended a level-triggered interrupt of this vector and broadcast the EOI. */
+  /** An EOI of this vector, broadcast by a local APIC or written to the EOI register. Entries that are edge ignore it. */
   eoi(vector: number): void {
     for (let pin = 0; pin < PINS; pin++) {
       const entry = this.#state.low[pin] ?? 0;
-      if ((entry & 0xff) === vector) this.#endOfInterrupt(pin, entry);
+      if ((entry & 0xff) === vector && entry & ENTRY.LEVEL) this.#endOfInterrupt(pin, entry);
     }
   }
 
@@ -178,6 +180,7 @@ export class IoApic implements Device {
   write(_rangeIndex: number, offset: number, _size: number, value: number): void {
     if (offset === REG.SELECT) this.#state.select = value & 0xff;
     else if (offset === REG.WINDOW) this.#writeWindow(value);
+    else if (offset === REG.EOI) this.eoi(value & 0xff);
   }
 
   /** Power-up state. The lines keep the level their owners drive: one that is still high counts as soon as it may. */

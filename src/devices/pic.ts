@@ -3,8 +3,9 @@
  * ports 0x20-0x21, slave at 0xa0-0xa1 on the master's input 2, edge/level control at 0x4d0-0x4d1.
  *
  * `pic-interrupt` reports the master's INT output (LINT0 of the local APICs); the CPU that takes it calls `acknowledge`,
- * which is both INTA cycles. As in KVM: an edge stays latched although its line falls before the acknowledge, ICW1's single and
- * level bits and ICW2's MCS-80 bits are ignored (ELCR decides on level), buffered mode means nothing.
+ * which is both INTA cycles. As in KVM: an edge stays latched although its line falls before the acknowledge, ICW1's
+ * level bit and ICW2's MCS-80 bits are ignored (ELCR decides on level), single mode means that no ICW3 follows, buffered mode
+ * means nothing.
  */
 import { GSI, PLATFORM } from '../platform.ts';
 import type { Board, Device, Line } from './device.ts';
@@ -13,7 +14,7 @@ const CASCADE = GSI.CASCADE;
 /** Timer, keyboard and cascade, and RTC and FPU, are always edge-triggered. */
 const ELCR_MASKS = [0xf8, 0xde] as const;
 
-const ICW1 = { MARK: 0x10, NEEDS_ICW4: 0x01 } as const;
+const ICW1 = { MARK: 0x10, SINGLE: 0x02, NEEDS_ICW4: 0x01 } as const;
 const ICW4 = { AUTO_EOI: 0x02, SPECIAL_FULLY_NESTED: 0x10 } as const;
 const OCW3 = {
   MARK: 0x08,
@@ -50,6 +51,8 @@ interface ChipState {
   /** The input that has the highest priority now; the others follow upwards, wrapping. */
   highest: number;
   expect: number;
+  /** ICW1 said that there is no cascade: no ICW3 follows. */
+  single: boolean;
   needsIcw4: boolean;
   autoEoi: boolean;
   rotateInAutoEoi: boolean;
@@ -70,6 +73,7 @@ function powerUp(lines: number): ChipState {
     vectorBase: 0,
     highest: 0,
     expect: EXPECT.MASK,
+    single: false,
     needsIcw4: false,
     autoEoi: false,
     rotateInAutoEoi: false,
@@ -151,6 +155,7 @@ class Chip {
     this.state.specialMask = false;
     this.state.readIsr = false;
     this.state.poll = false;
+    this.state.single = (value & ICW1.SINGLE) !== 0;
     this.state.needsIcw4 = (value & ICW1.NEEDS_ICW4) !== 0;
     this.state.autoEoi = false;
     this.state.specialFullyNested = false;
@@ -161,10 +166,10 @@ class Chip {
     switch (this.state.expect) {
       case EXPECT.ICW2:
         this.state.vectorBase = value & 0xf8;
-        this.state.expect = EXPECT.ICW3;
+        this.state.expect = this.state.single ? this.#afterIcw3() : EXPECT.ICW3;
         break;
       case EXPECT.ICW3: // the wiring of the cascade is fixed
-        this.state.expect = this.state.needsIcw4 ? EXPECT.ICW4 : EXPECT.MASK;
+        this.state.expect = this.#afterIcw3();
         break;
       case EXPECT.ICW4:
         this.state.autoEoi = (value & ICW4.AUTO_EOI) !== 0;
@@ -174,6 +179,10 @@ class Chip {
       default:
         this.state.imr = value;
     }
+  }
+
+  #afterIcw3(): number {
+    return this.state.needsIcw4 ? EXPECT.ICW4 : EXPECT.MASK;
   }
 
   #writeOcw3(value: number): void {

@@ -2,13 +2,14 @@
  * One counter of an 8254 (Intel 8254 data sheet, order number 231164-005), computed from the tick it is asked at.
  *
  * Deviations: a count is loaded at the tick it is written (the chip needs one CLK more), and gate changes act at once.
- * A count written while mode 2 or 3 runs takes effect at the end of the period, in modes 1 and 5 at the next trigger.
+ * A count written while mode 2 runs takes effect at the end of the period, in mode 3 of the half period, in modes 1 and 5
+ * at the next trigger.
  *
  *     mode   starts     OUT                                       gate low
  *     0      load       low, high after N ticks                   pauses
  *     1      gate edge  low for N ticks                           nothing
- *     2      load       high, low in the last tick of N           OUT high, edge restarts
- *     3      load       high (N+1)/2 ticks, low the rest of N     OUT high, edge restarts
+ *     2      load       high, low in the last tick of N           pauses, OUT high; edge restarts
+ *     3      load       high (N+1)/2 ticks, low the rest of N     pauses, OUT high; edge restarts
  *     4      load       high, low for one tick after N            pauses
  *     5      gate edge  as 4                                      nothing
  */
@@ -22,9 +23,11 @@ export interface ChannelState {
   bcd: boolean;
   access: number;
   gate: boolean;
-  /** The count in force, 1 to 0x10000 (10,000 in BCD), and the one that waits for the period's end (0: none). */
+  /** The count in force, 1 to 0x10000 (10,000 in BCD), and the one that waits (0: none). */
   count: number;
   nextCount: number;
+  /** The tick at which the count that waits takes effect; null while it waits for the gate. */
+  nextLoad: number | null;
   /** Tick at which the count was loaded; null before. While paused: how many ticks had passed, else -1. */
   start: number | null;
   pausedAfter: number;
@@ -49,6 +52,7 @@ export class PitChannel {
       gate,
       count: 0x10000,
       nextCount: 0,
+      nextLoad: null,
       start: null,
       pausedAfter: -1,
       lowByte: 0,
@@ -80,6 +84,7 @@ export class PitChannel {
     this.#state.start = null;
     this.#state.pausedAfter = -1;
     this.#state.nextCount = 0;
+    this.#state.nextLoad = null;
     this.#state.writeHigh = false;
     this.#state.readHigh = false;
     this.#state.latchedBytes = 0;
@@ -97,7 +102,8 @@ export class PitChannel {
         break;
       case 2:
       case 3:
-        if (gate && this.#state.start !== null) this.#load(tick);
+        if (!gate) this.#pauseOrResume(tick);
+        else if (this.#state.pausedAfter >= 0) this.#load(tick);
         break;
       default:
         if (gate) this.#load(tick);
@@ -199,9 +205,11 @@ export class PitChannel {
   nextRise(tick: number): number | null {
     this.#settle(tick);
     if (this.#state.start === null) return null;
-    if (this.#state.mode === 2 || this.#state.mode === 3) {
-      if (!this.#state.gate || (this.#state.count === 1 && this.#state.nextCount === 0)) return null; // a count of 1 never toggles OUT
-      return this.#state.start + (Math.floor((tick - this.#state.start) / this.#state.count) + 1) * this.#state.count;
+    if (this.#isPeriodic) {
+      if (this.#state.count === 1 && this.#state.nextCount === 0) return null; // a count of 1 never toggles OUT
+      const { start, count, nextCount, nextLoad } = this.#state;
+      if (nextLoad !== null && this.#isHalfway(nextLoad - start)) return nextLoad + (nextCount >> 1);
+      return start + (Math.floor((tick - start) / count) + 1) * count;
     }
     const rise = this.#state.start + this.#state.count + (this.#state.mode >= 4 ? 1 : 0);
     return rise > tick ? rise : null;
@@ -213,9 +221,11 @@ export class PitChannel {
     const count = value === 0 ? modulus : value;
     if (this.#state.mode === 1 || this.#state.mode === 5) {
       this.#state.nextCount = count; // waits for the gate
-    } else if ((this.#state.mode === 2 || this.#state.mode === 3) && this.#state.start !== null) {
-      this.#state.start += Math.floor((tick - this.#state.start) / this.#state.count) * this.#state.count;
-      this.#state.nextCount = count; // waits for the end of the period that began at `start`
+    } else if (this.#isPeriodic && this.#state.start !== null) {
+      this.#state.nextCount = count;
+      this.#state.nextLoad = this.#endOfPart(tick, this.#state.start);
+    } else if (this.#isPeriodic && this.#state.pausedAfter >= 0) {
+      this.#state.nextCount = count; // waits for the gate
     } else {
       this.#state.nextCount = count;
       this.#load(tick);
@@ -226,27 +236,48 @@ export class PitChannel {
   #load(tick: number): void {
     if (this.#state.nextCount > 0) this.#state.count = this.#state.nextCount;
     this.#state.nextCount = 0;
+    this.#state.nextLoad = null;
     this.#state.start = tick;
     this.#state.pausedAfter = -1;
   }
 
+  /** Modes whose gate stops the counter. */
   #pauseOrResume(tick: number): void {
-    if (this.#state.mode !== 0 && this.#state.mode !== 4) return;
+    if (this.#state.mode === 1 || this.#state.mode === 5) return;
     if (!this.#state.gate && this.#state.start !== null) {
       this.#state.pausedAfter = tick - this.#state.start;
       this.#state.start = null;
+      this.#state.nextLoad = null;
     } else if (this.#state.gate && this.#state.pausedAfter >= 0) {
       this.#state.start = tick - this.#state.pausedAfter;
       this.#state.pausedAfter = -1;
     }
   }
 
-  /** Puts a count that waits for the end of a period in force once that has come. */
+  get #isPeriodic(): boolean {
+    return this.#state.mode === 2 || this.#state.mode === 3;
+  }
+
+  /** Whether `passed` ticks after a period's start its first half ends. */
+  #isHalfway(passed: number): boolean {
+    return this.#state.mode === 3 && passed % this.#state.count === (this.#state.count + 1) >> 1;
+  }
+
+  /** The tick at which the period, or in mode 3 its half, ends that `tick` is in. */
+  #endOfPart(tick: number, start: number): number {
+    const { mode, count } = this.#state;
+    const period = start + Math.floor((tick - start) / count) * count;
+    const half = period + ((count + 1) >> 1);
+    return mode === 3 && tick < half ? half : period + count;
+  }
+
+  /** Puts a count that waits in force once its tick has come. In the middle of a square wave it begins with its low half. */
   #settle(tick: number): void {
-    if (this.#state.nextCount === 0 || this.#state.start === null || (this.#state.mode !== 2 && this.#state.mode !== 3))
-      return;
-    const end = this.#state.start + this.#state.count;
-    if (tick >= end) this.#load(end);
+    const { start, nextLoad } = this.#state;
+    if (start === null || nextLoad === null || tick < nextLoad) return;
+    const halfway = this.#isHalfway(nextLoad - start);
+    this.#load(nextLoad);
+    if (halfway) this.#state.start = nextLoad - ((this.#state.count + 1) >> 1);
   }
 
   #passed(tick: number): number {

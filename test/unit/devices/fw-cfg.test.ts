@@ -135,3 +135,15 @@ test('an access structure outside guest memory does nothing; the address registe
 test('a zero-length read succeeds', () => {
   expect(dma(0x0a, 0, 2 ** 40)).toBe(0);
 });
+
+test('a DMA write of no bytes has nothing to refuse', () => {
+  expect(dma(0x10, 0, 0x200)).toBe(0);
+  expect(dma(0x10, 1, 0x200)).toBe(1);
+});
+
+test('an access structure that is half outside RAM ends with the error bit, as far as that can be written', () => {
+  const view = new DataView(ram.buffer);
+  dma(0x0a, 4, 0x200, ram.length - 8);
+  expect(view.getUint32(ram.length - 8)).toBe(1);
+  expect(dma(0x0a, 4, 0x200, ram.length - 2)).toBe(0x0a); // the structure at 0x100, which nobody asked for
+});

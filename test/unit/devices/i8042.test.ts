@@ -48,23 +48,6 @@ test('the configuration byte is read, written, and follows enable and disable co
   expect(answer(0x20)).toBe(0x47);
 });
 
-test('bytes for an absent keyboard or mouse go unanswered', () => {
-  data(0xff);
-  command(0xd4);
-  data(0xf2);
-  expect(status() & 0x01).toBe(0);
-});
-
-test.each([0xfe, 0xf0, 0xf2])('command 0x%x pulses the reset line', (value) => {
-  command(value);
-  expect(resets()).toEqual(['init']);
-});
-
-test.each([0xff, 0xf1])('command 0x%x leaves the reset line alone', (value) => {
-  command(value);
-  expect(resets()).toEqual([]);
-});
-
 test('the output port: A20 in bit 1, reset when bit 0 is written as 0', () => {
   command(0xd1);
   data(0xdd);
@@ -150,4 +133,69 @@ test('a PCI configuration address written over 0xcf9 resets nothing, and no PCI 
   device.write(0, 0, 1, 0x06);
   expect(resets()).toEqual([]);
   expect([device.read(0, 0, 4), device.read(0, 0, 2), device.read(0, 3, 1)]).toEqual([0xffffffff, 0xffff, 0xff]);
+});
+
+test.each([0xfe, 0xf0, 0xf2])('command 0x%x pulses the reset line', (value) => {
+  command(value);
+  expect(resets()).toEqual(['init']);
+});
+
+test.each([0xff, 0xf1])('command 0x%x leaves the reset line alone', (value) => {
+  command(value);
+  expect(resets()).toEqual([]);
+});
+
+// The status says that a keyboard is there; GNU Mach, U-Boot and Bochs' BIOS wait for its answers.
+test.each([
+  ['reset', [0xff], [0xfa, 0xaa]],
+  ['identify', [0xf2], [0xfa, 0xab, 0x83]],
+  ['echo', [0xee], [0xee]],
+  ['LEDs and their value', [0xed, 0x07], [0xfa, 0xfa]],
+  ['enable', [0xf4], [0xfa]],
+])('the keyboard answers %s', (_name, bytes, answers) => {
+  for (const byte of bytes) data(byte);
+  for (const byte of answers) {
+    expect(status() & 0x21).toBe(0x01);
+    expect(controller.read(0)).toBe(byte);
+  }
+  expect(status() & 0x01).toBe(0);
+});
+
+test('each byte of an answer interrupts', () => {
+  data(0xf2);
+  for (let i = 0; i < 3; i++) controller.read(0);
+  expect(keyboard()).toEqual([true, false, true, false, true, false]);
+});
+
+test('a keyboard that is told something new forgets what it had to say', () => {
+  for (let i = 0; i < 1000; i++) data(0xf2);
+  expect([0, 1, 2, 3].map(() => controller.read(0))).toEqual([0xfa, 0xfa, 0xab, 0x83]);
+  expect(status() & 0x01).toBe(0);
+});
+
+test('a keyboard whose clock is off is silent until it is told something, or its clock is on', () => {
+  data(0xf2);
+  command(0xad);
+  controller.read(0);
+  expect(status() & 0x01).toBe(0);
+  command(0xae);
+  expect(controller.read(0)).toBe(0xab);
+  command(0xad);
+  data(0xee);
+  controller.read(0);
+  expect(controller.read(0)).toBe(0xee);
+  expect(answer(0x20) & 0x10).toBe(0);
+});
+
+test('a byte for the mouse is for nobody, and not for the keyboard', () => {
+  command(0xd4);
+  data(0xff);
+  expect(status() & 0x01).toBe(0);
+});
+
+test('reset makes the keyboard forget its answers', () => {
+  data(0xf2);
+  controller.reset();
+  controller.read(0);
+  expect(status() & 0x01).toBe(0);
 });

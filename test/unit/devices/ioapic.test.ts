@@ -39,9 +39,9 @@ const delivered = () =>
   }));
 const vectors = (): number[] => delivered().map(({ vector }) => vector);
 
-test('version: 24 entries, 0x11; read-only', () => {
+test('version: 24 entries, 0x20; read-only', () => {
   writeRegister(0x01, 0);
-  expect(readRegister(0x01)).toBe(0x170011);
+  expect(readRegister(0x01)).toBe(0x170020);
 });
 
 test('ID: bits 27:24 only; the arbitration ID follows it and is read-only', () => {
@@ -77,7 +77,7 @@ test.each([0x01, 0x04, 0x14, 0x20, 0x40])('offset 0x%x does not decode (no EOI r
 
 test('byte and word reads of the window answer its low bytes', () => {
   ioapic.write(0, 0x00, 1, 1);
-  expect([ioapic.read(0, 0x10, 1), ioapic.read(0, 0x10, 2)]).toEqual([0x11, 0x0011]);
+  expect([ioapic.read(0, 0x10, 1), ioapic.read(0, 0x10, 2)]).toEqual([0x20, 0x0020]);
 });
 
 test('delivery status and remote IRR ignore writes', () => {
@@ -278,4 +278,50 @@ test('reset masks everything; a level line that is still high interrupts once it
   setEntry(6, 0x66 | LEVEL);
   setEntry(7, 0x77 | LEVEL);
   expect(vectors()).toEqual([0x66]);
+});
+
+// Any EOI of the vector made an edge entry whose line was high deliver again: 1,002 interrupts for one edge.
+test('an EOI concerns level entries only: one edge whose line stays high is delivered once', () => {
+  setEntry(6, 0x46);
+  ioapic.setLine(6, 0, true);
+  for (let i = 0; i < 5; i++) ioapic.eoi(0x46);
+  expect(vectors()).toEqual([0x46]);
+});
+
+test('a level entry in service that is made edge while its line is high is not delivered again at the EOI', () => {
+  setEntry(5, 0x46 | LEVEL);
+  ioapic.setLine(5, 0, true);
+  setEntry(5, 0x46);
+  ioapic.eoi(0x46);
+  expect(delivered().map(({ levelTriggered }) => levelTriggered)).toEqual([true]);
+});
+
+// The local APICs offer EOI-broadcast suppression, and a version below 0x20 has no register to make up for it.
+test('the EOI register at 0x40 ends the level interrupt of the vector written to it, and reads 0', () => {
+  setEntry(5, 0x46 | LEVEL);
+  setEntry(6, 0x47 | LEVEL);
+  ioapic.setLine(5, 0, true);
+  ioapic.setLine(6, 0, true);
+  ioapic.setLine(5, 0, false);
+  ioapic.write(0, 0x40, 4, 0x46);
+  expect([low(5) & REMOTE_IRR, low(6) & REMOTE_IRR]).toEqual([0, REMOTE_IRR]);
+  ioapic.write(0, 0x40, 4, 0x47);
+  expect(vectors()).toEqual([0x46, 0x47, 0x47]);
+  expect(ioapic.read(0, 0x40, 4)).toBe(0);
+});
+
+test('reset clears the high words of all entries, the ID and the select register', () => {
+  for (let pin = 0; pin < 24; pin++) setEntry(pin, MASKED, 0xfffe0000);
+  writeRegister(0, 0x0f000000);
+  ioapic.reset();
+  expect(ioapic.read(0, 0x00, 4)).toBe(0);
+  expect(readRegister(0)).toBe(0);
+  for (let pin = 0; pin < 24; pin++) expect(readRegister(0x11 + 2 * pin)).toBe(0);
+});
+
+test('an entry tells the message that it sends: vector, mode, logical and level as in the ICR, and the destination', () => {
+  setEntry(8, 0x0000a9f1 | REMOTE_IRR, 0x5a000000);
+  expect(ioapic.entry(8)).toMatchObject({ destination: 0x5a, command: 0xc9f1, levelTriggered: true, masked: false });
+  setEntry(8, 0x000000f1 | MASKED);
+  expect(ioapic.entry(8)).toMatchObject({ destination: 0, command: 0x40f1, levelTriggered: false, masked: true });
 });

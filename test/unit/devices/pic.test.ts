@@ -242,3 +242,21 @@ test('reset lowers INT and clears ELCR', () => {
   expect(output()).toEqual([true, false]);
   expect(pic.read(ELCR, 0)).toBe(0);
 });
+
+test('single mode (ICW1 bit 1) has no ICW3: with ICW4 asked for, the second data byte is ICW4 and the third the mask', () => {
+  command(MASTER, 0x13);
+  data(MASTER, 0x20);
+  data(MASTER, 0x03); // automatic EOI
+  data(MASTER, 0xef);
+  expect(pic.read(MASTER, 1)).toBe(0xef);
+  pulse(4);
+  expect(pic.acknowledge()).toBe(0x24);
+  expect(isr(MASTER)).toBe(0);
+});
+
+test('single mode without ICW4: the second data byte is the mask', () => {
+  command(MASTER, 0x12);
+  data(MASTER, 0x20);
+  data(MASTER, 0xfe);
+  expect(pic.read(MASTER, 1)).toBe(0xfe);
+});

@@ -339,3 +339,71 @@ test('a year of uptime does not move the period by a nanosecond', () => {
   write(0x40, 0x03);
   expect(pit.deadlineNanos()).toBe(year * 1e9 + nanos(1000));
 });
+
+test('a count latched by read-back, or a status, is what was asked for: each bit means "not this one"', () => {
+  gate2(true);
+  program2(2, 1000);
+  write(0x43, 0xd8); // read-back of counter 2: count, no status
+  at(300);
+  expect(readWord(0x42)).toBe(1000);
+  write(0x43, 0xe8); // status, no count
+  expect(read(0x42)).toBe(0xb4);
+  expect(readWord(0x42)).toBe(700);
+  write(0x43, 0xf8); // neither
+  at(400);
+  expect(readWord(0x42)).toBe(600);
+  write(0x43, 0xc8); // both: the status comes first
+  at(500);
+  expect([read(0x42), readWord(0x42)]).toEqual([0xb4, 600]);
+});
+
+test.each([2, 3])('mode %i: the gate stops the counter, with OUT high, and its edge starts the period anew', (mode) => {
+  gate2(true);
+  program2(mode, 1000);
+  at(600);
+  const stopped = counter2();
+  gate2(false);
+  expect(out2()).toBe(true);
+  at(5000);
+  expect([counter2(), out2()]).toEqual([stopped, true]);
+  gate2(true);
+  expect(counter2()).toBe(1000);
+  expect([out2At(5000 + 999), out2At(5000 + 1000)]).toEqual([false, true]);
+});
+
+test.each([2, 3])('mode %i: a count written while the gate is low is in force from the edge on', (mode) => {
+  gate2(false);
+  program2(mode, 1000);
+  at(100);
+  expect(counter2()).toBe(1000);
+  write(0x42, 200);
+  write(0x42, 0);
+  at(500);
+  expect(counter2()).toBe(1000);
+  gate2(true);
+  expect(counter2()).toBe(200);
+  expect([out2At(500 + 199), out2At(500 + 200)]).toEqual([false, true]);
+});
+
+test('mode 3: a new count takes effect at the end of the half period that is under way', () => {
+  gate2(true);
+  program2(3, 1000);
+  at(100);
+  write(0x42, 200);
+  write(0x42, 0);
+  expect([499, 500, 599, 600, 699, 700].map(out2At)).toEqual([true, false, false, true, true, false]);
+  at(710); // in a low half
+  write(0x42, 400 & 0xff);
+  write(0x42, 400 >> 8);
+  expect([799, 800, 999, 1000, 1200].map(out2At)).toEqual([false, true, true, false, true]);
+});
+
+test('mode 3 of counter 0: the interrupt of a new count comes at the end of its low half', () => {
+  write(0x43, 0x36);
+  write(0x40, 60_000 & 0xff);
+  write(0x40, 60_000 >> 8);
+  at(100);
+  write(0x40, 1000 & 0xff);
+  write(0x40, 1000 >> 8);
+  expect(pit.deadlineNanos()).toBe(nanos(30_000 + 500));
+});
