@@ -10,7 +10,7 @@ const HOST_STATUS = 1;
 export const BROKEN_PIPE_STATUS = 141;
 const SOFTWARE_STATUS = 70; // EX_SOFTWARE of sysexits.h: our own bug
 
-const HOSTS_FAULT = new Set(['KvmError', 'HostError']);
+const HOSTS_FAULT = new Set(['KvmError', 'HostError', 'AddonError']);
 const CALLERS_FAULT = new Set(['ConfigError', 'ImageError', 'RangeError']);
 
 /** commander's error message in the form of all others. */

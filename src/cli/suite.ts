@@ -105,7 +105,7 @@ class Report {
 
   async end(results: readonly TestResult[]): Promise<void> {
     if (this.#tap) this.#write(this.#tap.end());
-    if (this.#options.format === 'junit') this.#write(await junitReport(results));
+    if (this.#options.format === 'junit') this.#write(junitReport(results));
     this.say(totalLine(results));
     if (this.#options.output !== undefined) await writeFile(this.#options.output, this.#text);
   }

@@ -128,7 +128,7 @@ class Layer3 {
     const words = new Int32Array(control);
     Atomics.store(words, CONTROL.PHASE, PHASE.RACE);
     while (this.#workers.length < workers)
-      this.#workers.push(new Worker(new URL('dist/conform/race-worker.js', PACKAGE_ROOT)));
+      this.#workers.push(new Worker(new URL('dist/bundle/race-worker.cjs', PACKAGE_ROOT)));
     const memory = system.memory as SharedArrayBuffer;
     const reports = this.#workers.slice(0, workers).map((thread, worker) => {
       const plan: RoundPlan = { kind, seed, workers, worker, memory, control, apics };

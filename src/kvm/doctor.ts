@@ -107,7 +107,7 @@ async function kvmFacts(): Promise<Fact[]> {
         'addon',
         false,
         firstLine(error),
-        "build it: 'npm run install' in apiary's directory (needs a C++ compiler, make and python3)",
+        "npm rebuild apiary, in a checkout npm run build, makes it (needs Linux on x86-64 and a C compiler)",
       ),
     ];
   }

@@ -65,3 +65,8 @@ export class KvmError extends Error {
     this.remedy = remedy;
   }
 }
+
+/** The addon (native/) is not for this machine, not there, or does not load: one line that says what to do. */
+export class AddonError extends Error {
+  override readonly name = 'AddonError';
+}

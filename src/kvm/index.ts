@@ -25,7 +25,7 @@ export {
   X2apicFlag,
 } from './constants.ts';
 export { examine, type Fact, kvmParameter, type VendorModule, vendorModule } from './doctor.ts';
-export { errnoName, KvmError } from './errors.ts';
+export { AddonError, errnoName, KvmError } from './errors.ts';
 export type { CpuidEntry, Debugregs, Fpu, Regs, Segment, Sregs, VcpuEvents, Xcr } from './layouts.ts';
 export { bytesToPage } from './libc.ts';
 export { native, type RunMapping } from './native.ts';

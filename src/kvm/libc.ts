@@ -5,6 +5,7 @@
  * the length of the call because it is an argument of it; a pointer inside an argument is filled in here and wiped when the
  * call is over. An ioctl that takes an integer has a function of its own, whose type takes no other request.
  */
+import './supported.ts';
 import { createRequire } from 'node:module';
 import { Ioctl, type MemoryIoctl, type ValueIoctl } from './constants.ts';
 import { KvmError } from './errors.ts';

@@ -1,13 +1,15 @@
 /**
- * The addon (native/apiary.cc) with types and checks. A prebuilt binary (native/prebuilds/) is used where there is one.
+ * The addon (native/apiary.c) with types and checks. A package brings it compiled; a checkout's build compiles it.
  *
  * Loading it installs the kick signal's handler and unblocks the signal on the calling thread, so each worker that is to
  * be kicked imports this module itself; `threadId()` is then what others kick.
  */
+import './supported.ts';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { isMainThread } from 'node:worker_threads';
-import { KvmError } from './errors.ts';
+import { PACKAGE_ROOT } from '../package-root.ts';
+import { AddonError, KvmError } from './errors.ts';
 
 interface Addon {
   mapRun(vcpuFd: number, bytes: number): RunMapping | number;
@@ -28,10 +30,8 @@ export interface RunMapping {
   readonly buffer: ArrayBuffer;
 }
 
-const load = createRequire(import.meta.url)('node-gyp-build') as (directory: string) => Addon;
-const addon = load(fileURLToPath(new URL('../../native', import.meta.url)));
-
-if (addon.control === undefined) throw new Error('native/ holds the addon of another version: npm run install');
+const addon = loadAddon();
+if (addon.control === undefined) throw new AddonError('native/build has the addon of another version: npm run build');
 const control = new Int32Array(addon.control);
 const { run } = addon;
 
@@ -90,3 +90,15 @@ export const native = {
   /** CLOCK_MONOTONIC in nanoseconds; exact to 2 ns for the first 208 days after boot. 60 ns. */
   nowNanos: addon.nowNanos,
 };
+
+function loadAddon(): Addon {
+  const path = fileURLToPath(new URL('native/build/apiary.node', PACKAGE_ROOT));
+  try {
+    return createRequire(import.meta.url)(path) as Addon;
+  } catch (error) {
+    const why = (error as Error).message.split('\n')[0];
+    throw new AddonError(
+      `the addon does not load (${why}): npm rebuild apiary (in a checkout: npm run build) makes it`,
+    );
+  }
+}

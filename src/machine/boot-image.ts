@@ -2,6 +2,7 @@
  * An image with all that comes with it, read from disk once and put into guest memory at each start of the machine,
  * together with the ACPI tables.
  */
+import { fileURLToPath } from 'node:url';
 import { type BootModule, type BootState, installAcpiTables, loadImage, writeFirmware } from '../boot/index.ts';
 import { type InputBytes, readImage, readModule } from './input-file.ts';
 import type { MachineConfig } from './options.ts';
@@ -36,14 +37,15 @@ export class BootImage {
    * @throws ConfigError when a file cannot be read; ImageError when the image is none; the signal's reason
    */
   static async read(
-    image: string | Uint8Array,
+    image: string | URL | Uint8Array,
     options: BootOptions,
     memoryBytes: number,
     signal?: AbortSignal,
   ): Promise<BootImage> {
-    const name = typeof image === 'string' ? image : 'image';
+    const source = image instanceof URL ? fileURLToPath(image) : image;
+    const name = typeof source === 'string' ? source : 'image';
     const maxBytes = options.loadAddress === undefined ? memoryBytes : Math.min(memoryBytes, REAL_MODE_BYTES);
-    const contents = await readImage(image, name, { maxBytes, signal });
+    const contents = await readImage(source, name, { maxBytes, signal });
     const modules: BootModule[] = [];
     let left = memoryBytes;
     for (const path of options.modules ?? []) {

@@ -114,11 +114,14 @@ export class Machine extends EventEmitter<MachineEvents> {
   /**
    * Reads an image and puts it into guest memory: ELF (PVH or by entry point), multiboot, Linux, raw; any of them may be
    * packed by gzip. Its time counts for `timeoutMs`: when that passes the machine ends, and `run()` answers 'timeout'.
-   * @param image a path, or the bytes themselves; kept, since a reset loads it again
+   * @param image a path, a file URL, or the bytes themselves; kept, since a reset loads it again
    * @returns what is odd about the image and did not keep it from starting, a line each
    * @throws ConfigError when it cannot be read; ImageError when it cannot be started
    */
-  async load(image: string | Uint8Array, options: BootOptions = {}): Promise<{ readonly warnings: readonly string[] }> {
+  async load(
+    image: string | URL | Uint8Array,
+    options: BootOptions = {},
+  ): Promise<{ readonly warnings: readonly string[] }> {
     this.#checkAlive();
     if (this.#run) throw new ConfigError('the machine runs already; load an image before run()');
     const ending = new AbortController();

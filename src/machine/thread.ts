@@ -53,7 +53,9 @@ function startThread(worker: number): Thread {
   const { port1, port2 } = new MessageChannel();
   const loaded = new Int32Array(new SharedArrayBuffer(4));
   const start: WorkerStart = { worker, port: port2, loaded };
-  const thread = new Worker(PROGRAM, { workerData: start, transferList: [port2], name: `apiary ${worker}` });
+  const options = { workerData: start, transferList: [port2], name: `apiary ${worker}` };
+  // execArgv: what the process was started with (--input-type, --test) is not meant for this program.
+  const thread = new Worker(PROGRAM, { ...options, execArgv: [] });
   loading.add(loaded);
   thread.once('exit', () => loading.delete(loaded));
   return { thread, port: port1 };

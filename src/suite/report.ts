@@ -2,7 +2,6 @@
  * The ways to say what a suite gave: lines as kvm-unit-tests' own runner prints them, TAP 13 with a point for each check
  * (as its -t does), JUnit XML. Pure: results in, text out.
  */
-import type { Builder } from 'junit-report-builder';
 import pc from 'picocolors';
 import type { TestResult } from './results.ts';
 
@@ -53,20 +52,48 @@ export class TapReport {
 }
 
 /** A test suite for each image, a test case for each check, the output of those that failed. */
-export async function junitReport(results: readonly TestResult[]): Promise<string> {
-  // Its types are an ES module's; what Node loads is CommonJS, whose one export is a builder.
-  const library = (await import('junit-report-builder')).default as unknown as Builder;
-  const builder = library.newBuilder().name('kvm-unit-tests');
-  for (const { name, outcome, reason, summary, checks, seconds, output } of results) {
-    const suite = builder.testSuite().name(name).time(seconds);
-    for (const check of checks) {
-      const each = suite.testCase().className(name).name(check.text);
-      if (check.outcome === 'FAIL') each.failure(check.text);
-      if (check.outcome === 'SKIP') each.skipped();
-    }
-    const whole = suite.testCase().className(name).name(name).time(seconds);
-    if (outcome === 'SKIP') whole.skipped();
-    if (outcome === 'FAIL') whole.failure(reason ?? summary ?? 'failed').standardOutput(output);
+export function junitReport(results: readonly TestResult[]): string {
+  const suites = results.map(({ name, outcome, reason, summary, checks, seconds, output }) => {
+    const cases = checks.map(({ text, outcome: each }) => testCase({ classname: name, name: text }, each, text));
+    const whole = { classname: name, name, time: seconds };
+    return element('testsuite', counts([...checks.map((check) => check.outcome), outcome], { name, time: seconds }), [
+      ...cases,
+      testCase(whole, outcome, reason ?? summary ?? 'failed', output),
+    ]);
+  });
+  const outcomes = results.flatMap(({ checks, outcome }) => [...checks.map((check) => check.outcome), outcome]);
+  const root = element('testsuites', counts(outcomes, { name: 'kvm-unit-tests' }), suites);
+  return `<?xml version="1.0" encoding="UTF-8"?>\n${root}\n`;
+}
+
+type Attributes = Readonly<Record<string, string | number>>;
+
+function counts(outcomes: readonly string[], attributes: Attributes): Attributes {
+  const count = (outcome: string): number => outcomes.filter((each) => each === outcome).length;
+  return { ...attributes, tests: outcomes.length, failures: count('FAIL'), errors: 0, skipped: count('SKIP') };
+}
+
+function testCase(attributes: Attributes, outcome: string, message: string, output?: string): string {
+  const parts: string[] = [];
+  if (outcome === 'SKIP') parts.push(element('skipped', {}, []));
+  if (outcome === 'FAIL') {
+    parts.push(element('failure', { message }, []));
+    if (output !== undefined) parts.push(element('system-out', {}, [escaped(output)]));
   }
-  return `${builder.build()}\n`;
+  return element('testcase', attributes, parts);
+}
+
+function element(name: string, attributes: Attributes, contents: readonly string[]): string {
+  const words = Object.entries(attributes).map(([key, value]) => ` ${key}="${escaped(String(value))}"`);
+  const start = `<${name}${words.join('')}`;
+  return contents.length === 0 ? `${start}/>` : `${start}>${contents.join('')}</${name}>`;
+}
+
+/** What XML 1.0 has no way to write is left out (guests print anything). */
+function escaped(text: string): string {
+  const names: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
+  return text
+    .replaceAll(/[^\t\n\r\x20-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/gu, '')
+    .replaceAll(/[&<>"]/g, (character) => names[character] ?? '')
+    .replaceAll(/[\t\n\r]/g, (character) => `&#${character.charCodeAt(0)};`);
 }
