@@ -107,7 +107,7 @@ async function kvmFacts(): Promise<Fact[]> {
         'addon',
         false,
         firstLine(error),
-        "npm rebuild apiary, in a checkout npm run build, makes it (needs Linux on x86-64 and a C compiler)",
+        'npm rebuild apiary, in a checkout npm run build, makes it (needs Linux on x86-64 and a C compiler)',
       ),
     ];
   }
