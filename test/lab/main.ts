@@ -4,15 +4,19 @@
  *     npm run lab -- --host svm --kernel 6.12 -- npx apiary demo
  *     npm run lab -- --kernel 6.1 --timeout 300 -- 'uname -r; npx apiary conform --layer 1'
  *
+ *     npm run lab -- --slice      what CI asks of a host
+ *     npm run lab -- --matrix     the table of the README: demo and conform on every kernel
+ *
  * The exit status is the command's; 124 when the time was over, 125 when the host died, 1 for a mistake.
  */
 import { resolve } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { matrix, slice } from './campaigns.ts';
 import { passedOn } from './job.ts';
 import { hostKernel, SERIES } from './kernel.ts';
 import { forget, say } from './store.ts';
 import { runOnSvmHost } from './svm-host.ts';
-import { busybox } from './tools.ts';
+import { busybox, qemu } from './tools.ts';
 import { LabTrouble } from './trouble.ts';
 
 interface Options {
@@ -23,6 +27,10 @@ interface Options {
   readonly cpus: number;
   readonly env: readonly string[];
   readonly writable: readonly string[];
+  readonly fetch?: boolean;
+  readonly slice?: boolean;
+  readonly matrix?: boolean;
+  readonly seconds: number;
   readonly refresh?: boolean;
   readonly verbose?: boolean;
 }
@@ -38,6 +46,20 @@ const more = (text: string, before: readonly string[]): string[] => [...before, 
 async function lab(command: string[], options: Options): Promise<void> {
   if (options.refresh) forget();
   const { kernel, modules } = options;
+  if (options.fetch) {
+    qemu();
+    hostKernel(kernel, { busybox: busybox() });
+    return;
+  }
+  if (options.slice) {
+    process.exitCode = await slice(kernel);
+    return;
+  }
+  if (options.matrix) {
+    process.exitCode = await matrix(options.seconds);
+    return;
+  }
+  if (command.length === 0) throw new LabTrouble('no command: npm run lab -- --kernel 6.12 -- COMMAND');
   process.exitCode = await runOnSvmHost({
     kernel: hostKernel(kernel, { busybox: busybox(), ...(modules === undefined ? {} : { modules }) }),
     job: {
@@ -56,7 +78,7 @@ async function lab(command: string[], options: Options): Promise<void> {
 
 const program = new Command('lab')
   .description('run a command on an emulated host with real KVM; the machine is seen as it is, and is not written to')
-  .argument('<command...>', 'a command and its parameters, or one word with a script for sh')
+  .argument('[command...]', 'a command and its parameters, or one word with a script for sh')
   .addOption(new Option('--host <kind>', 'svm: AMD, by QEMU').choices(['svm']).default('svm'))
   .option('--kernel <which>', `${Object.keys(SERIES).join(', ')}, a .deb, or a vmlinuz with --modules`, '6.12')
   .option('--modules <folder>', 'what /lib/modules has for a vmlinuz')
@@ -64,6 +86,10 @@ const program = new Command('lab')
   .option('--cpus <n>', 'of the host', count, 2)
   .option('--env <name>', 'a variable that the command sees as well', more, [])
   .option('--writable <folder>', 'what the command writes there stays', more, [])
+  .option('--fetch', 'only fetch what such a host needs')
+  .option('--slice', "CI's part of it, in place of a command")
+  .option('--matrix', 'demo and conform on every kernel, as a table, in place of a command')
+  .option('--seconds <n>', 'how long each layer of the matrix looks', count, 60)
   .option('--refresh', 'fetch QEMU and kernels again')
   .option('--verbose', "show the host's console too")
   .action((command: string[], options: Options) => lab(command, options));

@@ -8,6 +8,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { cpio } from './cpio.ts';
 import { passedOn, script } from './job.ts';
 import { closure, dependencies } from './modules.ts';
+import { readResults, stepScript } from './steps.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 let folder = '';
@@ -90,6 +91,29 @@ describe('a job', () => {
   it('sees the variables that it needs, those asked for, and no others', () => {
     const environment = { PATH: '/bin', SECRET: '1', MINE: '2', APIARY_DEBUG: '1' };
     expect(passedOn(environment, ['MINE'])).toEqual({ PATH: '/bin', MINE: '2', APIARY_DEBUG: '1' });
+  });
+});
+
+describe('steps', () => {
+  const steps = [
+    { name: 'fine', command: `echo "it's"; exit 6`, limitSeconds: 10, good: [0, 6] },
+    { name: 'fails', command: 'echo no; exit 3', limitSeconds: 10 },
+    { name: 'hangs', command: 'echo before; sleep 20', limitSeconds: 1 },
+  ];
+  const { stdout } = spawnSync('/bin/sh', ['-c', stepScript(steps)], { encoding: 'utf8' });
+
+  it('all run, each within its limit, and are told apart', () => {
+    const told = readResults(steps, stdout).map(({ good, status, output }) => ({ good, status, output }));
+    expect(told).toEqual([
+      { good: true, status: 6, output: "it's\n" },
+      { good: false, status: 3, output: 'no\n' },
+      { good: false, status: 124, output: 'before\n' },
+    ]);
+  });
+
+  it('that a host did not get to are not good', () => {
+    const cut = stdout.slice(0, stdout.indexOf('::lab begin hangs'));
+    expect(readResults(steps, cut).at(-1)).toMatchObject({ good: false, status: undefined });
   });
 });
 

@@ -1,0 +1,79 @@
+/** What is asked of hosts as a matter of course: CI's slice, and the table of the README. */
+import { JobStatus } from './job.ts';
+import { SERIES } from './kernel.ts';
+import { runSteps, type Step, type StepResult } from './steps.ts';
+
+const APIARY = 'node dist/bundle/main.cjs';
+/** `conform`: all equal, or equal without having seen every rule in the time that it had. */
+const EQUAL = [0, 6];
+
+/** Tests of test/kvm that say most about a host, in one start of vitest, which takes a minute there. */
+const KVM_TESTS = [
+  'user-interrupts',
+  'machine-guests',
+  'machine-hotplug',
+  'machine-reset',
+  'bindings.test',
+  'machine-api',
+];
+
+const SLICE: readonly Step[] = [
+  { name: 'doctor', command: `${APIARY} doctor`, limitSeconds: 40 },
+  { name: 'demo', command: `${APIARY} demo`, limitSeconds: 150 },
+  { name: 'conform', command: `${APIARY} conform --seconds 20`, limitSeconds: 180, good: EQUAL },
+  {
+    name: 'test/kvm',
+    command: `node_modules/.bin/vitest run --config test/vitest.config.ts --reporter=verbose --pool=forks --poolOptions.forks.singleFork ${KVM_TESTS.map((name) => `test/kvm/${name}`).join(' ')}`,
+    limitSeconds: 270,
+  },
+];
+const SLICE_SECONDS = 540;
+
+/** CI's: one host, 6.12. Status 0 if every step was good. */
+export async function slice(kernel: string): Promise<number> {
+  const results = await runSteps(kernel, SLICE, { limitSeconds: SLICE_SECONDS, output: process.stdout });
+  for (const result of results) process.stdout.write(`lab ${kernel}: ${verdict(result)}\n`);
+  return results.every(({ good }) => good) ? 0 : 1;
+}
+
+/** Every kernel: what it says of itself, the demo, and the three layers for so many seconds each. */
+export async function matrix(seconds: number): Promise<number> {
+  const layer = (number: number): Step => ({
+    name: `layer ${number}`,
+    command: `${APIARY} conform --layer ${number} --seconds ${seconds}`,
+    limitSeconds: 120 + 3 * seconds,
+    good: EQUAL,
+  });
+  const steps: readonly Step[] = [
+    { name: 'release', command: 'uname -r', limitSeconds: 10 },
+    { name: 'doctor', command: `${APIARY} doctor`, limitSeconds: 60 },
+    { name: 'demo', command: `${APIARY} demo`, limitSeconds: 300 },
+    ...[1, 2, 3].map(layer),
+  ];
+  let limitSeconds = 60;
+  for (const step of steps) limitSeconds += step.limitSeconds;
+  const rows: string[] = [];
+  let status = 0;
+  for (const kernel of Object.keys(SERIES)) {
+    const [release, doctor, ...rest] = await runSteps(kernel, steps, { limitSeconds, output: process.stderr });
+    if (!rest.every(({ good }) => good)) status = 1;
+    const rules = /^.*rules.*: (.*)$/m.exec(doctor?.output ?? '')?.[1] ?? '-';
+    rows.push(`| ${[`svm, ${release?.output.trim()}`, rules, ...rest.map(cell)].join(' | ')} |`);
+  }
+  const head = ['host', 'rules of its kernel', ...steps.slice(2).map(({ name }) => name)];
+  const lines = [`| ${head.join(' | ')} |`, `|${' --- |'.repeat(head.length)}`, ...rows];
+  process.stdout.write(`${lines.join('\n')}\n`);
+  return status;
+}
+
+function verdict({ name, good, status, seconds }: StepResult): string {
+  const end = { [JobStatus.TimeIsOver]: 'its time was over' }[status ?? 0] ?? `status ${status}`;
+  return `${name}: ${good ? 'good' : 'FAILED'}, ${status === undefined ? 'the host ended' : end}, ${seconds} s`;
+}
+
+/** "equal (12345)" out of conform's table: layer, cases, ... verdict; or what `verdict` says. */
+function cell(result: StepResult): string {
+  const [, cases, said] = /^│ \d +│ (\d+) +│.*│ (equal|DIFFERENT|different)/m.exec(result.output) ?? [];
+  if (cases !== undefined) return `${said} (${cases})`;
+  return result.good ? 'agrees' : verdict(result).replace(/^.*?: /, '');
+}
