@@ -35,14 +35,19 @@ export const PLATFORM = {
   PIC_SLAVE: bytePorts(0xa0, 2),
   TEST_SCRATCH: ports(0xe0, 4),
   TEST_FLUSH: ports(0xe4, 4),
-  TEST_SCRATCH_BYTES: bytePorts(0xe8, 4),
+  TEST_SCRATCH_BYTES: bytePorts(0xe8, 1),
+  TEST_SCRATCH_HIGH_BYTES: bytePorts(0xea, 2),
+  DEBUG_CONSOLE_BOCHS: bytePorts(0xe9, 1),
   DEBUG_EXIT: ports(0xf4, 4),
+  /** Index and data registers of the VGA's CRT controller. */
+  CRTC: bytePorts(0x3d4, 2),
   COM1: bytePorts(0x3f8, 8),
+  DEBUG_CONSOLE_QEMU: bytePorts(0x402, 1),
   ELCR: bytePorts(0x4d0, 2),
   FW_CFG: ports(0x510, 2),
   FW_CFG_DMA: ports(0x514, 8),
   /** What the firmware asks of the machine; no device of a PC is there. */
-  FIRMWARE: ports(0x5f0, 1),
+  FIRMWARE: ports(0x5f0, 8),
   /** 16 bits of status, 16 of enables. */
   PM1_EVENT: bytePorts(0x600, 4),
   PM1_CONTROL: bytePorts(0x604, 2),
@@ -56,6 +61,9 @@ export const PLATFORM = {
   IOAPIC: memory(0xfec0_0000, 0x100),
   TEST_MEMORY: memory(0xff00_0000, 0x1_0000),
 } as const satisfies Record<string, AddressRange>;
+
+/** Offsets in FIRMWARE of a BIOS call's AX and, after that, its vector; offset 0 starts the image. */
+export const FIRMWARE_CALL = { AX: 2, VECTOR: 4 } as const;
 
 /** I/O port of the reset control register, and the value that resets the machine. */
 export const RESET_CONTROL = { PORT: 0xcf9, HARD_RESET: 0x06 } as const;

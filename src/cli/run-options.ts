@@ -2,7 +2,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type ApicSystemOptions, BEHAVIOURS, isRuleName, parseApicOption, type RuleName } from '../apic/index.ts';
 import type { BootOptions } from '../machine/boot-image.ts';
-import type { MachineOptions } from '../machine/options.ts';
+import { DEBUG_CONSOLES, type DebugConsole, type MachineOptions } from '../machine/options.ts';
 import { type CpuList, cpuList, duration, size, wholeNumber } from './parse.ts';
 
 /** CPUs to plug or to ask back, in the order of the command line. */
@@ -32,6 +32,7 @@ export interface RunOptions {
   readonly initrd?: readonly string[];
   readonly loadAddress?: number;
   readonly reboot?: boolean;
+  readonly debugConsole: DebugConsole;
   readonly apicOption?: ApicSystemOptions;
   readonly break?: readonly RuleName[];
 }
@@ -111,6 +112,11 @@ export function addRunOptions(command: Command): Command {
     ])
     .option('--load-address <address>', 'raw image: guest-physical address below 1 MiB', wholeNumber)
     .option('--reboot', 'a reset starts the image again; without it a reset ends the run')
+    .addOption(
+      new Option('--debug-console <where>', 'text written to ports 0xe9 and 0x402')
+        .choices([...DEBUG_CONSOLES])
+        .default('serial'),
+    )
     .option('--timeout <time>', 'end the run after this long, e.g. 30s', duration)
     .option('--trace <file>', 'write each APIC event to a file that ui.perfetto.dev opens')
     .option('--fail-map-allocation', 'the optimized APIC map can never be allocated: everything goes by scan')
@@ -136,6 +142,7 @@ export function machineOptions(options: RunOptions, actions: readonly HotplugAct
     trace: options.trace !== undefined,
     failMapAllocation: options.failMapAllocation ?? false,
     reboot: options.reboot ?? false,
+    debugConsole: options.debugConsole,
     vectorHashing: options.vectorHashing,
     ...(options.apicOption === undefined ? {} : { apicOptions: options.apicOption }),
     ...(options.break === undefined ? {} : { breakRules: options.break }),

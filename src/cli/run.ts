@@ -4,6 +4,7 @@ import { ConfigError } from '../machine/errors.ts';
 import { Machine, type RunResult } from '../machine/machine.ts';
 import { ChartFile } from '../trace/chart-file.ts';
 import { TraceFile } from '../trace/trace-file.ts';
+import { describeBiosCall } from './bios-call.ts';
 import { BROKEN_PIPE_STATUS, cannotPrint } from './failures.ts';
 import { bootOptions, type HotplugAction, hotplugActions, machineOptions, type RunOptions } from './run-options.ts';
 import { connectTerminal } from './terminal.ts';
@@ -23,6 +24,9 @@ export async function run(image: string, options: RunOptions): Promise<number> {
     for (const warning of warnings) process.stderr.write(`apiary: warning: ${warning}\n`);
     if (options.trace !== undefined) undo.push(traceTo(options.trace, machine, fail));
     undo.push(connectOutput(machine, fail));
+    machine.once('biosCall', (vector, ax) => {
+      process.stderr.write(`apiary: warning: ${describeBiosCall(vector, ax)}\n`);
+    });
     undo.push(connectTerminal(machine));
     const running = machine.run();
     // The guest may end before everything is carried out: what is left of it then fails, and does not matter.

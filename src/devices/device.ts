@@ -78,6 +78,8 @@ export type DeviceEvent =
   | { readonly type: 'redirection' }
   /** The guest sent a byte through its serial port. */
   | { readonly type: 'transmit'; readonly byte: number }
+  /** The guest wrote a byte to a debug console. */
+  | { readonly type: 'debug-output'; readonly byte: number }
   /** The serial port refused input and has room now: offer more. */
   | { readonly type: 'input-room' }
   /** The guest pulled a reset line, or entered S5. */
@@ -90,4 +92,6 @@ export type DeviceEvent =
   /** The guest ejected a CPU whose removal was asked for; the slot is empty already. */
   | { readonly type: 'ejected'; readonly slot: number }
   /** The guest's _OST report on a slot: the event it speaks of and the status it gives, both 32 bits. */
-  | { readonly type: 'ost'; readonly slot: number; readonly event: number; readonly status: number };
+  | { readonly type: 'ost'; readonly slot: number; readonly event: number; readonly status: number }
+  /** The guest called a BIOS: interrupt vector and AX. */
+  | { readonly type: 'bios-call'; readonly vector: number; readonly ax: number };

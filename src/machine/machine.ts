@@ -36,6 +36,8 @@ interface MachineEvents {
   ejected: [apicId: number];
   /** The guest's report on a hotplug event (ACPI _OST): event 1 insertion, 3 removal; status 0 is success. */
   ost: [apicId: number, event: number, status: number];
+  /** The guest's first call of a BIOS, of which this machine has next to none: interrupt vector and AX. */
+  biosCall: [vector: number, ax: number];
   /** A vCPU enters the guest for the first time; nanoseconds of CLOCK_MONOTONIC. */
   firstRun: [apicId: number, nanos: number];
   /** With the `trace` option: a routed interrupt. */
@@ -281,6 +283,9 @@ export class Machine extends EventEmitter<MachineEvents> {
         break;
       case 'ost':
         this.emit('ost', this.#cpus.apicIdOfSlot(message.slot), message.event, message.status);
+        break;
+      case 'bios-call':
+        this.emit('biosCall', message.vector, message.ax);
         break;
       case 'first-run':
         this.emit('firstRun', message.apicId, message.nanos);

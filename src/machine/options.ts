@@ -6,6 +6,9 @@ import { type ApicSystemOptions, type Behaviour, isRuleName, type RuleName, reso
 import { hex } from '../hex.ts';
 import { ConfigError } from './errors.ts';
 
+export const DEBUG_CONSOLES = ['serial', 'off'] as const;
+export type DebugConsole = (typeof DEBUG_CONSOLES)[number];
+
 /** Where RAM ends at the latest: the I/O APIC, the local APICs and KVM's own pages are above. */
 const MAX_MEMORY = 0xc000_0000;
 const MIN_MEMORY = 0x20_0000;
@@ -38,6 +41,8 @@ export interface MachineOptions {
   reboot?: boolean;
   /** Ask for the 'trace' event: every routed interrupt. Costs time on each. */
   trace?: boolean;
+  /** The debug consoles at ports 0xe9 and 0x402: their text joins the serial port's (default), or they are not there. */
+  debugConsole?: DebugConsole;
   /** Rules of our APICs to switch off, to see that a test notices (src/apic/rules.ts). Default none. */
   breakRules?: readonly RuleName[];
   /**
@@ -64,6 +69,7 @@ export interface MachineConfig {
   readonly timeoutMs: number;
   readonly reboot: boolean;
   readonly trace: boolean;
+  readonly debugConsole: DebugConsole;
   /** What of our APICs was asked for: those above and all the others. */
   readonly apicOptions: ApicSystemOptions;
 }
@@ -163,6 +169,7 @@ export function checkOptions(options: MachineOptions, limits: HostLimits): Machi
     timeoutMs,
     reboot: options.reboot ?? false,
     trace: options.trace ?? false,
+    debugConsole: oneOf('debugConsole', options.debugConsole ?? 'serial', DEBUG_CONSOLES),
     apicOptions,
   };
 }

@@ -3,7 +3,7 @@
  * (ACPI 6.5, 5.2.5.1), the other tables behind it. Only a DSDT too long for that area (from about 1,000 CPUs on) goes to the
  * end of RAM instead, in a range that the memory map gives as ACPI data.
  */
-import { SHADOW_BYTES } from '../firmware.ts';
+import { FIRMWARE_BYTES } from '../firmware.ts';
 import { BIOS_AREA, MEMORY_TYPE, type MemoryMapEntry, memoryMap } from '../memory-map.ts';
 import type { AcpiCpu } from './cpu.ts';
 import { dsdt } from './dsdt.ts';
@@ -42,7 +42,7 @@ export function installAcpiTables(ram: Uint8Array, cpus: readonly AcpiCpu[]): In
   const madtTable = madt(cpus);
   const carved: MemoryMapEntry[] = [];
   const putDsdt = (): number => {
-    const room = BIOS_AREA.size - SMALL_TABLES - SHADOW_BYTES;
+    const room = BIOS_AREA.size - SMALL_TABLES - FIRMWARE_BYTES;
     if (dsdtTable.length + madtTable.length <= room) return put(dsdtTable);
     const end = Math.floor(ram.length / PAGE) * PAGE;
     const base = end - Math.ceil(dsdtTable.length / PAGE) * PAGE;

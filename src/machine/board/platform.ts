@@ -4,9 +4,11 @@
  */
 import { Bus } from '../../devices/bus.ts';
 import { CpuHotplug } from '../../devices/cpu-hotplug.ts';
+import { Crtc } from '../../devices/crtc.ts';
+import { DebugConsole } from '../../devices/debug-console.ts';
 import { DebugExit } from '../../devices/debug-exit.ts';
 import type { Board, Device, DeviceEvent, ResetKind } from '../../devices/device.ts';
-import { FirmwareStart } from '../../devices/firmware-start.ts';
+import { Firmware } from '../../devices/firmware.ts';
 import { FW_CFG, FwCfg } from '../../devices/fw-cfg.ts';
 import { I8042 } from '../../devices/i8042.ts';
 import { IoApic } from '../../devices/ioapic.ts';
@@ -30,7 +32,7 @@ const INIT = (5 << 8) | (1 << 14);
 const XAPIC_BROADCAST = 0xff;
 const X2APIC_BROADCAST = 0xffff_ffff;
 
-type Told = 'pic-interrupt' | 'power-off' | 'restart' | 'debug-exit' | 'ejected' | 'ost';
+type Told = 'pic-interrupt' | 'power-off' | 'restart' | 'debug-exit' | 'ejected' | 'ost' | 'bios-call';
 /** What the platform says to the rest of the machine. */
 export type PlatformEvent =
   | Extract<DeviceEvent, { readonly type: Told }>
@@ -107,7 +109,9 @@ export class Platform implements DevicePort {
     bus.register(this.#pm);
     bus.register(new I8042(board));
     bus.register(new ResetControl(board));
-    bus.register(new FirmwareStart(board));
+    bus.register(new Firmware(board));
+    bus.register(new Crtc());
+    if (config.debugConsole !== 'off') bus.register(new DebugConsole(board));
     bus.register(firmwareConfiguration(config, board));
     bus.register(new TestDevice(board));
     bus.register(new DebugExit(board));
@@ -227,6 +231,7 @@ export class Platform implements DevicePort {
   #report(event: DeviceEvent): void {
     switch (event.type) {
       case 'transmit':
+      case 'debug-output':
         this.#console.put(event.byte);
         break;
       case 'input-room':

@@ -67,5 +67,7 @@ export type FromWorker =
   | { readonly type: 'end'; readonly reason: EndReason; readonly status: number; readonly detail?: string }
   | { readonly type: 'ejected'; readonly slot: number }
   | { readonly type: 'ost'; readonly slot: number; readonly event: number; readonly status: number }
+  /** The guest's first call of a BIOS that is not there. */
+  | { readonly type: 'bios-call'; readonly vector: number; readonly ax: number }
   | { readonly type: 'first-run'; readonly apicId: number; readonly nanos: number }
   | { readonly type: 'trace'; readonly events: readonly TraceEvent[] };

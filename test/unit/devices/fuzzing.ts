@@ -1,9 +1,11 @@
 /** What random tests of devices share: a seeded generator, a board, every device with what its host does to it, an access. */
 import type { Bus } from '../../../src/devices/bus.ts';
 import { CpuHotplug } from '../../../src/devices/cpu-hotplug.ts';
+import { Crtc } from '../../../src/devices/crtc.ts';
+import { DebugConsole } from '../../../src/devices/debug-console.ts';
 import { DebugExit } from '../../../src/devices/debug-exit.ts';
 import type { Board, Device, DeviceEvent, Line } from '../../../src/devices/device.ts';
-import { FirmwareStart } from '../../../src/devices/firmware-start.ts';
+import { Firmware } from '../../../src/devices/firmware.ts';
 import { FW_CFG, FwCfg } from '../../../src/devices/fw-cfg.ts';
 import { I8042 } from '../../../src/devices/i8042.ts';
 import { IoApic } from '../../../src/devices/ioapic.ts';
@@ -88,7 +90,9 @@ export interface Case {
 
 export const DEVICES: Record<string, (world: World) => Case> = {
   'debug exit': (world) => ({ device: new DebugExit(world) }),
-  'firmware start': (world) => ({ device: new FirmwareStart(world) }),
+  firmware: (world) => ({ device: new Firmware(world) }),
+  crtc: () => ({ device: new Crtc() }),
+  'debug console': (world) => ({ device: new DebugConsole(world) }),
   serial: (world) => {
     const serial = new Serial(world);
     const input = Uint8Array.from({ length: 300 }, (_, index) => index);

@@ -4,7 +4,8 @@ import { TickRate } from '../../../src/devices/ticks.ts';
 import { Wire } from '../../../src/devices/wire.ts';
 import { TestBoard } from './board.ts';
 
-// Ranges: 0 scratch (0xe0), 1 flush (0xe4), 2 scratch by bytes (0xe8), 3 lines (0x2000), 4 memory (0xff000000).
+// Ranges: 0 scratch (0xe0), 1 flush (0xe4), 2 scratch by bytes (0xe8), 3 lines (0x2000), 4 memory (0xff000000),
+// 5 scratch by bytes (0xea).
 function make(): { device: TestDevice; lines: [number, boolean][] } {
   const board = new TestBoard();
   return { device: new TestDevice(board), lines: board.driven };
@@ -18,10 +19,13 @@ test('the scratch register keeps what was written at any size and offset', () =>
   expect(device.read(0, 0, 4)).toBe(0xde1234ef);
 });
 
-test('0xe8 is the same register', () => {
+test('0xe8, 0xea and 0xeb are the same register, byte by byte', () => {
   const { device } = make();
-  device.write(2, 2, 1, 0x55);
-  expect(device.read(0, 0, 4)).toBe(0x550000);
+  device.write(2, 0, 1, 0x11);
+  device.write(5, 0, 1, 0x55);
+  device.write(5, 1, 1, 0x66);
+  expect(device.read(0, 0, 4)).toBe(0x66550011);
+  expect([device.read(2, 0, 1), device.read(5, 0, 1), device.read(5, 1, 1)]).toEqual([0x11, 0x55, 0x66]);
 });
 
 test('the flush port takes writes and reads all ones', () => {
