@@ -1,0 +1,83 @@
+/**
+ * What a package's user relies on and no other test sees: an addon for every Linux, no native code where there is none, threads
+ * that do not inherit the process's own options. Uses what `npm run build` made; `npm run pack:check` tries the tarball itself.
+ */
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const ADDON = `${ROOT}/native/build/apiary.node`;
+
+function run(command: string, ...args: readonly string[]) {
+  const { status, stdout, stderr } = spawnSync(command, args, { cwd: ROOT, encoding: 'utf8', timeout: 20_000 });
+  return { status, stdout, stderr };
+}
+
+const hasBinutils = run('readelf', '--version').status === 0;
+
+describe.skipIf(!hasBinutils)('the addon', () => {
+  it('names no library and no version of a symbol: it takes what the process has, glibc or musl', () => {
+    const { stdout } = run('readelf', '--dynamic', '--version-info', '--wide', ADDON);
+    expect(stdout).toMatch(/SONAME|SYMTAB/);
+    expect(stdout).not.toMatch(/NEEDED|VERNEED|GLIBC/);
+  });
+
+  it('has no thread-local storage, which musl loads late and glibc may allocate in a signal handler', () => {
+    expect(run('readelf', '--program-headers', ADDON).stdout).not.toMatch(/\bTLS\b/);
+  });
+
+  it('calls Node-API and what POSIX or both C libraries have', () => {
+    const { stdout } = run('nm', '--dynamic', '--undefined-only', '--format=just-symbols', ADDON);
+    const names = stdout.split('\n').filter((name) => name !== '' && !name.startsWith('napi_'));
+    expect(names).toContain('ioctl');
+    const both = ['__errno_location', '__libc_current_sigrtmin', 'syscall', '__stack_chk_fail'];
+    const posix =
+      `calloc clock_gettime free getpid ioctl malloc memset mmap munmap pthread_getspecific pthread_key_create
+      pthread_mutex_lock pthread_mutex_unlock pthread_once pthread_setspecific pthread_sigmask realloc sched_yield sigaction
+      sigaddset sigemptyset`.split(/\s+/);
+    expect(names.filter((name) => !both.includes(name) && !posix.includes(name))).toEqual([]);
+  });
+});
+
+describe.each(['darwin', 'win32'])('on %s (simulated)', (platform) => {
+  const elsewhere = `Object.defineProperty(process, 'platform', { value: '${platform}' });`;
+  const preload = `data:text/javascript,${encodeURIComponent(elsewhere)}`;
+  const node = (...args: readonly string[]) => run(process.execPath, '--import', preload, ...args);
+
+  it.each([
+    ['import', '--input-type=module', "import { ApicSystem } from 'apiary/apic';"],
+    ['require', '--input-type=commonjs', "const { ApicSystem } = require('apiary/apic');"],
+  ])('apiary/apic works by %s', (_, type, load) => {
+    const use = "console.log(new ApicSystem({ x2apicFormat: false, behaviour: 'kvm' }).addApic(0x123) !== undefined)";
+    expect(node(type, '-e', `${load} ${use}`)).toEqual({ status: 0, stdout: 'true\n', stderr: '' });
+  });
+
+  it('apiary says what it needs', () => {
+    const { stderr } = node('--input-type=module', '-e', "await import('apiary')");
+    expect(stderr).toMatch(new RegExp(`AddonError: guests run on Linux on x86-64, and this is ${platform} on `));
+  });
+
+  it('the command has its help, and one line for what needs KVM', () => {
+    expect(node('dist/bundle/main.cjs', '--help')).toMatchObject({ status: 0, stderr: '' });
+    const { stderr } = node('dist/bundle/main.cjs', 'run', 'guest/build/hello.elf');
+    expect(stderr).toMatch(/^apiary: guests run on Linux on x86-64, and this is [^\n]+\n$/);
+  });
+});
+
+it('the guests that come with it are found, and a misspelt one is named', () => {
+  const code = "import { guestImage } from 'apiary'; console.log(guestImage('hello')); guestImage('helo')";
+  const { stdout, stderr } = run(process.execPath, '--input-type=module', '-e', code);
+  expect(stdout).toBe(`${ROOT}guest/build/hello.elf\n`);
+  expect(stderr).toMatch(/ConfigError: guest 'helo' is not known; choose .*hello/);
+});
+
+it('a worker starts whatever options the process was started with', () => {
+  const code = `import { takeThread } from './dist/machine/thread.js';
+    const { thread } = takeThread(0);
+    thread.once('error', (error) => console.log(String(error)));
+    thread.once('online', () => console.log('online'));
+    setTimeout(() => process.exit(), 1000);`;
+  const { stdout } = run(process.execPath, '--input-type=module', '-e', code);
+  expect(stdout).toBe('online\n');
+});
