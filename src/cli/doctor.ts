@@ -1,6 +1,7 @@
-/** `apiary doctor`: prints what src/kvm/doctor.ts finds. Exit status 0 when guests can run, 1 when not. */
+/** `apiary doctor`: prints what src/kvm/doctor.ts finds. Exit status 0 when guests can run, 4 when not. */
 import pc from 'picocolors';
 import { examine } from '../kvm/doctor.ts';
+import { Status } from '../machine/status.ts';
 
 export async function doctor(): Promise<number> {
   const findings = await examine();
@@ -13,5 +14,5 @@ export async function doctor(): Promise<number> {
   process.stdout.write(
     failed === 0 ? 'This machine can run guests.\n' : `This machine cannot run guests: ${failed} problem(s) above.\n`,
   );
-  return failed === 0 ? 0 : 1;
+  return failed === 0 ? 0 : Status.host;
 }

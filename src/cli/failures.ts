@@ -1,14 +1,11 @@
 /** How a command ends: a status, and for a person's mistake one line on stderr that says what, where and what to do. */
 import { HostError } from '../machine/errors.ts';
+import { Status } from '../machine/status.ts';
 import { printable } from '../printable.ts';
+import { errors, hurry, lastWords, output } from './output.ts';
 
-/** Status for the caller's fault: wrong options, images, IDs. */
-export const USAGE_STATUS = 2;
-/** Status when the host cannot do it: no /dev/kvm, no permission, out of descriptors. */
-const HOST_STATUS = 1;
-/** 128 + SIGPIPE: whoever read our output has gone, which is no error of anybody's. */
-export const BROKEN_PIPE_STATUS = 141;
-const SOFTWARE_STATUS = 70; // EX_SOFTWARE of sysexits.h: our own bug
+/** How long output that nobody reads may hold up an end that does not wait for it. */
+export const LAST_WORDS_MILLIS = 500;
 
 const HOSTS_FAULT = new Set(['KvmError', 'HostError', 'AddonError']);
 const CALLERS_FAULT = new Set(['ConfigError', 'ImageError', 'RangeError']);
@@ -27,6 +24,7 @@ export function guarded<Arguments extends unknown[]>(
   action: (...args: Arguments) => Promise<number>,
 ): (...args: Arguments) => Promise<void> {
   return async (...args) => {
+    errors.onFailure(() => {});
     try {
       process.exitCode = await action(...args);
     } catch (error) {
@@ -40,9 +38,11 @@ export function printing<Arguments extends unknown[]>(
   action: (...args: Arguments) => Promise<number>,
 ): (...args: Arguments) => Promise<void> {
   return (...args) => {
-    process.stdout.once('error', (error: NodeJS.ErrnoException) =>
-      process.exit(error.code === 'EPIPE' ? BROKEN_PIPE_STATUS : report(cannotPrint(error))),
-    );
+    output.onFailure((error) => {
+      const status = error.code === 'EPIPE' ? Status.outputGone : report(cannotPrint(error));
+      hurry(LAST_WORDS_MILLIS);
+      void lastWords().then(() => process.exit(status));
+    });
     return guarded(action)(...args);
   };
 }
@@ -53,10 +53,10 @@ export const cannotPrint = ({ code }: NodeJS.ErrnoException): HostError =>
 
 function report(error: unknown): number {
   if (!(error instanceof Error)) throw error;
-  process.stderr.write(`apiary: ${printable(error.message.split('\n')[0] ?? '')}\n`);
-  if (CALLERS_FAULT.has(error.name)) return USAGE_STATUS;
-  if (HOSTS_FAULT.has(error.name)) return HOST_STATUS;
-  process.stderr.write('  this is a bug in apiary; APIARY_DEBUG=1 shows where\n');
-  if (process.env.APIARY_DEBUG) process.stderr.write(`${error.stack}\n`);
-  return SOFTWARE_STATUS;
+  void errors.write(`apiary: ${printable(error.message.split('\n')[0] ?? '')}\n`);
+  if (CALLERS_FAULT.has(error.name)) return Status.usage;
+  if (HOSTS_FAULT.has(error.name)) return Status.host;
+  void errors.write('  this is a bug in apiary; APIARY_DEBUG=1 shows where\n');
+  if (process.env.APIARY_DEBUG) void errors.write(`${error.stack}\n`);
+  return Status.bug;
 }

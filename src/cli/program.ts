@@ -1,10 +1,12 @@
 /** The `apiary` command line: one file for each subcommand, loaded when it is asked for. */
 import { Command } from 'commander';
+import { Status } from '../machine/status.ts';
 import type { ConformOptions } from './conform.ts';
 import { addConformOptions } from './conform-options.ts';
 import type { ExploreCommandOptions } from './explore-options.ts';
 import { addExploreOptions } from './explore-options.ts';
 import { guarded, oneLine, printing } from './failures.ts';
+import { lastWords } from './output.ts';
 import type { RulesOptions } from './rules.ts';
 import { addRulesOptions } from './rules-options.ts';
 import { addRunOptions } from './run-options.ts';
@@ -16,7 +18,7 @@ const program = new Command('apiary')
     'Virtual machines on Linux KVM whose local APICs are TypeScript: run a guest, change a rule, see what happens.',
   )
   .configureOutput({ outputError: (text, write) => write(`${oneLine(text)} (apiary --help shows how)\n`) })
-  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : Status.usage))
   .enablePositionalOptions();
 
 addRunOptions(
@@ -62,7 +64,7 @@ program
  * signal would decide on the status.
  */
 async function end(): Promise<never> {
-  await Promise.all([process.stdout, process.stderr].map((stream) => new Promise((done) => stream.write('', done))));
+  await lastWords();
   process.exit();
 }
 

@@ -3,6 +3,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type ApicSystemOptions, BEHAVIOURS, isRuleName, parseApicOption, type RuleName } from '../apic/index.ts';
 import type { BootOptions } from '../machine/boot-image.ts';
 import { DEBUG_CONSOLES, type DebugConsole, type MachineOptions } from '../machine/options.ts';
+import { DEFAULT_TRACE_BYTES } from '../trace/trace-file.ts';
 import { type CpuList, cpuList, duration, size, wholeNumber } from './parse.ts';
 
 /** CPUs to plug or to ask back, in the order of the command line. */
@@ -26,6 +27,7 @@ export interface RunOptions {
   readonly cpu: string;
   readonly timeout?: number;
   readonly trace?: string;
+  readonly traceLimit: number;
   readonly failMapAllocation?: boolean;
   readonly vectorHashing: boolean;
   readonly kernelArgs?: string;
@@ -35,6 +37,7 @@ export interface RunOptions {
   readonly debugConsole: DebugConsole;
   readonly apicOption?: ApicSystemOptions;
   readonly break?: readonly RuleName[];
+  readonly script?: string;
 }
 
 const FLAGS: Readonly<Record<string, keyof X2apicApi>> = {
@@ -53,8 +56,13 @@ function x2apicApi(text: string): X2apicApi {
 }
 
 const EXAMPLES = `
-Exit status: the guest's own through the debug exit port 0xf4 (value v gives (v << 1) | 1, so 1 is a guest's success),
-0 after a shutdown, 2 for wrong options or images, 3 when a vCPU failed, 124 after --timeout.
+Exit status: odd is the guest's own, through the debug exit port 0xf4: value v gives (v << 1) | 1, so 1 is a
+guest's success. Even is the command's:
+  0 the guest powered off or reset     2 wrong options or image     4 the host cannot do it
+  10 a vCPU failed                    12 nobody reads the output   70 a bug in apiary
+  124 --timeout                      130 Ctrl-C, SIGINT, SIGTERM, SIGHUP
+
+On a terminal Ctrl-A is the escape: Ctrl-A x ends the run, Ctrl-A Ctrl-C sends Ctrl-C to the guest, Ctrl-A h is help.
 
 Examples:
   apiary run guest/build/hello.elf
@@ -119,10 +127,12 @@ export function addRunOptions(command: Command): Command {
     )
     .option('--timeout <time>', 'end the run after this long, e.g. 30s', duration)
     .option('--trace <file>', 'write each APIC event to a file that ui.perfetto.dev opens')
+    .option('--trace-limit <size>', 'end the trace, not the run, when its file is as large', size, DEFAULT_TRACE_BYTES)
     .option('--fail-map-allocation', 'the optimized APIC map can never be allocated: everything goes by scan')
     .option('--no-vector-hashing', 'lowest priority by arbitration priority rather than by vector hashing')
     .option('--apic-option <name=value>', 'any other option of our local APICs (repeatable)', apicOption)
     .option('--break <rule>', 'switch a rule of our local APICs off (repeatable)', rule)
+    .addOption(new Option('--script <url>', 'scripted guests in place of KVM, for tests').hideHelp())
     .addHelpText('after', EXAMPLES);
 }
 
@@ -146,6 +156,7 @@ export function machineOptions(options: RunOptions, actions: readonly HotplugAct
     vectorHashing: options.vectorHashing,
     ...(options.apicOption === undefined ? {} : { apicOptions: options.apicOption }),
     ...(options.break === undefined ? {} : { breakRules: options.break }),
+    ...(options.script === undefined ? {} : { script: options.script }),
   };
 }
 

@@ -2,10 +2,14 @@
 import { hex } from '../hex.ts';
 import { ConfigError } from '../machine/errors.ts';
 import { Machine, type RunResult } from '../machine/machine.ts';
+import { Status } from '../machine/status.ts';
+import type { TraceEvent } from '../machine/trace.ts';
+import { printable } from '../printable.ts';
 import { ChartFile } from '../trace/chart-file.ts';
 import { TraceFile } from '../trace/trace-file.ts';
 import { describeBiosCall } from './bios-call.ts';
-import { BROKEN_PIPE_STATUS, cannotPrint } from './failures.ts';
+import { cannotPrint, LAST_WORDS_MILLIS } from './failures.ts';
+import { errors, hurry, output } from './output.ts';
 import { bootOptions, type HotplugAction, hotplugActions, machineOptions, type RunOptions } from './run-options.ts';
 import { connectTerminal } from './terminal.ts';
 
@@ -21,11 +25,11 @@ export async function run(image: string, options: RunOptions): Promise<number> {
   };
   try {
     const { warnings } = await machine.load(image, bootOptions(options));
-    for (const warning of warnings) process.stderr.write(`apiary: warning: ${warning}\n`);
-    if (options.trace !== undefined) undo.push(traceTo(options.trace, machine, fail));
-    undo.push(connectOutput(machine, fail));
+    for (const warning of warnings) void errors.write(`apiary: warning: ${warning}\n`);
+    if (options.trace !== undefined) undo.push(traceTo(options.trace, options.traceLimit, machine, fail));
+    connectOutput(machine, fail);
     machine.once('biosCall', (vector, ax) => {
-      process.stderr.write(`apiary: warning: ${describeBiosCall(vector, ax)}\n`);
+      void errors.write(`apiary: warning: ${describeBiosCall(vector, ax)}\n`);
     });
     undo.push(connectTerminal(machine));
     const running = machine.run();
@@ -42,30 +46,38 @@ export async function run(image: string, options: RunOptions): Promise<number> {
   return reportEnd(result);
 }
 
-function traceTo(path: string, machine: Machine, fail: (error: Error) => void): () => void {
+function traceTo(path: string, maxBytes: number, machine: Machine, fail: (error: Error) => void): () => void {
   const idOf = (vcpuIndex: number): number | undefined => machine.apicIdOf(vcpuIndex);
   const nameOf = (vcpuIndex: number): string => `CPU ${hex(idOf(vcpuIndex) ?? vcpuIndex)}`;
-  const trace = path.endsWith('.svg') ? new ChartFile(path, nameOf, fail) : new TraceFile(path, idOf, fail);
-  machine.on('trace', (event) => trace.write(event));
+  const full = (): void => {
+    machine.off('trace', write);
+    void errors.write(`apiary: ${printable(path)} is full (${maxBytes} bytes); --trace-limit gives it more\n`);
+  };
+  const trace = path.endsWith('.svg')
+    ? new ChartFile(path, nameOf, fail)
+    : new TraceFile(path, { apicIdOf: idOf, failed: fail, maxBytes, full });
+  const write = (event: TraceEvent): void => trace.write(event);
+  machine.on('trace', write);
   return () => trace.close();
 }
 
-function connectOutput(machine: Machine, fail: (error: Error) => void): () => void {
-  const { stdout } = process;
-  const failed = (error: NodeJS.ErrnoException): void => {
-    if (error.code === 'EPIPE') void machine.stop(BROKEN_PIPE_STATUS);
+/** The guest's output is ours, and the guest waits for whoever reads it. */
+function connectOutput(machine: Machine, fail: (error: Error) => void): void {
+  output.onFailure((error) => {
+    if (error.code === 'EPIPE') void machine.stop(Status.outputGone);
     else fail(cannotPrint(error));
-  };
-  stdout.on('error', failed);
-  machine.on('serial', (chunk) => stdout.write(chunk));
-  return () => setImmediate(() => stdout.off('error', failed)); // an error of the last write comes in this turn
+  });
+  machine.on('serial', (chunk) => output.write(chunk));
+  machine.once('exit', ({ reason }) => {
+    if (reason === 'timeout' || reason === 'stopped') hurry(LAST_WORDS_MILLIS);
+  });
 }
 
 /** Why it ended, on stderr, unless the guest ended it. */
 function reportEnd(result: RunResult): number {
   const { reason, status, detail } = result;
-  if (detail !== undefined) process.stderr.write(`apiary: ${detail}\n`);
-  else if (reason === 'timeout') process.stderr.write('apiary: the guest ran longer than --timeout allows\n');
+  if (detail !== undefined) void errors.write(`apiary: ${detail}\n`);
+  else if (reason === 'timeout') void errors.write('apiary: the guest ran longer than --timeout allows\n');
   return status;
 }
 

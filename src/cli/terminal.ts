@@ -1,39 +1,60 @@
 /**
  * This terminal as the guest's serial console, and the signals that end a run. On a terminal each key goes to the guest as
- * it is typed, apart from Ctrl-C, which ends the machine; the terminal's settings are put back whatever happens.
+ * it is typed (keys.ts has the escapes); the terminal's settings are put back whatever happens.
  */
 import type { Machine } from '../machine/machine.ts';
+import { Status } from '../machine/status.ts';
+import { KEYS_HELP, Keys } from './keys.ts';
+import { errors } from './output.ts';
 
-const CTRL_C = 3;
-const SIGNAL_STATUS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+/** What a guest that does not read its serial port is behind by, at most; what is typed after that is lost. */
+const MAX_TYPED_AHEAD = 4096;
 
 /** @returns what gives the terminal back */
 export function connectTerminal(machine: Machine): () => void {
-  const { stdin } = process;
-  const raw = stdin.isTTY;
-  const end = (status: number): void => {
-    void machine.stop(status);
+  const end = (): void => {
+    void machine.stop(Status.interrupted);
   };
   // These stay: what ended the machine decides on the status, also if another signal comes before the process is gone.
-  for (const [signal, status] of Object.entries(SIGNAL_STATUS)) process.on(signal, () => end(status));
-  const restore = (): void => {
-    if (raw) stdin.setRawMode(false);
-  };
-  const input = async (): Promise<void> => {
-    for await (const chunk of stdin as AsyncIterable<Buffer>) {
-      if (raw && chunk.includes(CTRL_C)) {
-        end(SIGNAL_STATUS.SIGINT);
-        return;
-      }
-      await machine.sendSerial(chunk);
-    }
-  };
-  if (raw) stdin.setRawMode(true);
+  for (const signal of SIGNALS) process.on(signal, end);
+  const { stdin } = process;
+  if (!stdin.isTTY) {
+    pipeTo(machine, stdin).catch(() => {}); // the run is over, or stdin cannot be read: the guest gets no more input
+    return () => stdin.destroy();
+  }
+  const restore = (): void => void stdin.setRawMode(false);
   process.on('exit', restore);
-  input().catch(() => {}); // the run is over, or stdin cannot be read: the guest gets no more input
+  stdin.setRawMode(true);
+  stdin.on('data', typing(machine, end)).on('error', () => {});
   return () => {
     process.off('exit', restore);
     restore();
     stdin.destroy();
+  };
+}
+
+async function pipeTo(machine: Machine, stdin: AsyncIterable<Buffer>): Promise<void> {
+  for await (const chunk of stdin) await machine.sendSerial(chunk);
+}
+
+/** Looks at each key at once, also while the guest has not taken the last one. */
+function typing(machine: Machine, end: () => void): (chunk: Buffer) => void {
+  const keys = new Keys();
+  let ahead = 0;
+  return (chunk) => {
+    const typed = keys.take(chunk);
+    if (typed.help) void errors.write(`\r\n${KEYS_HELP}\r\n`);
+    if (typed.end) {
+      end();
+      return;
+    }
+    const bytes = typed.bytes.subarray(0, MAX_TYPED_AHEAD - ahead);
+    if (bytes.length === 0) return;
+    ahead += bytes.length;
+    const taken = (): void => {
+      ahead -= bytes.length;
+    };
+    machine.sendSerial(bytes).then(taken, taken);
   };
 }

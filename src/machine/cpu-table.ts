@@ -5,12 +5,11 @@
 
 import type { ApicSystem, LocalApicSnapshot } from '../apic/index.ts';
 import { hex } from '../hex.ts';
-import type { Vcpu } from '../kvm/index.ts';
+import type { VcpuHandle, VmBackend } from './backend.ts';
 import { ConfigError } from './errors.ts';
 import { kernelLapicSnapshot } from './loop/kernel-lapic.ts';
 import type { MachineConfig } from './options.ts';
 import type { SharedState } from './shared/shared.ts';
-import type { VirtualMachine } from './virtual-machine.ts';
 import type { WorkerPool } from './worker-pool.ts';
 
 interface CpuEntry {
@@ -18,13 +17,13 @@ interface CpuEntry {
   readonly slot: number;
   present: boolean;
   /** Absent until the CPU is first plugged in. */
-  made?: { readonly vcpuIndex: number; readonly vcpu: Vcpu; readonly worker: number };
+  made?: { readonly vcpuIndex: number; readonly vcpu: VcpuHandle; readonly worker: number };
   /** Resolves when an ejected vCPU has been parked. */
   parked: Promise<void>;
 }
 
 export class CpuTable {
-  readonly #vm: VirtualMachine;
+  readonly #vm: VmBackend;
   readonly #system: ApicSystem | null;
   readonly #shared: SharedState;
   readonly #pool: WorkerPool;
@@ -33,13 +32,7 @@ export class CpuTable {
   readonly #entries: CpuEntry[] = [];
   #made = 0;
 
-  constructor(
-    vm: VirtualMachine,
-    system: ApicSystem | null,
-    shared: SharedState,
-    pool: WorkerPool,
-    config: MachineConfig,
-  ) {
+  constructor(vm: VmBackend, system: ApicSystem | null, shared: SharedState, pool: WorkerPool, config: MachineConfig) {
     this.#vm = vm;
     this.#system = system;
     this.#shared = shared;

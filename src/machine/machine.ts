@@ -7,6 +7,7 @@ import { availableParallelism } from 'node:os';
 import { type ApicMapSnapshot, ApicSystem, type LocalApicSnapshot } from '../apic/index.ts';
 import { type BootState, RESET_PAGE, writeResetPage } from '../boot/index.ts';
 import { native } from '../kvm/index.ts';
+import type { VmBackend } from './backend.ts';
 import { BootImage, type BootOptions } from './boot-image.ts';
 import { CpuTable } from './cpu-table.ts';
 import { ConfigError, HostError } from './errors.ts';
@@ -14,7 +15,9 @@ import { checkApicId, checkOptions, type MachineConfig, type MachineOptions } fr
 import { GuestMemory } from './shared/guest-memory.ts';
 import type { EndReason, FromWorker } from './shared/messages.ts';
 import { nativeHost } from './shared/native-host.ts';
+import { backlogFor } from './shared/outbox.ts';
 import { SharedState } from './shared/shared.ts';
+import { Status } from './status.ts';
 import type { TraceEvent } from './trace.ts';
 import { VirtualMachine } from './virtual-machine.ts';
 import { WorkerPool } from './worker-pool.ts';
@@ -22,14 +25,17 @@ import { WorkerPool } from './worker-pool.ts';
 /** How a run ended, and the status that the command exits with. */
 export interface RunResult {
   readonly reason: EndReason | 'timeout' | 'stopped';
-  /** 0-255. A guest's own through the debug exit port; 0 after a shutdown; 124 after a timeout; 3 when a vCPU failed. */
+  /** 0-255. A guest's own, through the debug exit port, is odd; else one of `Status` (status.ts). */
   readonly status: number;
   /** What happened, for reasons that are failures: a line, then registers. */
   readonly detail?: string;
 }
 
 interface MachineEvents {
-  /** What the guest wrote to its serial port. A Buffer: write it out as it is, or `String(chunk)`. */
+  /**
+   * What the guest wrote to its serial port. A Buffer: write it out as it is, or `String(chunk)`. A listener that returns a
+   * promise holds further output back until it is settled, and after a few KiB the guest.
+   */
   serial: [chunk: Buffer];
   exit: [result: RunResult];
   /** The guest ejected a CPU after `unplug`. */
@@ -45,12 +51,10 @@ interface MachineEvents {
 }
 
 const RESET_PAGE_SLOT = 1; // KVM's number; 0 is RAM
-const TIMEOUT_STATUS = 124; // as timeout(1)
-const MONITOR_ERROR_STATUS = 70; // EX_SOFTWARE of sysexits.h
 
 export class Machine extends EventEmitter<MachineEvents> {
   readonly config: MachineConfig;
-  readonly #vm: VirtualMachine;
+  readonly #vm: VmBackend;
   readonly #memory: GuestMemory;
   readonly #resetPage = new GuestMemory(RESET_PAGE.size);
   readonly #shared: SharedState;
@@ -67,7 +71,7 @@ export class Machine extends EventEmitter<MachineEvents> {
   #result: RunResult | undefined;
   #closed: Promise<void> | undefined;
 
-  private constructor(config: MachineConfig, vm: VirtualMachine, pool: WorkerPool) {
+  private constructor(config: MachineConfig, vm: VmBackend, pool: WorkerPool) {
     super();
     this.config = config;
     this.#vm = vm;
@@ -95,7 +99,7 @@ export class Machine extends EventEmitter<MachineEvents> {
    * @throws ConfigError for options that cannot work; KvmError when the host says no (see `apiary doctor`)
    */
   static async create(options: MachineOptions = {}): Promise<Machine> {
-    const vm = VirtualMachine.open();
+    const vm = options.script === undefined ? VirtualMachine.open() : await scriptedVm();
     let pool: WorkerPool | undefined;
     let machine: Machine | undefined;
     try {
@@ -238,7 +242,7 @@ export class Machine extends EventEmitter<MachineEvents> {
   #startTimeLimit(): NodeJS.Timeout | undefined {
     const { timeoutMs } = this.config;
     if (!Number.isFinite(timeoutMs)) return undefined;
-    return setTimeout(() => this.#end({ reason: 'timeout', status: TIMEOUT_STATUS }), timeoutMs - this.#loadMs);
+    return setTimeout(() => this.#end({ reason: 'timeout', status: Status.timeout }), timeoutMs - this.#loadMs);
   }
 
   async #start(): Promise<void> {
@@ -257,18 +261,19 @@ export class Machine extends EventEmitter<MachineEvents> {
         apicMemory: (this.#system?.memory as SharedArrayBuffer | undefined) ?? null,
         shared: this.#shared.buffer,
         maxVcpus: this.#shared.maxVcpus,
+        maxBacklog: backlogFor(this.config.apic === 'kernel' ? this.#shared.maxVcpus : this.config.threads),
       },
       (message) => this.#receive(message),
-      (detail) => this.#end({ reason: 'monitor-error', status: MONITOR_ERROR_STATUS, detail }),
+      (detail) => this.#end({ reason: 'monitor-error', status: Status.bug, detail }),
     );
     await this.#cpus.addBootCpus();
   }
 
-  #receive(message: FromWorker): void {
+  /** @returns a promise when a listener has not dealt with it yet */
+  #receive(message: FromWorker): Promise<unknown> | undefined {
     switch (message.type) {
       case 'serial':
-        this.emit('serial', Buffer.from(message.bytes.buffer, message.bytes.byteOffset, message.bytes.length));
-        break;
+        return this.#emitSerial(Buffer.from(message.bytes.buffer, message.bytes.byteOffset, message.bytes.length));
       case 'end': {
         const { reason, status, detail } = message;
         this.#end({ reason, status, ...(detail === undefined ? {} : { detail }) });
@@ -277,8 +282,7 @@ export class Machine extends EventEmitter<MachineEvents> {
       case 'ejected':
         this.#cpus.ejected(message.slot).then(
           (apicId) => this.emit('ejected', apicId),
-          (error: unknown) =>
-            this.#end({ reason: 'monitor-error', status: MONITOR_ERROR_STATUS, detail: String(error) }),
+          (error: unknown) => this.#end({ reason: 'monitor-error', status: Status.bug, detail: String(error) }),
         );
         break;
       case 'ost':
@@ -301,6 +305,14 @@ export class Machine extends EventEmitter<MachineEvents> {
       case 'reply':
         break;
     }
+    return undefined;
+  }
+
+  /** A listener may answer with a promise: the guest's next output waits for it, and the guest with it. */
+  #emitSerial(chunk: Buffer): Promise<unknown> | undefined {
+    const answers: unknown[] = this.rawListeners('serial').map((listener) => listener.call(this, chunk));
+    const promises = answers.filter((answer) => answer instanceof Promise);
+    return promises.length > 0 ? Promise.all(promises) : undefined;
   }
 
   /** Every vCPU stands still before the first is reset, and all are reset before the first runs. */
@@ -311,7 +323,7 @@ export class Machine extends EventEmitter<MachineEvents> {
       const boot = this.#image?.load(this.#memory.bytes, this.config);
       if (boot) this.#pool.start(boot);
     } catch (error) {
-      this.#end({ reason: 'monitor-error', status: MONITOR_ERROR_STATUS, detail: `reset: ${String(error)}` });
+      this.#end({ reason: 'monitor-error', status: Status.bug, detail: `reset: ${String(error)}` });
     }
   }
 
@@ -336,4 +348,9 @@ export class Machine extends EventEmitter<MachineEvents> {
 /** Threads to start with: one that no vCPU lives on yet would only slow the start. More come with the vCPUs. */
 function firstWorkers({ apic, threads, cpus, hotpluggable }: MachineConfig): number {
   return apic === 'kernel' ? 1 : Math.min(threads, cpus.length + hotpluggable.length);
+}
+
+async function scriptedVm(): Promise<VmBackend> {
+  const { ScriptedVm } = await import('./scripted-machine.ts');
+  return new ScriptedVm();
 }

@@ -51,6 +51,8 @@ export interface MachineOptions {
    * `x2apicCpuid` ...). Only `maxApics`, `maxApicId` and `shared` are the machine's own.
    */
   apicOptions?: ApicSystemOptions;
+  /** @internal URL of a module of scripted guests that take KVM's place (scripted-machine.ts). */
+  script?: string;
 }
 
 /** The same, checked, with nothing left out. */
@@ -72,6 +74,7 @@ export interface MachineConfig {
   readonly debugConsole: DebugConsole;
   /** What of our APICs was asked for: those above and all the others. */
   readonly apicOptions: ApicSystemOptions;
+  readonly script: string | null;
 }
 
 export interface HostLimits {
@@ -171,6 +174,7 @@ export function checkOptions(options: MachineOptions, limits: HostLimits): Machi
     trace: options.trace ?? false,
     debugConsole: oneOf('debugConsole', options.debugConsole ?? 'serial', DEBUG_CONSOLES),
     apicOptions,
+    script: options.script ?? null,
   };
 }
 

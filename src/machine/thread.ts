@@ -1,21 +1,19 @@
 /**
- * Threads for workers. One takes 25 ms to boot and 15 ms to load its program (bundled, as the `apiary` command has it; twice
- * that as modules), so a command that knows that it will need one starts it before it loads anything else. Main thread only.
+ * Threads for workers, kept from one machine to the next. One takes 25 ms to boot and 15 ms to load its program (bundled, as
+ * the `apiary` command has it; twice that as modules), and koffi never gives back what it took for one, so a thread whose
+ * machine is over waits for another. Nobody waits for it: a process may end meanwhile, and it ends by itself after a while.
+ * A command that knows that it will need one starts it before it loads anything else. Main thread only.
  */
-import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
-import type { WorkerStart } from './shared/messages.ts';
-
-export interface Thread {
-  readonly thread: Worker;
-  /** Main's end of the worker's control port. */
-  readonly port: MessagePort;
-}
+import { type MessagePort, Worker } from 'node:worker_threads';
+import type { FromThread, MachineHandles, ThreadStart, ToThread } from './shared/messages.ts';
 
 /** Beside this file: the module, or the bundle if this is in one. */
 const PROGRAM = new URL(import.meta.url.endsWith('.cjs') ? './worker.cjs' : './worker.js', import.meta.url);
 
 /** A thread that loads its program for longer than this has other troubles. */
 const LOAD_MILLIS = 2000;
+/** How long a thread without a machine is kept. */
+const IDLE_MILLIS = 10_000;
 
 /** Of the threads that have not ended: whether their program is loaded. */
 const loading = new Set<Int32Array<SharedArrayBuffer>>();
@@ -25,38 +23,98 @@ process.once('exit', () => {
   for (const loaded of loading) Atomics.wait(loaded, 0, 0, LOAD_MILLIS);
 });
 
-/** Worker 0 of the next machine, if it was started ahead. */
-let spare: Thread | undefined;
+/** Without a machine, the one that has waited longest first. */
+const idle: Thread[] = [];
+let sweeper: NodeJS.Timeout | undefined;
 
-/** The thread of worker `worker`: the spare one if there is one. It waits for its machine. */
-export function takeThread(worker: number): Thread {
-  if (worker !== 0 || spare === undefined) return startThread(worker);
-  const taken = spare;
-  spare = undefined;
-  taken.thread.ref();
-  return taken;
+export class Thread {
+  readonly #worker: Worker;
+  #idleSince = 0;
+  /** What ends the machine's part, and what is said when the thread does not survive it. */
+  #finished: ((failure?: string) => void) | undefined;
+  #failure: string | undefined;
+  #gone = false;
+
+  private constructor() {
+    const loaded = new Int32Array(new SharedArrayBuffer(4));
+    const workerData: ThreadStart = { loaded };
+    // No execArgv: what was meant for the main program (--input-type, --import, --eval) is nothing for ours.
+    this.#worker = new Worker(PROGRAM, { workerData, execArgv: [], name: 'apiary' });
+    loading.add(loaded);
+    this.#worker.on('message', (_: FromThread) => this.#finish());
+    this.#worker.once('error', (error: Error) => {
+      this.#failure = error.message;
+    });
+    this.#worker.once('exit', (code) => {
+      loading.delete(loaded);
+      this.#gone = true;
+      if (idle.includes(this)) idle.splice(idle.indexOf(this), 1);
+      this.#finish(this.#failure ?? `ended by itself with code ${code}`);
+    });
+  }
+
+  /** One that waits, or a new one. It keeps the process alive until it is given back. */
+  static take(): Thread {
+    const thread = idle.pop() ?? new Thread();
+    thread.#worker.ref();
+    return thread;
+  }
+
+  /** Starts one that waits for its first machine. */
+  static startSpare(): void {
+    new Thread().giveBack();
+  }
+
+  /** A machine whose part `worker` this thread plays. */
+  play(worker: number, port: MessagePort, handles: MachineHandles): void {
+    this.#worker.postMessage({ type: 'machine', worker, port, handles } satisfies ToThread, [port]);
+  }
+
+  /** Resolves when the part is over: with nothing when the thread can play another, else with why it is gone. */
+  finished(): Promise<string | undefined> {
+    if (this.#gone) return Promise.resolve(this.#failure ?? 'it has ended');
+    return new Promise((resolve) => {
+      this.#finished = resolve;
+    });
+  }
+
+  /** It has no part in a machine any more. */
+  giveBack(): void {
+    if (this.#gone) return;
+    this.#finished = undefined;
+    this.#worker.unref();
+    this.#idleSince = performance.now();
+    idle.push(this);
+    sweeper ??= setInterval(sweep, IDLE_MILLIS / 2).unref();
+  }
+
+  /** Ends it from outside, in whatever it does. */
+  terminate(): void {
+    void this.#worker.terminate();
+  }
+
+  get hasWaitedLong(): boolean {
+    return performance.now() - this.#idleSince >= IDLE_MILLIS;
+  }
+
+  /** Ends it when it waits for a machine: terminate() would leak what it has open. */
+  quit(): void {
+    this.#worker.postMessage({ type: 'quit' } satisfies ToThread);
+  }
+
+  #finish(failure?: string): void {
+    const finished = this.#finished;
+    this.#finished = undefined;
+    finished?.(failure);
+  }
 }
 
-/** Starts worker 0 of the machine to come. The process may end without it ever being used. */
-export function startSpareThread(): void {
-  const started = startThread(0);
-  const forget = (): void => {
-    if (spare === started) spare = undefined; // the pool then starts one itself, and sees what is wrong with it
-  };
-  started.thread.unref();
-  started.thread.once('error', forget);
-  started.thread.once('exit', forget);
-  spare = started;
-}
-
-function startThread(worker: number): Thread {
-  const { port1, port2 } = new MessageChannel();
-  const loaded = new Int32Array(new SharedArrayBuffer(4));
-  const start: WorkerStart = { worker, port: port2, loaded };
-  const options = { workerData: start, transferList: [port2], name: `apiary ${worker}` };
-  // execArgv: what the process was started with (--input-type, --test) is not meant for this program.
-  const thread = new Worker(PROGRAM, { ...options, execArgv: [] });
-  loading.add(loaded);
-  thread.once('exit', () => loading.delete(loaded));
-  return { thread, port: port1 };
+function sweep(): void {
+  for (let oldest = idle[0]; oldest?.hasWaitedLong; oldest = idle[0]) {
+    idle.shift();
+    oldest.quit();
+  }
+  if (idle.length > 0) return;
+  clearInterval(sweeper);
+  sweeper = undefined;
 }

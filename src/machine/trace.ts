@@ -38,9 +38,12 @@ export interface MachineTrace extends ApicTrace {
 }
 
 const BATCH_EVENTS = 128;
+/** Targets of a batch's events, and what a scan says of them: a broadcast to a thousand CPUs fills a batch alone. */
+const BATCH_TARGETS = 512;
 
 export class TraceRecorder implements MachineTrace {
   #batch: TraceEvent[] = [];
+  #targets = 0;
   readonly #now: () => number;
   readonly #send: (events: readonly TraceEvent[]) => void;
 
@@ -51,12 +54,14 @@ export class TraceRecorder implements MachineTrace {
 
   event(event: ApicTraceEvent | LoopTraceEvent): void {
     this.#batch.push({ ...event, nanos: this.#now() });
-    if (this.#batch.length >= BATCH_EVENTS) this.flush();
+    if (event.kind === 'route') this.#targets += event.targets.length + event.scan.length;
+    if (this.#batch.length >= BATCH_EVENTS || this.#targets >= BATCH_TARGETS) this.flush();
   }
 
   flush(): void {
     if (this.#batch.length === 0) return;
     this.#send(this.#batch);
     this.#batch = [];
+    this.#targets = 0;
   }
 }

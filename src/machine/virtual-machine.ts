@@ -5,6 +5,7 @@
 
 import { Cap, type CpuidEntry, System, type Vcpu, type Vm, X2apicFlag } from '../kvm/index.ts';
 import { GSI_COUNT } from '../platform.ts';
+import type { VmBackend } from './backend.ts';
 import { apicCpuid, type CpuModel, cpuidFor, cpuModel, offersExtendedDestinations } from './cpuid/cpuid.ts';
 import { ConfigError } from './errors.ts';
 import type { HostLimits, MachineConfig } from './options.ts';
@@ -16,7 +17,7 @@ const IDENTITY_MAP_ADDRESS = 0xfffb_c000;
 /** Bits an APIC ID takes in CPUID even if the highest ID is lower, so that IDs hot-added later still fit. */
 const MIN_TOPOLOGY_ID = 0xff;
 
-export class VirtualMachine {
+export class VirtualMachine implements VmBackend {
   readonly limits: Omit<HostLimits, 'cores'>;
   readonly runSize: number;
   readonly #system: System;

@@ -1,37 +1,48 @@
 /**
- * The worker threads of a machine as main sees them: started early (a thread needs 25 ms), connected once the VM exists,
- * spoken to by messages, and gone for certain when `stop` resolves.
+ * The worker threads of a machine as main sees them: taken early (a new one needs 25 ms), connected once the VM exists,
+ * spoken to by messages, and out of the machine for certain when `stop` resolves.
  */
-import { type MessagePort, receiveMessageOnPort, type Worker } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import type { BootState } from '../boot/index.ts';
 import { ConfigError, HostError } from './errors.ts';
+import { Inbox } from './inbox.ts';
 import type { FromWorker, MachineHandles, ToWorker } from './shared/messages.ts';
 import { messageTaken } from './shared/outbox.ts';
 import { Attention, MAX_WORKERS, MachineWord, type SharedState, WorkerWord } from './shared/shared.ts';
 import { signalWorker, stopWorker } from './shared/signals.ts';
-import { takeThread } from './thread.ts';
+import { Thread } from './thread.ts';
 
 /** A message that wants an answer, before it is numbered. */
 export type Request = ToWorker extends infer M ? (M extends { reply: number } ? Omit<M, 'reply'> : never) : never;
 
 interface Member {
-  readonly thread: Worker;
+  readonly thread: Thread;
+  /** Main's end of the channel, and the worker's until the thread has it. */
   readonly port: MessagePort;
-  readonly exited: Promise<void>;
+  readonly workerPort: MessagePort;
+  /** Resolves when the thread has no part in the machine any more; with true when another machine can have it. */
+  readonly finished: Promise<boolean>;
 }
 
 interface Connection {
   readonly shared: SharedState;
   readonly handles: MachineHandles;
-  readonly receive: (message: FromWorker) => void;
+  /** @returns a promise when the message is not dealt with yet */
+  readonly receive: (message: FromWorker) => Promise<unknown> | undefined;
   readonly failed: (detail: string) => void;
 }
 
 /** How long a worker that was told to stop may take before its thread is ended from outside. */
 const STOP_GRACE_MS = 2000;
+/** It is told again meanwhile: the kernel refuses a signal while the user's queue of them is full. */
+const STOP_AGAIN_MS = 50;
 
 export class WorkerPool {
   readonly #members: Member[] = [];
+  readonly #inbox = new Inbox(
+    (message) => this.#receive(message),
+    (worker) => this.#connection && messageTaken(this.#connection.shared, worker),
+  );
   readonly #waiting = new Map<number, { resolve: () => void; reject: (error: Error) => void }>();
   #connection: Connection | undefined;
   #boot: BootState | null | undefined;
@@ -57,7 +68,7 @@ export class WorkerPool {
     this.#connection = { shared, handles, receive, failed };
     this.#publishSize();
     if (this.#failure !== undefined) failed(this.#failure);
-    for (let worker = 0; worker < this.#members.length; worker++) this.post(worker, { type: 'machine', handles });
+    for (let worker = 0; worker < this.#members.length; worker++) this.#play(worker, handles);
   }
 
   /** Adds a worker to a pool that is connected. @returns its number @throws ConfigError when the machine has ended */
@@ -66,7 +77,7 @@ export class WorkerPool {
     if (this.#members.length >= MAX_WORKERS) throw new RangeError(`more than ${MAX_WORKERS} worker threads`);
     const worker = this.#spawn();
     this.#publishSize();
-    if (this.#connection) this.post(worker, { type: 'machine', handles: this.#connection.handles });
+    if (this.#connection) this.#play(worker, this.#connection.handles);
     if (this.#boot !== undefined) this.post(worker, { type: 'start', boot: null });
     return worker;
   }
@@ -117,40 +128,51 @@ export class WorkerPool {
     }
   }
 
-  /** Every thread is gone when this resolves. */
+  /** No thread has a part in the machine any more when this resolves, and all that they said has been dealt with. */
   async stop(): Promise<void> {
     this.#stopping = true;
     for (const { reject } of this.#waiting.values()) reject(new ConfigError('the machine has ended'));
     this.#waiting.clear();
-    await Promise.all(
-      this.#members.map(async ({ thread, port, exited }, worker) => {
-        if (this.#connection) stopWorker(this.#connection.shared, worker);
-        else port.postMessage({ type: 'quit' } satisfies ToWorker); // terminate() while it loads leaks what it has open
-        const timer = setTimeout(() => void thread.terminate(), STOP_GRACE_MS);
-        await exited;
-        clearTimeout(timer);
-        port.close();
-      }),
+    const shared = this.#connection?.shared;
+    const reusable = await Promise.all(
+      this.#members.map(({ thread, finished }, worker) =>
+        shared ? stopMember(shared, worker, thread, finished) : true,
+      ),
     );
+    for (const [worker, { thread, port, workerPort }] of this.#members.entries()) {
+      this.#takeLeft(worker, port);
+      port.close();
+      workerPort.close();
+      if (reusable[worker]) thread.giveBack();
+    }
+    this.#inbox.close();
   }
 
   #spawn(): number {
     const worker = this.#members.length;
-    const { thread, port } = takeThread(worker);
-    thread.on('error', (error: Error) => this.#failed(`worker ${worker}: ${error.message}`));
-    port.on('message', (message: FromWorker) => this.#receive(worker, message));
-    const exited = new Promise<void>((resolve) => {
-      thread.once('exit', (code) => {
-        // Its last words: the port and the thread's end reach this thread by different ways, in any order.
-        for (let item = receiveMessageOnPort(port); item; item = receiveMessageOnPort(port)) {
-          this.#receive(worker, item.message as FromWorker);
-        }
-        this.#failed(`worker ${worker} ended by itself with code ${code}`);
-        resolve();
-      });
+    const thread = Thread.take();
+    const { port1: port, port2: workerPort } = new MessageChannel();
+    port.on('message', (message: FromWorker) => this.#inbox.put(worker, message));
+    const finished = thread.finished().then((failure) => {
+      if (failure === undefined) return true;
+      this.#takeLeft(worker, port); // its last words
+      this.#failed(`worker ${worker}: ${failure}`);
+      return false;
     });
-    this.#members.push({ thread, port, exited });
+    this.#members.push({ thread, port, workerPort, finished });
     return worker;
+  }
+
+  #play(worker: number, handles: MachineHandles): void {
+    const { thread, workerPort } = this.#members[worker];
+    thread.play(worker, workerPort, handles);
+  }
+
+  /** A port and a thread's end reach this thread by different ways, in any order. */
+  #takeLeft(worker: number, port: MessagePort): void {
+    for (let item = receiveMessageOnPort(port); item; item = receiveMessageOnPort(port)) {
+      this.#inbox.put(worker, item.message as FromWorker);
+    }
   }
 
   #publishSize(): void {
@@ -163,13 +185,10 @@ export class WorkerPool {
     this.#connection?.failed(detail);
   }
 
-  #receive(worker: number, message: FromWorker): void {
-    try {
-      if (message.type === 'reply') this.#settle(message);
-      else this.#connection?.receive(message);
-    } finally {
-      if (this.#connection) messageTaken(this.#connection.shared, worker);
-    }
+  #receive(message: FromWorker): Promise<unknown> | undefined {
+    if (message.type !== 'reply') return this.#connection?.receive(message);
+    this.#settle(message);
+    return undefined;
   }
 
   #settle(message: Extract<FromWorker, { type: 'reply' }>): void {
@@ -177,5 +196,23 @@ export class WorkerPool {
     this.#waiting.delete(message.reply);
     if (message.error === undefined) waiting?.resolve();
     else waiting?.reject(new (message.error.host ? HostError : Error)(message.error.message));
+  }
+}
+
+/** @returns whether the thread can have another machine */
+async function stopMember(
+  shared: SharedState,
+  worker: number,
+  thread: Thread,
+  finished: Promise<boolean>,
+): Promise<boolean> {
+  stopWorker(shared, worker);
+  const again = setInterval(() => stopWorker(shared, worker), STOP_AGAIN_MS);
+  const terminate = setTimeout(() => thread.terminate(), STOP_GRACE_MS);
+  try {
+    return await finished;
+  } finally {
+    clearInterval(again);
+    clearTimeout(terminate);
   }
 }

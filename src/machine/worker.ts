@@ -1,23 +1,32 @@
 /**
- * A worker thread: builds its half of the machine from what main sends, runs its vCPUs until the end, and cleans up after
- * itself. Worker 0 owns the devices as well.
+ * A worker thread: builds its half of a machine from what main sends, runs its vCPUs until the end, cleans up after itself,
+ * and waits for the next machine. Worker 0 owns the devices as well.
  *
- * The thread blocks in the scheduler's loop and never returns to its event loop before the end; messages from main are
- * taken between two runs (`receiveMessageOnPort`).
+ * The thread blocks in the scheduler's loop and does not return to its event loop before the machine ends; messages from main
+ * are taken between two runs (`receiveMessageOnPort`).
  */
-import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { ApicSystem } from '../apic/index.ts';
 import type { BootState } from '../boot/index.ts';
-import { KvmError, type KvmRun, native, Vcpu, Vm } from '../kvm/index.ts';
+import { KvmError, native, Vcpu, Vm } from '../kvm/index.ts';
 import { kernelRouter, userRouter } from './board/interrupt-router.ts';
 import { Platform, type PlatformEvent } from './board/platform.ts';
 import { type CpuParts, kernelCpu, userCpu } from './loop/cpu.ts';
 import { applyBootState, applyFirmwareState, captureResetState, type ResetState } from './loop/cpu-state.ts';
 import { Scheduler } from './loop/scheduler.ts';
-import type { VcpuDescriptor } from './loop/vcpu-backend.ts';
+import type { VcpuBackend, VcpuDescriptor, VcpuRun } from './loop/vcpu-backend.ts';
 import { GuestMemory } from './shared/guest-memory.ts';
 import { type DevicePort, RemoteDevices, serveMailboxes } from './shared/mailbox.ts';
-import type { CpuHandle, EndReason, FromWorker, MachineHandles, ToWorker, WorkerStart } from './shared/messages.ts';
+import type {
+  CpuHandle,
+  EndReason,
+  FromThread,
+  FromWorker,
+  MachineHandles,
+  ThreadStart,
+  ToThread,
+  ToWorker,
+} from './shared/messages.ts';
 import { nativeHost } from './shared/native-host.ts';
 import { Outbox } from './shared/outbox.ts';
 import { Attention, MachineWord, RunState, SharedState, WorkerWord } from './shared/shared.ts';
@@ -28,6 +37,10 @@ const IA32_TSC = 0x10;
 const FIRST_WIDE_ID = 255;
 /** Ends that a PC answers by starting again. */
 const REBOOTS: ReadonlySet<EndReason> = new Set(['reset', 'triple-fault']);
+
+/** What this thread is in a machine. */
+type Part = Extract<ToThread, { type: 'machine' }>;
+type OpenVcpu = (cpu: CpuHandle) => VcpuBackend;
 
 class MachineWorker {
   readonly #worker: number;
@@ -41,26 +54,28 @@ class MachineWorker {
   readonly #platform: Platform | null;
   readonly #devices: DevicePort;
   readonly #scheduler: Scheduler;
-  readonly #runs: KvmRun[] = [];
+  readonly #openVcpu: OpenVcpu;
+  readonly #runs: VcpuRun[] = [];
   #reset: ResetState | undefined;
   #keepDevices = false;
 
-  constructor(start: WorkerStart, handles: MachineHandles) {
-    this.#worker = start.worker;
-    this.#port = start.port;
+  constructor({ worker, port, handles }: Part, openVcpu: OpenVcpu) {
+    this.#openVcpu = openVcpu;
+    this.#worker = worker;
+    this.#port = port;
     this.#handles = handles;
     this.#shared = new SharedState(handles.maxVcpus, nativeHost, handles.shared);
     this.#ram = new GuestMemory(handles.memoryBytes, handles.memory).bytes;
-    this.#outbox = new Outbox(this.#shared, start.worker, start.port);
+    this.#outbox = new Outbox(this.#shared, worker, port, handles.maxBacklog);
     this.#trace = handles.config.trace
       ? new TraceRecorder(native.nowNanos, (events) => this.#send({ type: 'trace', events }))
       : null;
     this.#system = handles.apicMemory ? ApicSystem.attach(handles.apicMemory, this.#apicHost()) : null;
-    this.#platform = start.worker === 0 ? this.#makePlatform() : null;
-    this.#devices = this.#platform ?? new RemoteDevices(this.#shared, start.worker);
+    this.#platform = worker === 0 ? this.#makePlatform() : null;
+    this.#devices = this.#platform ?? new RemoteDevices(this.#shared, worker);
     this.#scheduler = this.#makeScheduler();
     const { words } = this.#shared;
-    Atomics.store(words, this.#shared.worker(start.worker, WorkerWord.threadId), native.threadId());
+    Atomics.store(words, this.#shared.worker(worker, WorkerWord.threadId), native.threadId());
   }
 
   run(): void {
@@ -225,8 +240,7 @@ class MachineWorker {
 
   #addCpu(handle: CpuHandle): void {
     const { vcpuIndex, apicId, bootstrap } = handle;
-    const vcpu = Vcpu.fromFd(handle.fd, this.#handles.runSize);
-    const run = vcpu.mapRun();
+    const { vcpu, run } = this.#openVcpu(handle);
     this.#runs.push(run);
     applyFirmwareState(vcpu);
     this.#reset ??= captureResetState(vcpu);
@@ -275,15 +289,28 @@ function readTsc(vcpu: VcpuDescriptor | undefined): bigint {
   return vcpu?.getMsrs([IA32_TSC])[0]?.value ?? 0n;
 }
 
-/** The first message brings the machine; until then there is nothing to run. */
-function main(start: WorkerStart): void {
-  start.port.once('message', (message: ToWorker) => {
-    if (message.type === 'machine') new MachineWorker(start, message.handles).run();
-    else start.port.close();
-  });
+const { loaded } = workerData as ThreadStart;
+Atomics.store(loaded, 0, 1);
+Atomics.notify(loaded, 0);
+parentPort?.on('message', (message: ToThread) => {
+  if (message.type === 'quit') parentPort?.close();
+  else if (message.handles.config.script === null) play(message, kvmVcpus(message.handles.runSize));
+  else void playScript(message, message.handles.config.script);
+});
+
+function play(part: Part, openVcpu: OpenVcpu): void {
+  new MachineWorker(part, openVcpu).run();
+  parentPort?.postMessage({ type: 'free' } satisfies FromThread);
 }
 
-const start = workerData as WorkerStart;
-Atomics.store(start.loaded, 0, 1);
-Atomics.notify(start.loaded, 0);
-main(start);
+async function playScript(part: Part, url: string): Promise<void> {
+  const { scriptedVcpus } = await import('./scripted-machine.ts');
+  play(part, await scriptedVcpus(url));
+}
+
+function kvmVcpus(runSize: number): OpenVcpu {
+  return ({ fd }) => {
+    const vcpu = Vcpu.fromFd(fd, runSize);
+    return { vcpu, run: vcpu.mapRun() };
+  };
+}

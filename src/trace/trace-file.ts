@@ -17,40 +17,49 @@ const SLICE_MICROS = 1;
 /** Written out at this size: a system call for each event would take longer than the event. */
 const BUFFER_CHARACTERS = 65_536;
 
+/** ui.perfetto.dev opens that; an event takes some 300 bytes, and as much again for each CPU that it reached. */
+export const DEFAULT_TRACE_BYTES = 2 ** 28;
+
+export interface TraceFileOptions {
+  /** Names the vCPUs' tracks. */
+  readonly apicIdOf: (vcpuIndex: number) => number | undefined;
+  /** Told once when the file cannot be written later on; events after that are dropped. */
+  readonly failed?: (error: ConfigError) => void;
+  /** The file gets no larger, by more than its last words; events after that are dropped. Default 256 MiB. */
+  readonly maxBytes?: number;
+  /** Told once when it is as large. */
+  readonly full?: () => void;
+  /** Time 0 of the trace, on the clock of its events (CLOCK_MONOTONIC): before all of them. */
+  readonly startNanos?: number;
+}
+
 export class TraceFile {
   readonly #path: string;
   readonly #fd: number;
-  readonly #apicIdOf: (vcpuIndex: number) => number | undefined;
-  readonly #failed: (error: ConfigError) => void;
+  readonly #options: TraceFileOptions;
+  readonly #names = new Map<number, string>();
   readonly #tracks = new Set<number>();
+  /** Bytes that may still be written. */
+  #room: number;
   #text = '[\n';
   #separator = '';
   #broken = false;
   #flows = 0;
   readonly #start: number;
 
-  /**
-   * @param apicIdOf names the vCPUs' tracks
-   * @param failed told once when the file cannot be written later on; events after that are dropped
-   * @param startNanos time 0 of the trace, on the clock of its events (CLOCK_MONOTONIC): before all of them
-   * @throws ConfigError when the file cannot be opened
-   */
-  constructor(
-    path: string,
-    apicIdOf: (vcpuIndex: number) => number | undefined,
-    failed: (error: ConfigError) => void = () => {},
-    startNanos = Number(process.hrtime.bigint()),
-  ) {
-    this.#start = startNanos;
+  /** @throws ConfigError when the file cannot be opened */
+  constructor(path: string, options: TraceFileOptions) {
+    this.#start = options.startNanos ?? Number(process.hrtime.bigint());
     this.#path = path;
-    this.#apicIdOf = apicIdOf;
-    this.#failed = failed;
+    this.#options = options;
+    this.#room = options.maxBytes ?? DEFAULT_TRACE_BYTES;
     this.#fd = openForWriting(path);
     this.#put({ name: 'process_name', ph: 'M', pid: PID, args: { name: 'apiary: local APICs' } });
     this.#nameTrack(DEVICES, 'devices and MSIs');
   }
 
   write(event: TraceEvent): void {
+    if (this.#room <= 0) return;
     const words = traceWords(event, (vcpuIndex) => this.#name(vcpuIndex));
     const at = (event.nanos - this.#start) / 1000;
     const track = words.lane === LANE_DEVICES ? DEVICES : words.lane;
@@ -66,6 +75,9 @@ export class TraceFile {
       this.#put({ name: words.title, cat: event.kind, ...slice, tid: target, ts: at + SLICE_MICROS });
       this.#put({ ...arrow, ph: 'f', bp: 'e', tid: target, ts: at + SLICE_MICROS });
     }
+    if (this.#room > 0) return;
+    this.#put({ name: 'the trace is full and ends here', ph: 'i', s: 'g', pid: PID, tid: track, ts: at });
+    this.#options.full?.();
   }
 
   close(): void {
@@ -75,8 +87,13 @@ export class TraceFile {
   }
 
   #name(vcpuIndex: number): string {
-    const apicId = this.#apicIdOf(vcpuIndex);
-    return apicId === undefined ? `vCPU ${vcpuIndex}` : `vCPU ${vcpuIndex} (APIC ID ${hex(apicId)})`;
+    const known = this.#names.get(vcpuIndex);
+    if (known !== undefined) return known;
+    const apicId = this.#options.apicIdOf(vcpuIndex);
+    if (apicId === undefined) return `vCPU ${vcpuIndex}`;
+    const name = `vCPU ${vcpuIndex} (APIC ID ${hex(apicId)})`;
+    this.#names.set(vcpuIndex, name);
+    return name;
   }
 
   /** Once for each track. */
@@ -96,11 +113,12 @@ export class TraceFile {
   #writeOut(): void {
     const bytes = Buffer.from(this.#text);
     this.#text = '';
+    this.#room -= bytes.length;
     try {
       for (let done = 0; done < bytes.length && !this.#broken; ) done += writeSync(this.#fd, bytes, done);
     } catch (error) {
       this.#broken = true;
-      this.#failed(cannotWrite(this.#path, error));
+      this.#options.failed?.(cannotWrite(this.#path, error));
     }
   }
 }

@@ -115,13 +115,13 @@ describe('output that nobody takes, with or without KVM', () => {
       stdio: [...stdio],
       encoding: 'utf8',
     });
-    expect([status, stderr]).toEqual([1, 'apiary: cannot write to standard output: ENOSPC\n']);
+    expect([status, stderr]).toEqual([4, 'apiary: cannot write to standard output: ENOSPC\n']);
   });
 
   test('a reader that has gone ends it, and nothing is said', () => {
     const script = '{ "$0" "$1" doctor; echo "status $?" >&2; } | true';
     const { stderr } = spawnSync('sh', ['-c', script, process.execPath, COMMAND], { encoding: 'utf8' });
-    expect(stderr).toBe('status 141\n');
+    expect(stderr).toBe('status 12\n');
   });
 });
 
@@ -141,11 +141,11 @@ describeKvm('apiary run', () => {
     expect([status, stderr]).toEqual([124, 'apiary: the guest ran longer than --timeout allows\n']);
   });
 
-  test('a triple fault is status 3 and says where', async () => {
+  test('a triple fault is status 10 and says where', async () => {
     writeFileSync(file('fault'), assemble('lidtl 1f\n mov %cr0, %eax\n inc %ax\n mov %eax, %cr0\n ud2\n1: .quad 0'));
     const { status, stderr } = await run('DIR/fault --load-address 0x1000');
     expect(stderr).toMatch(/^apiary: vCPU with APIC ID 0x0: triple fault at rip 0x/);
-    expect(status).toBe(3);
+    expect(status).toBe(10);
   });
 
   test('hotplug, removal and return by options, in their order', async () => {
@@ -202,7 +202,7 @@ describeKvm('apiary run', () => {
     });
     child.stdout.once('data', () => child.stdout.destroy());
     const status = await new Promise((resolve) => child.once('close', resolve));
-    expect([status, stderr]).toEqual([141, '']);
+    expect([status, stderr]).toEqual([12, '']);
   });
 
   test('output that cannot be written is one line', () => {
@@ -211,7 +211,7 @@ describeKvm('apiary run', () => {
       stdio: ['ignore', full, 'pipe'],
       encoding: 'utf8',
     });
-    expect([status, stderr]).toEqual([1, 'apiary: cannot write to standard output: ENOSPC\n']);
+    expect([status, stderr]).toEqual([4, 'apiary: cannot write to standard output: ENOSPC\n']);
   });
 });
 
@@ -300,9 +300,9 @@ describeKvm('apiary demo and doctor', () => {
     const doctor = as(['doctor']);
     expect(doctor.stdout).toMatch(/FAIL \/dev\/kvm: not for you \(EACCES\)/);
     expect(doctor.stdout).toMatch(/usermod -aG kvm/);
-    expect(doctor.status).toBe(1);
+    expect(doctor.status).toBe(4);
     const runs = as(['run', hello]);
     expect(runs.stderr).toMatch(/^apiary: open \/dev\/kvm: EACCES \(.*usermod -aG kvm.*\)\n$/);
-    expect(runs.status).toBe(1);
+    expect(runs.status).toBe(4);
   });
 });

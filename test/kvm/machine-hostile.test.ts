@@ -174,7 +174,7 @@ describeKvm('hostile guests', () => {
       table: .quad 0
         .quad 0x00cf93000000ffff`;
     const { result } = await runGuest(assemble(source));
-    expect(result).toMatchObject({ reason: 'internal-error', status: 3 });
+    expect(result).toMatchObject({ reason: 'internal-error', status: 10 });
     expect(result.detail).toMatch(/^vCPU with APIC ID 0x0: KVM cannot go on at rip 0x/);
     expect(result.detail).toContain('KVM_EXIT_INTERNAL_ERROR');
   });

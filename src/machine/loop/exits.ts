@@ -5,6 +5,7 @@
 import { ExitReason, SystemEvent } from '../../kvm/constants.ts';
 import type { DevicePort } from '../shared/mailbox.ts';
 import type { EndReason } from '../shared/messages.ts';
+import { Status } from '../status.ts';
 import type { ApicDoors } from './apic-doors.ts';
 import type { Cpu } from './cpu.ts';
 import { describeFailure } from './failure.ts';
@@ -14,8 +15,8 @@ import type { VcpuRun } from './vcpu-backend.ts';
 /** Ends the machine; the run loop stops by itself. */
 export type EndMachine = (reason: EndReason, status: number, detail?: string) => void;
 
-/** Exit status of the command when the guest or KVM failed rather than ended by itself. */
-export const FAILURE_STATUS = 3;
+/** The guest or KVM failed rather than ended by itself. */
+export const FAILURE_STATUS = Status.vcpuFailed;
 
 export function handleExit(cpu: Cpu, devices: DevicePort, end: EndMachine): void {
   const { run, apic } = cpu;

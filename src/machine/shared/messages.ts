@@ -2,16 +2,26 @@
  * What main and a worker say to each other. Plain objects: structured clone drops classes. A worker reads its port with
  * `receiveMessageOnPort` between two runs, since it never returns to its event loop; main rings it (Attention.control).
  */
+import type { MessagePort } from 'node:worker_threads';
 import type { BootState } from '../../boot/index.ts';
 import type { MachineConfig } from '../options.ts';
 import type { TraceEvent } from '../trace.ts';
 
-/** What a worker is given at birth. */
-export interface WorkerStart {
-  readonly worker: number;
-  readonly port: import('node:worker_threads').MessagePort;
-  /** One word: the worker stores 1 and notifies once its program is loaded. */
+/** What a thread is given at birth. */
+export interface ThreadStart {
+  /** One word: the thread stores 1 and notifies once its program is loaded. */
   readonly loaded: Int32Array<SharedArrayBuffer>;
+}
+
+/** What a thread is told while it has no machine. */
+export type ToThread =
+  | { readonly type: 'quit' }
+  /** Be this worker of that machine, until it ends; main's other end of `port` is how the two speak. */
+  | { readonly type: 'machine'; readonly worker: number; readonly port: MessagePort; readonly handles: MachineHandles };
+
+/** The machine is over and the thread has let go of it. */
+export interface FromThread {
+  readonly type: 'free';
 }
 
 /** The machine that a worker belongs to; sent once the VM exists. */
@@ -26,6 +36,8 @@ export interface MachineHandles {
   readonly apicMemory: SharedArrayBuffer | null;
   readonly shared: SharedArrayBuffer;
   readonly maxVcpus: number;
+  /** How far each worker may be ahead of main, in messages (outbox.ts). */
+  readonly maxBacklog: number;
 }
 
 export interface CpuHandle {
@@ -36,9 +48,6 @@ export interface CpuHandle {
 }
 
 export type ToWorker =
-  /** There will be no machine. */
-  | { readonly type: 'quit' }
-  | { readonly type: 'machine'; readonly handles: MachineHandles }
   | { readonly type: 'cpus'; readonly cpus: readonly CpuHandle[]; readonly reply: number }
   /** Worker 0: the possible CPUs, in the order in which the guest sees them. */
   | { readonly type: 'slots'; readonly slots: readonly { apicId: number; enabled: boolean }[] }

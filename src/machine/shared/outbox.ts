@@ -6,8 +6,11 @@ import type { MessagePort } from 'node:worker_threads';
 import type { FromWorker } from './messages.ts';
 import { Attention, type SharedState, WorkerWord } from './shared.ts';
 
-/** Messages on their way. One is at most a serial batch of 4 KiB or a batch of trace events. */
-const MAX_BACKLOG = 32;
+/** Messages on their way from all workers together. One is at most a serial batch of 4 KiB or a batch of trace events. */
+const MAX_BACKLOG = 64;
+/** A single worker may be ahead by so many, at least and at most. */
+const LEAST_BACKLOG = 2;
+const MOST_BACKLOG = 32;
 const STOP_CHECK_MS = 100;
 
 /** The worker's side. */
@@ -15,8 +18,10 @@ export class Outbox {
   readonly #shared: SharedState;
   readonly #worker: number;
   readonly #port: MessagePort;
+  readonly #maxBacklog: number;
 
-  constructor(shared: SharedState, worker: number, port: MessagePort) {
+  constructor(shared: SharedState, worker: number, port: MessagePort, maxBacklog: number) {
+    this.#maxBacklog = maxBacklog;
     this.#shared = shared;
     this.#worker = worker;
     this.#port = port;
@@ -38,7 +43,11 @@ export class Outbox {
     const { words, host } = this.#shared;
     const backlog = this.#shared.worker(this.#worker, WorkerWord.backlog);
     const attention = this.#shared.worker(this.#worker, WorkerWord.attention);
-    for (let waiting = Atomics.load(words, backlog); waiting >= MAX_BACKLOG; waiting = Atomics.load(words, backlog)) {
+    for (
+      let waiting = Atomics.load(words, backlog);
+      waiting >= this.#maxBacklog;
+      waiting = Atomics.load(words, backlog)
+    ) {
       if (Atomics.load(words, attention) & Attention.stop) return;
       host.wait(words, backlog, waiting, STOP_CHECK_MS);
     }
@@ -48,5 +57,11 @@ export class Outbox {
 /** Main's side: it has dealt with a message of `worker`. */
 export function messageTaken(shared: SharedState, worker: number): void {
   const backlog = shared.worker(worker, WorkerWord.backlog);
-  if (Atomics.sub(shared.words, backlog, 1) >= MAX_BACKLOG) Atomics.notify(shared.words, backlog);
+  Atomics.sub(shared.words, backlog, 1);
+  Atomics.notify(shared.words, backlog);
+}
+
+/** @param workers that may come to be in the machine. @returns how far one of them may be ahead of main, in messages */
+export function backlogFor(workers: number): number {
+  return Math.min(MOST_BACKLOG, Math.max(LEAST_BACKLOG, Math.floor(MAX_BACKLOG / workers)));
 }

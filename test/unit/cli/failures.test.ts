@@ -1,6 +1,7 @@
 /** From errors to exit statuses: one line, no stack trace, and whose fault it was. */
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { guarded, oneLine } from '../../../src/cli/failures.ts';
+import { lastWords } from '../../../src/cli/output.ts';
 import { KvmError } from '../../../src/kvm/errors.ts';
 import { ConfigError, HostError } from '../../../src/machine/errors.ts';
 
@@ -11,11 +12,13 @@ afterEach(() => {
 
 async function outcome(action: () => Promise<number>): Promise<[string | number | undefined, string]> {
   let text = '';
-  vi.spyOn(process.stderr, 'write').mockImplementation((chunk) => {
+  vi.spyOn(process.stderr, 'write').mockImplementation((chunk: unknown, ...rest: unknown[]) => {
     text += chunk;
+    for (const written of rest) if (typeof written === 'function') written();
     return true;
   });
   await guarded(action)();
+  await lastWords();
   return [process.exitCode ?? undefined, text];
 }
 
@@ -32,9 +35,9 @@ describe('guarded', () => {
       2,
       'apiary: a\\n\\x1b[2J\\u{202e}b\n',
     ],
-    ['the host, in our words only', new HostError('first\nsecond'), 1, 'apiary: first\n'],
-    ['the host', new HostError('no thread to be had'), 1, 'apiary: no thread to be had\n'],
-    ['KVM', new KvmError('KVM_RUN', 14), 1, 'apiary: KVM_RUN: EFAULT\n'],
+    ['the host, in our words only', new HostError('first\nsecond'), 4, 'apiary: first\n'],
+    ['the host', new HostError('no thread to be had'), 4, 'apiary: no thread to be had\n'],
+    ['KVM', new KvmError('KVM_RUN', 14), 4, 'apiary: KVM_RUN: EFAULT\n'],
   ])('%s', async (_name, error, status, text) => expect(await outcome(failing(error))).toEqual([status, text]));
 
   test('a bug of ours says so, and how to see where', async () => {

@@ -14,7 +14,7 @@ let outbox: Outbox;
 beforeEach(() => {
   channel = new MessageChannel();
   shared = new SharedState(4, nativeHost);
-  outbox = new Outbox(shared, WORKER, channel.port1);
+  outbox = new Outbox(shared, WORKER, channel.port1, LIMIT);
 });
 
 afterEach(() => {
@@ -51,7 +51,7 @@ test('a full outbox does not hold up a worker that has to stop', () => {
 });
 
 test('other workers have limits of their own', () => {
-  const other = new Outbox(shared, WORKER + 1, channel.port1);
+  const other = new Outbox(shared, WORKER + 1, channel.port1, LIMIT);
   for (let slot = 0; slot < LIMIT; slot++) send(slot);
   other.send({ type: 'reboot' });
   expect(received()).toHaveLength(LIMIT + 1);

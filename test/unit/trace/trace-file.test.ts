@@ -1,5 +1,5 @@
 /** Traces on disk: valid JSON at every length, tracks named once, failures told once. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -51,12 +51,7 @@ interface Item {
 }
 
 function written(...events: TraceEvent[]): Item[] {
-  const file = new TraceFile(
-    path,
-    (vcpuIndex) => IDS[vcpuIndex],
-    () => {},
-    5_000_000,
-  );
+  const file = new TraceFile(path, { apicIdOf: (vcpuIndex) => IDS[vcpuIndex], startNanos: 5_000_000 });
   for (const each of events) file.write(each);
   file.close();
   return JSON.parse(readFileSync(path, 'utf8')) as Item[];
@@ -160,20 +155,29 @@ describe('TraceFile', () => {
   });
 
   test('a file that cannot be opened is a mistake with a reason', () => {
-    expect(() => new TraceFile(join(directory, 'no', 'file'), () => 0)).toThrow(
+    expect(() => new TraceFile(join(directory, 'no', 'file'), { apicIdOf: () => 0 })).toThrow(
       /^cannot write trace .*: ENOENT; give a file that can be written$/,
     );
   });
 
   test('a full disk is told once, and ends nothing else', () => {
     const told: string[] = [];
-    const file = new TraceFile(
-      '/dev/full',
-      () => 0,
-      (error) => told.push(error.message),
-    );
+    const file = new TraceFile('/dev/full', { apicIdOf: () => 0, failed: (error) => told.push(error.message) });
     for (let round = 0; round < 1000; round++) file.write(event());
     file.close();
     expect(told).toEqual(['cannot write trace /dev/full: ENOSPC; give a file that can be written']);
+  });
+
+  test('at its limit it ends as valid JSON that says so, and takes no more', () => {
+    let full = 0;
+    const file = new TraceFile(path, { apicIdOf: () => 0, maxBytes: 200_000, full: () => full++ });
+    for (let round = 0; round < 10_000; round++) file.write(event());
+    file.close();
+    const items = JSON.parse(readFileSync(path, 'utf8')) as Item[];
+    expect(items.at(-1)?.name).toBe('the trace is full and ends here');
+    expect(full).toBe(1);
+    const { size } = statSync(path);
+    expect(size).toBeGreaterThan(200_000);
+    expect(size).toBeLessThan(300_000);
   });
 });

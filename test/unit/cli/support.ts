@@ -1,0 +1,36 @@
+/** The built command with guests that are scripts (test/unit/machine/scripts), so that it runs without KVM. */
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const COMMAND = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url));
+const GUESTS = new URL('../machine/scripts/guests.mjs', import.meta.url).href;
+/** Any image will do: nobody executes it. */
+const IMAGE = fileURLToPath(new URL('../machine/scripts/guests.mjs', import.meta.url));
+
+/** Far beyond what any of these runs should take, also on a host that is busy. */
+const HANGS_MS = 25_000;
+
+export interface Ended {
+  readonly status: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+/** @param stdio as spawn's; killed (signal SIGKILL) when it hangs */
+export function runScript(
+  guest: string,
+  parameters: readonly string[] = [],
+  options: SpawnOptions = {},
+): { readonly child: ChildProcess; readonly ended: Promise<Ended> } {
+  const command = [COMMAND, 'run', IMAGE, '--load-address', '0x1000', '--script', `${GUESTS}?${guest}`, ...parameters];
+  const child = spawn(process.execPath, command, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: HANGS_MS,
+    killSignal: 'SIGKILL',
+    ...options,
+  });
+  const ended = new Promise<Ended>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', (status, signal) => resolve({ status, signal }));
+  });
+  return { child, ended };
+}

@@ -1,0 +1,101 @@
+/**
+ * Guests for machines without KVM (src/machine/scripted-machine.ts), by the name after `?`: what their KVM_RUNs come to, for
+ * ever unless said otherwise. `flood-*` are hostile: each asks something of the monitor without end.
+ */
+const EXIT = { io: 2, hlt: 5, intr: 10, mmio: 6, wrmsr: 30 };
+const COM1 = 0x3f8;
+const DEBUG_EXIT = 0xf4;
+const HOTPLUG = 0xcd8;
+
+const out = (ioPort, value, ioSize = 1) => ({ exitReason: EXIT.io, ioIsOut: true, ioPort, ioSize, ioData: [value] });
+const input = (ioPort, ioSize = 1) => ({ exitReason: EXIT.io, ioIsOut: false, ioPort, ioSize, ioData: [0] });
+const wrmsr = (msrIndex, msrDataLow, msrDataHigh = 0) => ({ exitReason: EXIT.wrmsr, msrIndex, msrDataLow, msrDataHigh });
+const nothing = { exitReason: EXIT.intr };
+
+function* say(text) {
+  for (const byte of Buffer.from(text)) yield out(COM1, byte);
+}
+
+function* forEver(...steps) {
+  for (;;) yield* steps;
+}
+
+/** x2APIC mode, software-enabled; the boot CPU starts the others. */
+function* start({ bootstrap }) {
+  yield wrmsr(0x1b, 0xfee0_0c00 | (bootstrap ? 0x100 : 0));
+  yield wrmsr(0x80f, 0x1ff);
+  if (!bootstrap) return;
+  yield wrmsr(0x830, 0xc_4500);
+  yield wrmsr(0x830, 0xc_4601);
+}
+
+const guests = {
+  *hello() {
+    yield* say('hello from a script\n');
+    yield out(DEBUG_EXIT, 0);
+  },
+  *spin() {
+    yield* say('R\n');
+    yield* forEver(nothing);
+  },
+  /** Sends back what it receives; `q` ends it. */
+  *echo() {
+    yield* say('R\n');
+    for (;;) {
+      const status = input(COM1 + 5);
+      yield status;
+      if ((status.ioData[0] & 1) === 0) continue;
+      const data = input(COM1);
+      yield data;
+      yield out(COM1, data.ioData[0]);
+      if (data.ioData[0] === 'q'.charCodeAt(0)) break;
+    }
+    yield out(DEBUG_EXIT, 0);
+  },
+  /** Lines with numbers, so that one that is missing or doubled shows. 100,000 of them. */
+  *count() {
+    for (let line = 0; line < 100_000; line++) yield* say(`line ${line}\n`);
+    yield out(DEBUG_EXIT, 0);
+  },
+  *'flood-serial'() {
+    for (let line = 0; ; line++) yield* say(`line ${line}\n`);
+  },
+  'flood-newlines': () => forEver(out(COM1, 10)),
+  'flood-debug-console': () => forEver(out(0xe9, 0x78), out(0x402, 0x78)),
+  'flood-unclaimed': () => forEver(out(0x999, 1), input(0x999), input(0x99c, 4)),
+  *'flood-ost'() {
+    yield out(HOTPLUG, 0, 4); // CPU 0
+    for (;;) {
+      yield out(HOTPLUG + 5, 1); // OST event
+      yield out(HOTPLUG + 8, 3, 4);
+      yield out(HOTPLUG + 5, 2); // OST status
+      yield out(HOTPLUG + 8, 0, 4);
+    }
+  },
+  'flood-reset': () => forEver(out(0xcf9, 6)),
+  'flood-init': () => forEver(out(0x64, 0xfe)),
+  *'flood-broadcast'(cpu) {
+    yield* start(cpu);
+    yield* forEver(wrmsr(0x830, 0xc_0041)); // vector 0x41 to all but self
+  },
+  *'flood-shouting'(cpu) {
+    yield* start(cpu);
+    for (;;) {
+      yield wrmsr(0x830, 0xc_0041);
+      yield* say('shouting\n');
+    }
+  },
+  *'flood-halt'() {
+    yield wrmsr(0x1b, 0xfee0_0d00);
+    yield wrmsr(0x80f, 0x1ff);
+    for (;;) {
+      yield wrmsr(0x83f, 0x41); // self-IPI
+      yield { exitReason: EXIT.hlt };
+    }
+  },
+};
+
+export function guest(cpu) {
+  const name = decodeURIComponent(new URL(import.meta.url).search.slice(1));
+  return guests[name](cpu);
+}
