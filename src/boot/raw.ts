@@ -1,6 +1,6 @@
 /**
  * Raw images: the file's bytes at one address, entered there in real mode. Below 64 KiB that is CS:IP 0:address, as a BIOS
- * enters a boot sector; above, CS is the address's paragraph and IP the rest. Other segments are 0; there is no BIOS.
+ * enters a boot sector; above, CS is the address's paragraph and IP the rest. Other segments are 0; there is no BIOS but what firmware.ts has.
  */
 
 import { hex } from '../hex.ts';

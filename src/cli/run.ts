@@ -42,6 +42,7 @@ export async function run(image: string, options: RunOptions): Promise<number> {
     await machine.stop();
     for (const each of undo.reverse()) each();
   }
+  showScreen(machine.screen());
   if (failure) throw failure;
   return reportEnd(result);
 }
@@ -71,6 +72,11 @@ function connectOutput(machine: Machine, fail: (error: Error) => void): void {
   machine.once('exit', ({ reason }) => {
     if (reason === 'timeout' || reason === 'stopped') hurry(LAST_WORDS_MILLIS);
   });
+}
+
+/** On stderr: stdout is the serial port's. */
+function showScreen(text: string): void {
+  if (text !== '') process.stderr.write(`apiary: the guest's screen at the end:\n${text}\n`);
 }
 
 /** Why it ended, on stderr, unless the guest ended it. */

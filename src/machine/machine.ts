@@ -6,6 +6,7 @@ import { EventEmitter } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { type ApicMapSnapshot, ApicSystem, type LocalApicSnapshot } from '../apic/index.ts';
 import { type BootState, RESET_PAGE, writeResetPage } from '../boot/index.ts';
+import { textScreen } from '../devices/text-screen.ts';
 import { native } from '../kvm/index.ts';
 import type { VmBackend } from './backend.ts';
 import { BootImage, type BootOptions } from './boot-image.ts';
@@ -152,6 +153,11 @@ export class Machine extends EventEmitter<MachineEvents> {
   /** Guest RAM from guest-physical address 0, shared with the running guest. */
   get memory(): Uint8Array {
     return this.#memory.bytes;
+  }
+
+  /** What stands on the guest's VGA text page (80x25 at 0xb8000), now or at the end; '' where nothing was written. */
+  screen(): string {
+    return textScreen(this.#memory.bytes);
   }
 
   /** Starts the boot CPU. @returns how the run ended, once every thread and descriptor is gone */

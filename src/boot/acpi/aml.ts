@@ -11,30 +11,30 @@
 export type Aml = Uint8Array;
 
 const OP = {
-  name: 0x08,
-  bytePrefix: 0x0a,
-  wordPrefix: 0x0b,
-  dwordPrefix: 0x0c,
-  stringPrefix: 0x0d,
-  scope: 0x10,
-  buffer: 0x11,
-  package: 0x12,
-  method: 0x14,
-  dualName: 0x2e,
-  multiName: 0x2f,
-  extended: 0x5b,
-  local0: 0x60,
-  arg0: 0x68,
-  store: 0x70,
-  notify: 0x86,
-  equal: 0x93,
-  if: 0xa0,
-  else: 0xa1,
-  while: 0xa2,
-  return: 0xa4,
+  NAME: 0x08,
+  BYTE_PREFIX: 0x0a,
+  WORD_PREFIX: 0x0b,
+  DWORD_PREFIX: 0x0c,
+  STRING_PREFIX: 0x0d,
+  SCOPE: 0x10,
+  BUFFER: 0x11,
+  PACKAGE: 0x12,
+  METHOD: 0x14,
+  DUAL_NAME: 0x2e,
+  MULTI_NAME: 0x2f,
+  EXTENDED: 0x5b,
+  LOCAL0: 0x60,
+  ARG0: 0x68,
+  STORE: 0x70,
+  NOTIFY: 0x86,
+  EQUAL: 0x93,
+  IF: 0xa0,
+  ELSE: 0xa1,
+  WHILE: 0xa2,
+  RETURN: 0xa4,
 } as const;
-/** Second byte after `OP.extended`. */
-const EXTENDED = { mutex: 0x01, acquire: 0x23, release: 0x27, region: 0x80, field: 0x81, device: 0x82 } as const;
+/** Second byte after `OP.EXTENDED`. */
+const EXTENDED = { MUTEX: 0x01, ACQUIRE: 0x23, RELEASE: 0x27, REGION: 0x80, FIELD: 0x81, DEVICE: 0x82 } as const;
 
 /** Puts terms one after the other; numbers are single bytes. */
 export function terms(...parts: readonly (Aml | number)[]): Aml {
@@ -63,20 +63,20 @@ export function name(path: string): Aml {
     .split('.')
     .filter((segment) => segment !== '');
   const count = segments.length;
-  const lead = count === 0 ? [0] : count === 1 ? [] : count === 2 ? [OP.dualName] : [OP.multiName, count];
+  const lead = count === 0 ? [0] : count === 1 ? [] : count === 2 ? [OP.DUAL_NAME] : [OP.MULTI_NAME, count];
   return terms(ascii(prefix), ...lead, ...segments.map((segment) => ascii(segment.padEnd(4, '_'))));
 }
 
 /** An integer constant in its shortest form. @param value 0 to 2^32-1 */
 export function integer(value: number): Aml {
   if (value <= 1) return terms(value);
-  if (value <= 0xff) return terms(OP.bytePrefix, value);
-  if (value <= 0xffff) return terms(OP.wordPrefix, ...littleEndian(value, 2));
-  return terms(OP.dwordPrefix, ...littleEndian(value, 4));
+  if (value <= 0xff) return terms(OP.BYTE_PREFIX, value);
+  if (value <= 0xffff) return terms(OP.WORD_PREFIX, ...littleEndian(value, 2));
+  return terms(OP.DWORD_PREFIX, ...littleEndian(value, 4));
 }
 
 export function string(text: string): Aml {
-  return terms(OP.stringPrefix, ascii(text), 0);
+  return terms(OP.STRING_PREFIX, ascii(text), 0);
 }
 
 /** A seven-character EISA ID such as PNP0A06: three letters of five bits, four hex digits, in big-endian order. */
@@ -84,59 +84,59 @@ export function eisaId(id: string): Aml {
   const [a = 0, b = 0, c = 0] = [...id.slice(0, 3)].map((letter) => letter.charCodeAt(0) - 0x40);
   const product = Number.parseInt(id.slice(3), 16);
   const vendor = (a << 10) | (b << 5) | c;
-  return terms(OP.dwordPrefix, vendor >>> 8, vendor & 0xff, product >>> 8, product & 0xff);
+  return terms(OP.DWORD_PREFIX, vendor >>> 8, vendor & 0xff, product >>> 8, product & 0xff);
 }
 
 export function buffer(bytes: Uint8Array): Aml {
-  return terms(OP.buffer, sized(integer(bytes.length), bytes));
+  return terms(OP.BUFFER, sized(integer(bytes.length), bytes));
 }
 
 /** @param elements at most 255 */
 export function packageOf(...elements: readonly Aml[]): Aml {
-  return terms(OP.package, sized(elements.length, ...elements));
+  return terms(OP.PACKAGE, sized(elements.length, ...elements));
 }
 
 export function nameDecl(path: string, value: Aml): Aml {
-  return terms(OP.name, name(path), value);
+  return terms(OP.NAME, name(path), value);
 }
 
 export function scope(path: string, ...body: readonly Aml[]): Aml {
-  return terms(OP.scope, sized(name(path), ...body));
+  return terms(OP.SCOPE, sized(name(path), ...body));
 }
 
 export function device(path: string, ...body: readonly Aml[]): Aml {
-  return terms(OP.extended, EXTENDED.device, sized(name(path), ...body));
+  return terms(OP.EXTENDED, EXTENDED.DEVICE, sized(name(path), ...body));
 }
 
 const SERIALIZED = 1 << 3;
 
 /** A serialized method (one thread at a time), sync level 0. @param argumentCount 0 to 7 */
 export function method(path: string, argumentCount: number, ...body: readonly Aml[]): Aml {
-  return terms(OP.method, sized(name(path), argumentCount | SERIALIZED, ...body));
+  return terms(OP.METHOD, sized(name(path), argumentCount | SERIALIZED, ...body));
 }
 
 export function mutex(path: string): Aml {
-  return terms(OP.extended, EXTENDED.mutex, name(path), 0);
+  return terms(OP.EXTENDED, EXTENDED.MUTEX, name(path), 0);
 }
 
 /** Waits for ever. */
 export function acquire(path: string): Aml {
-  return terms(OP.extended, EXTENDED.acquire, name(path), ...littleEndian(0xffff, 2));
+  return terms(OP.EXTENDED, EXTENDED.ACQUIRE, name(path), ...littleEndian(0xffff, 2));
 }
 
 export function release(path: string): Aml {
-  return terms(OP.extended, EXTENDED.release, name(path));
+  return terms(OP.EXTENDED, EXTENDED.RELEASE, name(path));
 }
 
 const SYSTEM_IO = 1;
 
 export function ioRegion(path: string, port: number, bytes: number): Aml {
-  return terms(OP.extended, EXTENDED.region, name(path), SYSTEM_IO, integer(port), integer(bytes));
+  return terms(OP.EXTENDED, EXTENDED.REGION, name(path), SYSTEM_IO, integer(port), integer(bytes));
 }
 
-export const FIELD_ACCESS = { byte: 1, word: 2, dword: 3 } as const;
+export const FIELD_ACCESS = { BYTE: 1, WORD: 2, DWORD: 3 } as const;
 /** What happens to the bits of an access unit that a write to a field does not cover. */
-export const FIELD_UPDATE = { preserve: 0 << 5, writeAsZeros: 2 << 5 } as const;
+export const FIELD_UPDATE = { PRESERVE: 0 << 5, WRITE_AS_ZEROS: 2 << 5 } as const;
 
 /** @param units `[name, bits]` in order; a name of '' is a gap */
 export function fields(
@@ -146,46 +146,46 @@ export function fields(
   units: readonly (readonly [name: string, bits: number])[],
 ): Aml {
   const list = units.map(([unit, bits]) => terms(unit === '' ? 0 : name(unit), ...packageLength(bits)));
-  return terms(OP.extended, EXTENDED.field, sized(name(region), access | update, ...list));
+  return terms(OP.EXTENDED, EXTENDED.FIELD, sized(name(region), access | update, ...list));
 }
 
 /** @param index 0 to 6 */
 export function arg(index: number): Aml {
-  return terms(OP.arg0 + index);
+  return terms(OP.ARG0 + index);
 }
 
 /** @param index 0 to 7 */
 export function local(index: number): Aml {
-  return terms(OP.local0 + index);
+  return terms(OP.LOCAL0 + index);
 }
 
 export function store(value: Aml, target: Aml): Aml {
-  return terms(OP.store, value, target);
+  return terms(OP.STORE, value, target);
 }
 
 export function equal(left: Aml, right: Aml): Aml {
-  return terms(OP.equal, left, right);
+  return terms(OP.EQUAL, left, right);
 }
 
 export function ifThen(condition: Aml, ...body: readonly Aml[]): Aml {
-  return terms(OP.if, sized(condition, ...body));
+  return terms(OP.IF, sized(condition, ...body));
 }
 
 /** Follows an `ifThen`. */
 export function otherwise(...body: readonly Aml[]): Aml {
-  return terms(OP.else, sized(...body));
+  return terms(OP.ELSE, sized(...body));
 }
 
 export function whileLoop(condition: Aml, ...body: readonly Aml[]): Aml {
-  return terms(OP.while, sized(condition, ...body));
+  return terms(OP.WHILE, sized(condition, ...body));
 }
 
 export function returns(value: Aml): Aml {
-  return terms(OP.return, value);
+  return terms(OP.RETURN, value);
 }
 
 export function notify(object: string, value: Aml): Aml {
-  return terms(OP.notify, name(object), value);
+  return terms(OP.NOTIFY, name(object), value);
 }
 
 /** A method call; AML has no delimiters, so the number of arguments must be the method's. */

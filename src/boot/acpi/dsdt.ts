@@ -52,9 +52,9 @@ import { systemTable } from './table.ts';
 const REVISION = 2;
 
 /** Register block command numbers. */
-const COMMAND = { nextCpuWithEvent: 0, ostEvent: 1, ostStatus: 2 } as const;
+const COMMAND = { NEXT_CPU_WITH_EVENT: 0, OST_EVENT: 1, OST_STATUS: 2 } as const;
 /** Notification values for devices (ACPI 6.5, table 5.187). */
-const NOTIFY = { deviceCheck: 1, ejectRequest: 3 } as const;
+const NOTIFY = { DEVICE_CHECK: 1, EJECT_REQUEST: 3 } as const;
 const STA_WORKING = 0xf;
 
 const LOCK = '\\_SB.PRES.CPLK';
@@ -109,7 +109,7 @@ function registerBlock(): Aml {
     mutex('CPLK'),
     ioRegion('PRST', base, length),
     // Flag bits are write-1-to-act, so a write to one must not write the others back.
-    fields('PRST', FIELD_ACCESS.byte, FIELD_UPDATE.writeAsZeros, [
+    fields('PRST', FIELD_ACCESS.BYTE, FIELD_UPDATE.WRITE_AS_ZEROS, [
       ['', 32],
       ['CPEN', 1],
       ['CINS', 1],
@@ -118,7 +118,7 @@ function registerBlock(): Aml {
       ['', 4],
       ['CCMD', 8],
     ]),
-    fields('PRST', FIELD_ACCESS.dword, FIELD_UPDATE.preserve, [
+    fields('PRST', FIELD_ACCESS.DWORD, FIELD_UPDATE.PRESERVE, [
       ['CSEL', 32],
       ['', 32],
       ['CDAT', 32],
@@ -149,9 +149,9 @@ function cpuContainer(cpus: readonly AcpiCpu[]): Aml {
       3,
       locked(
         store(arg(0), SELECTOR),
-        store(integer(COMMAND.ostEvent), COMMAND_REGISTER),
+        store(integer(COMMAND.OST_EVENT), COMMAND_REGISTER),
         store(arg(1), DATA),
-        store(integer(COMMAND.ostStatus), COMMAND_REGISTER),
+        store(integer(COMMAND.OST_STATUS), COMMAND_REGISTER),
         store(arg(2), DATA),
       ),
     ),
@@ -173,9 +173,9 @@ function scanMethod(): Aml {
       whileLoop(
         equal(again, ONE),
         store(ZERO, again),
-        store(integer(COMMAND.nextCpuWithEvent), COMMAND_REGISTER),
-        handle(INSERTED, NOTIFY.deviceCheck),
-        otherwise(handle(REMOVAL, NOTIFY.ejectRequest)),
+        store(integer(COMMAND.NEXT_CPU_WITH_EVENT), COMMAND_REGISTER),
+        handle(INSERTED, NOTIFY.DEVICE_CHECK),
+        otherwise(handle(REMOVAL, NOTIFY.EJECT_REQUEST)),
       ),
     ),
   );

@@ -9,54 +9,54 @@ import { systemTable } from './table.ts';
 const REVISION = 6;
 const MINOR_REVISION = 5;
 const HEADER_SIZE = 36;
-/** Offsets from the start of the table; a name is the specification's in camel case. */
+/** Offsets from the start of the table; a name is the specification's, spelled out. */
 const FADT = {
-  firmwareControl: 36,
-  dsdt: 40,
-  sciInterrupt: 46,
-  pm1aEvent: 56,
-  pm1aControl: 64,
-  pmTimer: 76,
-  gpe0: 80,
-  pm1EventLength: 88,
-  pm1ControlLength: 89,
-  pmTimerLength: 91,
-  gpe0Length: 92,
-  c2Latency: 96,
-  c3Latency: 98,
-  century: 108,
-  bootArchitecture: 109,
-  flags: 112,
-  resetRegister: 116,
-  resetValue: 128,
-  minorRevision: 131,
-  xDsdt: 140,
-  xPm1aEvent: 148,
-  xPm1aControl: 172,
-  xPmTimer: 208,
-  xGpe0: 220,
-  size: 276,
+  FIRMWARE_CONTROL: 36,
+  DSDT: 40,
+  SCI_INTERRUPT: 46,
+  PM1A_EVENT: 56,
+  PM1A_CONTROL: 64,
+  PM_TIMER: 76,
+  GPE0: 80,
+  PM1_EVENT_LENGTH: 88,
+  PM1_CONTROL_LENGTH: 89,
+  PM_TIMER_LENGTH: 91,
+  GPE0_LENGTH: 92,
+  C2_LATENCY: 96,
+  C3_LATENCY: 98,
+  CENTURY: 108,
+  BOOT_ARCHITECTURE: 109,
+  FLAGS: 112,
+  RESET_REGISTER: 116,
+  RESET_VALUE: 128,
+  MINOR_REVISION: 131,
+  X_DSDT: 140,
+  X_PM1A_EVENT: 148,
+  X_PM1A_CONTROL: 172,
+  X_PM_TIMER: 208,
+  X_GPE0: 220,
+  SIZE: 276,
 } as const;
 const FLAG = {
-  wbinvd: 1 << 0,
-  c1: 1 << 2,
-  noSleepButton: 1 << 5,
-  noFixedRtc: 1 << 6,
-  resetRegister: 1 << 10,
-  physicalDestinations: 1 << 19,
+  WBINVD: 1 << 0,
+  C1: 1 << 2,
+  NO_SLEEP_BUTTON: 1 << 5,
+  NO_FIXED_RTC: 1 << 6,
+  RESET_REGISTER: 1 << 10,
+  PHYSICAL_DESTINATIONS: 1 << 19,
 } as const;
-const BOOT = { legacyDevices: 1 << 0, keyboardController: 1 << 1, noVga: 1 << 2 } as const;
+const BOOT = { LEGACY_DEVICES: 1 << 0, KEYBOARD_CONTROLLER: 1 << 1, NO_VGA: 1 << 2 } as const;
 /** Latencies over 100 and 1000 us say that there is no C2 and no C3. */
 const NO_C2 = 0xfff;
 const NO_C3 = 0xfff;
 /** More CPUs than flat logical mode has bits. */
 const FLAT_LOGICAL_CPUS = 8;
 const SYSTEM_IO = 1;
-const ACCESS = { byte: 1, word: 2, dword: 3 } as const;
+const ACCESS = { BYTE: 1, WORD: 2, DWORD: 3 } as const;
 
 export function fadt(facsAddress: number, dsdtAddress: number, cpuCount: number): Uint8Array {
   const { PM1_EVENT, PM1_CONTROL, PM_TIMER, GPE0 } = PLATFORM;
-  const body = new Uint8Array(FADT.size - HEADER_SIZE);
+  const body = new Uint8Array(FADT.SIZE - HEADER_SIZE);
   const view = new DataView(body.buffer);
   const u8 = (offset: number, value: number) => view.setUint8(offset - HEADER_SIZE, value);
   const u16 = (offset: number, value: number) => view.setUint16(offset - HEADER_SIZE, value, true);
@@ -69,30 +69,30 @@ export function fadt(facsAddress: number, dsdtAddress: number, cpuCount: number)
     u32(offset + 4, port);
   };
 
-  u32(FADT.firmwareControl, facsAddress);
-  u32(FADT.dsdt, dsdtAddress);
-  u32(FADT.xDsdt, dsdtAddress);
-  u16(FADT.sciInterrupt, GSI.SCI);
-  u32(FADT.pm1aEvent, PM1_EVENT.base);
-  u8(FADT.pm1EventLength, PM1_EVENT.length);
-  gas(FADT.xPm1aEvent, PM1_EVENT.base, PM1_EVENT.length, ACCESS.word);
-  u32(FADT.pm1aControl, PM1_CONTROL.base);
-  u8(FADT.pm1ControlLength, PM1_CONTROL.length);
-  gas(FADT.xPm1aControl, PM1_CONTROL.base, PM1_CONTROL.length, ACCESS.word);
-  u32(FADT.pmTimer, PM_TIMER.base);
-  u8(FADT.pmTimerLength, PM_TIMER.length);
-  gas(FADT.xPmTimer, PM_TIMER.base, PM_TIMER.length, ACCESS.dword);
-  u32(FADT.gpe0, GPE0.base);
-  u8(FADT.gpe0Length, GPE0.length);
-  gas(FADT.xGpe0, GPE0.base, GPE0.length, ACCESS.byte);
-  u16(FADT.c2Latency, NO_C2);
-  u16(FADT.c3Latency, NO_C3);
-  u8(FADT.century, CMOS_CENTURY);
-  u16(FADT.bootArchitecture, BOOT.legacyDevices | BOOT.keyboardController | BOOT.noVga);
-  const always = FLAG.wbinvd | FLAG.c1 | FLAG.noSleepButton | FLAG.noFixedRtc | FLAG.resetRegister;
-  u32(FADT.flags, cpuCount > FLAT_LOGICAL_CPUS ? always | FLAG.physicalDestinations : always);
-  gas(FADT.resetRegister, RESET_CONTROL.PORT, 1, ACCESS.byte);
-  u8(FADT.resetValue, RESET_CONTROL.HARD_RESET);
-  u8(FADT.minorRevision, MINOR_REVISION);
+  u32(FADT.FIRMWARE_CONTROL, facsAddress);
+  u32(FADT.DSDT, dsdtAddress);
+  u32(FADT.X_DSDT, dsdtAddress);
+  u16(FADT.SCI_INTERRUPT, GSI.SCI);
+  u32(FADT.PM1A_EVENT, PM1_EVENT.base);
+  u8(FADT.PM1_EVENT_LENGTH, PM1_EVENT.length);
+  gas(FADT.X_PM1A_EVENT, PM1_EVENT.base, PM1_EVENT.length, ACCESS.WORD);
+  u32(FADT.PM1A_CONTROL, PM1_CONTROL.base);
+  u8(FADT.PM1_CONTROL_LENGTH, PM1_CONTROL.length);
+  gas(FADT.X_PM1A_CONTROL, PM1_CONTROL.base, PM1_CONTROL.length, ACCESS.WORD);
+  u32(FADT.PM_TIMER, PM_TIMER.base);
+  u8(FADT.PM_TIMER_LENGTH, PM_TIMER.length);
+  gas(FADT.X_PM_TIMER, PM_TIMER.base, PM_TIMER.length, ACCESS.DWORD);
+  u32(FADT.GPE0, GPE0.base);
+  u8(FADT.GPE0_LENGTH, GPE0.length);
+  gas(FADT.X_GPE0, GPE0.base, GPE0.length, ACCESS.BYTE);
+  u16(FADT.C2_LATENCY, NO_C2);
+  u16(FADT.C3_LATENCY, NO_C3);
+  u8(FADT.CENTURY, CMOS_CENTURY);
+  u16(FADT.BOOT_ARCHITECTURE, BOOT.LEGACY_DEVICES | BOOT.KEYBOARD_CONTROLLER | BOOT.NO_VGA);
+  const always = FLAG.WBINVD | FLAG.C1 | FLAG.NO_SLEEP_BUTTON | FLAG.NO_FIXED_RTC | FLAG.RESET_REGISTER;
+  u32(FADT.FLAGS, cpuCount > FLAT_LOGICAL_CPUS ? always | FLAG.PHYSICAL_DESTINATIONS : always);
+  gas(FADT.RESET_REGISTER, RESET_CONTROL.PORT, 1, ACCESS.BYTE);
+  u8(FADT.RESET_VALUE, RESET_CONTROL.HARD_RESET);
+  u8(FADT.MINOR_REVISION, MINOR_REVISION);
   return systemTable('FACP', REVISION, body);
 }

@@ -4,61 +4,61 @@ const OEM_ID = 'APIARY';
 const OEM_TABLE_ID = 'APIARYVM';
 const CREATOR_ID = 'APRY';
 const HEADER = {
-  signature: 0,
-  length: 4,
-  revision: 8,
-  checksum: 9,
-  oemId: 10,
-  oemTableId: 16,
-  oemRevision: 24,
-  creatorId: 28,
-  creatorRevision: 32,
-  size: 36,
+  SIGNATURE: 0,
+  LENGTH: 4,
+  REVISION: 8,
+  CHECKSUM: 9,
+  OEM_ID: 10,
+  OEM_TABLE_ID: 16,
+  OEM_REVISION: 24,
+  CREATOR_ID: 28,
+  CREATOR_REVISION: 32,
+  SIZE: 36,
 } as const;
 
 /** A table with its header, length and checksum. @param body what follows the 36-byte header */
 export function systemTable(signature: string, revision: number, body: Uint8Array): Uint8Array {
-  const table = new Uint8Array(HEADER.size + body.length);
+  const table = new Uint8Array(HEADER.SIZE + body.length);
   const view = new DataView(table.buffer);
-  putText(table, HEADER.signature, signature);
-  view.setUint32(HEADER.length, table.length, true);
-  view.setUint8(HEADER.revision, revision);
-  putText(table, HEADER.oemId, OEM_ID);
-  putText(table, HEADER.oemTableId, OEM_TABLE_ID);
-  view.setUint32(HEADER.oemRevision, 1, true);
-  putText(table, HEADER.creatorId, CREATOR_ID);
-  view.setUint32(HEADER.creatorRevision, 1, true);
-  table.set(body, HEADER.size);
-  putChecksum(table, HEADER.checksum, table.length);
+  putText(table, HEADER.SIGNATURE, signature);
+  view.setUint32(HEADER.LENGTH, table.length, true);
+  view.setUint8(HEADER.REVISION, revision);
+  putText(table, HEADER.OEM_ID, OEM_ID);
+  putText(table, HEADER.OEM_TABLE_ID, OEM_TABLE_ID);
+  view.setUint32(HEADER.OEM_REVISION, 1, true);
+  putText(table, HEADER.CREATOR_ID, CREATOR_ID);
+  view.setUint32(HEADER.CREATOR_REVISION, 1, true);
+  table.set(body, HEADER.SIZE);
+  putChecksum(table, HEADER.CHECKSUM, table.length);
   return table;
 }
 
 /** Root System Description Pointer, revision 2 (5.2.5.3). @returns 36 bytes */
 export function rootPointer(rsdtAddress: number, xsdtAddress: number): Uint8Array {
-  const rsdp = new Uint8Array(RSDP.size);
+  const rsdp = new Uint8Array(RSDP.SIZE);
   const view = new DataView(rsdp.buffer);
-  putText(rsdp, RSDP.signature, 'RSD PTR ');
-  putText(rsdp, RSDP.oemId, OEM_ID);
-  view.setUint8(RSDP.revision, 2);
-  view.setUint32(RSDP.rsdt, rsdtAddress, true);
-  view.setUint32(RSDP.length, RSDP.size, true);
-  view.setUint32(RSDP.xsdt, xsdtAddress, true);
-  putChecksum(rsdp, RSDP.checksum, RSDP.sizeRevision0);
-  putChecksum(rsdp, RSDP.extendedChecksum, RSDP.size);
+  putText(rsdp, RSDP.SIGNATURE, 'RSD PTR ');
+  putText(rsdp, RSDP.OEM_ID, OEM_ID);
+  view.setUint8(RSDP.REVISION, 2);
+  view.setUint32(RSDP.RSDT, rsdtAddress, true);
+  view.setUint32(RSDP.LENGTH, RSDP.SIZE, true);
+  view.setUint32(RSDP.XSDT, xsdtAddress, true);
+  putChecksum(rsdp, RSDP.CHECKSUM, RSDP.SIZE_REVISION0);
+  putChecksum(rsdp, RSDP.EXTENDED_CHECKSUM, RSDP.SIZE);
   return rsdp;
 }
 
 const RSDP = {
-  signature: 0,
-  checksum: 8,
-  oemId: 9,
-  revision: 15,
-  rsdt: 16,
-  sizeRevision0: 20,
-  length: 20,
-  xsdt: 24,
-  extendedChecksum: 32,
-  size: 36,
+  SIGNATURE: 0,
+  CHECKSUM: 8,
+  OEM_ID: 9,
+  REVISION: 15,
+  RSDT: 16,
+  SIZE_REVISION0: 20,
+  LENGTH: 20,
+  XSDT: 24,
+  EXTENDED_CHECKSUM: 32,
+  SIZE: 36,
 } as const;
 
 /** Firmware ACPI Control Structure, version 2 (5.2.10): no header, no checksum; to be placed at a multiple of 64. */
