@@ -2,7 +2,7 @@
 # boot CPU restarts others in the middle of it, for two seconds. The monitor has to stand it.
 #
 # Each CPU's sequence depends on its index alone. Left out, since they end the VM, reset it or make it run random
-# code, which says nothing about it: the debug exit, resets (8042, 0x92, 0xcf9), ACPI power and SMI ports, the PICs
+# code, which says nothing about it: the debug exit, resets (8042, 0x92, 0xcf9, 0x5f0), ACPI power and SMI ports, the PICs
 # (their vectors look like exceptions), fw_cfg's DMA, QEMU's port 0x7e (it patches the guest's code); SMI, INIT and SIPI
 # with random targets (delivery modes 2, 5, 6), NMI to any but the sender itself (a CPU that starts has no IDT yet);
 # changes of the BSP bit in IA32_APIC_BASE; an INIT that meets a CPU as it turns its APIC off or changes its ID, since no
@@ -514,7 +514,7 @@ devices:
         .long 0x3f8, 0xcd8, 0x40, 0x70, 0x3f8, 0xcd8, 0x2000, 0x4d0
 forbidden:                              # first and last port; an access of 4 bytes may begin 3 ports before
         .long 0x1d, 0x21, 0x60, 0x67, 0x7b, 0x7f, 0x8f, 0x95, 0x9d, 0xa1, 0xaf, 0xb3, 0xf1, 0xf7, 0x50d, 0x51f
-        .long 0x5fd, 0x6ff, 0xcf5, 0xcff
+        .long 0x5ed, 0x5f7, 0x5fd, 0x6ff, 0xcf5, 0xcff
         .set FORBIDDEN, (. - forbidden) / 8
 
         .bss

@@ -1,7 +1,10 @@
 /** What is left of a BIOS, as real-mode guests meet it: the data area, the interrupt vectors, the resume after a reset. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { MachineOptions } from 'apiary';
 import { expect, test } from 'vitest';
-import { assemble, describeKvm, EXIT_OK, GUEST_OK, guestImage, runGuest } from './support.ts';
+import { assemble, command, describeKvm, EXIT_OK, GUEST_OK, guestImage, runGuest } from './support.ts';
 
 const KINDS: readonly MachineOptions[] = [{ apic: 'user' }, { apic: 'kernel' }];
 const FAILED = 'mov $1, %al\n out %al, $0xf4\n';
@@ -91,6 +94,41 @@ describeKvm('the firmware', () => {
     const source = `mov $'e', %al\n out %al, $0xe9\n mov $0x402, %dx\n mov $'f', %al\n out %al, %dx\n ${EXIT_OK}`;
     expect((await runGuest(assemble(source), options)).text).toBe('ef');
     expect((await runGuest(assemble(source), { ...options, debugConsole: 'off' })).text).toBe('');
+  });
+});
+
+describeKvm('a text page', () => {
+  test('is shown by screen() and, at the end of a run, on stderr; the CRT controller keeps its registers', async () => {
+    const source = `
+      mov $0x3d4, %dx
+      mov $0x0e, %al
+      out %al, %dx
+      inc %dx
+      mov $0x12, %al
+      out %al, %dx
+      xor %al, %al
+      in %dx, %al
+      cmp $0x12, %al
+      jne 1f
+      mov $0xb800, %ax
+      mov %ax, %es
+      movw $0x0748, %es:0
+      movw $0x0769, %es:2
+      ${EXIT_OK}
+    1: ${FAILED}`;
+    let screen = (): string => 'no machine';
+    const { result } = await runGuest(assemble(source), {}, (machine) => {
+      screen = () => machine.screen();
+    });
+    expect({ ...result, screen: screen() }).toMatchObject({ status: GUEST_OK, screen: 'Hi' });
+    const directory = mkdtempSync(join(tmpdir(), 'apiary-screen-'));
+    try {
+      writeFileSync(join(directory, 'image'), assemble(source));
+      const { stdout, stderr } = await command(['run', 'image', '--load-address', '0x1000'], { cwd: directory });
+      expect({ stdout, stderr }).toEqual({ stdout: '', stderr: "apiary: the guest's screen at the end:\nHi\n" });
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
   });
 });
 
