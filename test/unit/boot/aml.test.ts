@@ -54,8 +54,8 @@ describe('a package length counts itself and grows at 64, 4096 and 1 MiB', () =>
 });
 
 it('field units are named or reserved, with their width in bits as a package length', () => {
-  const { byte } = aml.FIELD_ACCESS;
-  const encoded = aml.fields('RGN', byte, aml.FIELD_UPDATE.writeAsZeros, [
+  const { BYTE } = aml.FIELD_ACCESS;
+  const encoded = aml.fields('RGN', BYTE, aml.FIELD_UPDATE.WRITE_AS_ZEROS, [
     ['', 32],
     ['A', 1],
     ['B', 64],
