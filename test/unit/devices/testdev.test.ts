@@ -78,6 +78,21 @@ test('a wire ORs its sources and drives every sink on each change', () => {
   expect(seen.slice(2)).toEqual(['pic false', 'ioapic false']);
 });
 
+test('a restored wire drives nothing, and goes on from the level that it was saved with', () => {
+  const wire = new Wire();
+  wire.connect()(false);
+  wire.connect()(true);
+  const seen: boolean[] = [];
+  const other = new Wire((level) => seen.push(level));
+  const [first, second] = [other.connect(), other.connect()];
+  other.restore(wire.save());
+  expect([other.level, seen]).toEqual([true, []]);
+  first(true);
+  second(false);
+  first(false);
+  expect(seen).toEqual([false]);
+});
+
 test.each([1_193_182, 3_579_545, 32_768])('at %i Hz a tick happens at nanosAt and not a nanosecond before', (hz) => {
   const rate = new TickRate(hz);
   for (const tick of [1, 2, 3, 999, hz - 1, hz, hz + 1, 12_345_678, hz * 86_400 * 30 + 7]) {
