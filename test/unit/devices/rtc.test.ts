@@ -262,3 +262,18 @@ test('reset switches interrupts off; shutdown status, time and CMOS stay', () =>
   expect([read(B), read(0x0f), read(0)]).toEqual([0x02, 0x05, 0x59]);
   expect(rtc.shutdownStatus).toBe(0x05);
 });
+
+test('hours written in 12-hour mode are hours of the day: 11 PM is 23, 12 AM is 0, 12 PM is 12', () => {
+  for (const [written, shown] of [
+    [0x91, 0x23],
+    [0x12, 0x00],
+    [0x92, 0x12],
+    [0x01, 0x01],
+  ] as const) {
+    write(B, 0x00);
+    write(4, written);
+    expect(read(4)).toBe(written);
+    write(B, 0x02);
+    expect(read(4)).toBe(shown);
+  }
+});
