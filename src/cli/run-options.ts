@@ -121,7 +121,7 @@ export function addRunOptions(command: Command): Command {
     .option('--load-address <address>', 'raw image: guest-physical address below 1 MiB', wholeNumber)
     .option('--reboot', 'a reset starts the image again; without it a reset ends the run')
     .addOption(
-      new Option('--debug-console <where>', 'text written to ports 0xe9 and 0x402')
+      new Option('--debug-console <where>', 'where text written to ports 0xe9 and 0x402 goes')
         .choices([...DEBUG_CONSOLES])
         .default('serial'),
     )

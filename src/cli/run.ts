@@ -69,6 +69,7 @@ function connectOutput(machine: Machine, fail: (error: Error) => void): void {
     else fail(cannotPrint(error));
   });
   machine.on('serial', (chunk) => output.write(chunk));
+  machine.on('debugOutput', (chunk) => errors.write(chunk));
   machine.once('exit', ({ reason }) => {
     if (reason === 'timeout' || reason === 'stopped') hurry(LAST_WORDS_MILLIS);
   });
@@ -76,7 +77,7 @@ function connectOutput(machine: Machine, fail: (error: Error) => void): void {
 
 /** On stderr: stdout is the serial port's. */
 function showScreen(text: string): void {
-  if (text !== '') process.stderr.write(`apiary: the guest's screen at the end:\n${text}\n`);
+  if (text !== '') void errors.write(`apiary: the guest's screen at the end:\n${text}\n`);
 }
 
 /** Why it ended, on stderr, unless the guest ended it. */

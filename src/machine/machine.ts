@@ -38,6 +38,8 @@ interface MachineEvents {
    * promise holds further output back until it is settled, and after a few KiB the guest.
    */
   serial: [chunk: Buffer];
+  /** What it wrote to a debug console, with the option `debugConsole: 'stderr'`. As 'serial'. */
+  debugOutput: [chunk: Buffer];
   exit: [result: RunResult];
   /** The guest ejected a CPU after `unplug`. */
   ejected: [apicId: number];
@@ -279,7 +281,9 @@ export class Machine extends EventEmitter<MachineEvents> {
   #receive(message: FromWorker): Promise<unknown> | undefined {
     switch (message.type) {
       case 'serial':
-        return this.#emitSerial(Buffer.from(message.bytes.buffer, message.bytes.byteOffset, message.bytes.length));
+        return this.#emitOutput('serial', message.bytes);
+      case 'debug-output':
+        return this.#emitOutput('debugOutput', message.bytes);
       case 'end': {
         const { reason, status, detail } = message;
         this.#end({ reason, status, ...(detail === undefined ? {} : { detail }) });
@@ -315,8 +319,9 @@ export class Machine extends EventEmitter<MachineEvents> {
   }
 
   /** A listener may answer with a promise: the guest's next output waits for it, and the guest with it. */
-  #emitSerial(chunk: Buffer): Promise<unknown> | undefined {
-    const answers: unknown[] = this.rawListeners('serial').map((listener) => listener.call(this, chunk));
+  #emitOutput(event: 'serial' | 'debugOutput', bytes: Uint8Array): Promise<unknown> | undefined {
+    const chunk = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+    const answers: unknown[] = this.rawListeners(event).map((listener) => listener.call(this, chunk));
     const promises = answers.filter((answer) => answer instanceof Promise);
     return promises.length > 0 ? Promise.all(promises) : undefined;
   }

@@ -6,7 +6,7 @@ import { type ApicSystemOptions, type Behaviour, isRuleName, type RuleName, reso
 import { hex } from '../hex.ts';
 import { ConfigError } from './errors.ts';
 
-export const DEBUG_CONSOLES = ['serial', 'off'] as const;
+export const DEBUG_CONSOLES = ['serial', 'stderr', 'off'] as const;
 export type DebugConsole = (typeof DEBUG_CONSOLES)[number];
 
 /** Where RAM ends at the latest: the I/O APIC, the local APICs and KVM's own pages are above. */
@@ -41,7 +41,10 @@ export interface MachineOptions {
   reboot?: boolean;
   /** Ask for the 'trace' event: every routed interrupt. Costs time on each. */
   trace?: boolean;
-  /** The debug consoles at ports 0xe9 and 0x402: their text joins the serial port's (default), or they are not there. */
+  /**
+   * The debug consoles at ports 0xe9 and 0x402: their text joins the serial port's (default), is told by 'debugOutput' events,
+   * which the command writes to stderr, or they are not there.
+   */
   debugConsole?: DebugConsole;
   /** Rules of our APICs to switch off, to see that a test notices (src/apic/rules.ts). Default none. */
   breakRules?: readonly RuleName[];

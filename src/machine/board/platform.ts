@@ -36,8 +36,8 @@ type Told = 'pic-interrupt' | 'power-off' | 'restart' | 'debug-exit' | 'ejected'
 /** What the platform says to the rest of the machine. */
 export type PlatformEvent =
   | Extract<DeviceEvent, { readonly type: Told }>
-  /** What the serial port put out. */
-  | { readonly type: 'serial'; readonly bytes: Uint8Array }
+  /** What the serial port, or a debug console with an output of its own, put out. */
+  | { readonly type: 'serial' | 'debug-output'; readonly bytes: Uint8Array }
   /** The guest asked for a reset of the whole machine. */
   | { readonly type: 'reset' };
 
@@ -64,6 +64,8 @@ export class Platform implements DevicePort {
   readonly #config: MachineConfig;
   readonly #host: PlatformHost;
   readonly #console: Console;
+  /** The debug console's; the serial port's unless it has an output of its own. */
+  readonly #debugConsole: Console;
   readonly #pm: PowerManagement;
   readonly #hotplug: CpuHotplug;
   readonly #input: SerialInput;
@@ -79,7 +81,10 @@ export class Platform implements DevicePort {
   constructor(config: MachineConfig, ram: Uint8Array, host: PlatformHost) {
     this.#config = config;
     this.#host = host;
-    this.#console = new Console((bytes) => host.report({ type: 'serial', bytes }), host.nowNanos, host.mainIsIdle);
+    const console = (type: 'serial' | 'debug-output'): Console =>
+      new Console((bytes) => host.report({ type, bytes }), host.nowNanos, host.mainIsIdle);
+    this.#console = console('serial');
+    this.#debugConsole = config.debugConsole === 'stderr' ? console('debug-output') : this.#console;
     const board: Board = {
       line: (gsi) => this.#wiring.line(gsi),
       msi: host.router.deliver,
@@ -171,16 +176,21 @@ export class Platform implements DevicePort {
     this.#input.type(bytes, taken);
   }
 
-  /** Hands over what the serial port has put out so far. */
+  /** Hands over what the serial port and the debug console have put out so far. */
   flushConsole(): void {
     this.#console.flush();
+    this.#debugConsole.flush();
   }
 
   /** Nanoseconds of the machine's clock; Infinity when nothing is due. */
   deadlineNanos(): number {
     if (this.#touched) {
       this.#touched = false;
-      this.#deadline = Math.min(this.#bus.nextDeadlineNanos(), this.#console.deadlineNanos());
+      this.#deadline = Math.min(
+        this.#bus.nextDeadlineNanos(),
+        this.#console.deadlineNanos(),
+        this.#debugConsole.deadlineNanos(),
+      );
     }
     return this.#deadline;
   }
@@ -189,6 +199,7 @@ export class Platform implements DevicePort {
     this.#touched = true;
     this.#bus.advance(nowNanos);
     this.#console.advance(nowNanos);
+    this.#debugConsole.advance(nowNanos);
   }
 
   /** Power-up state of every device; the hotplug slots and what was typed stay. */
@@ -210,9 +221,9 @@ export class Platform implements DevicePort {
     return { ioapic: this.#ioapic.entries(), pic, unclaimed: unclaimedReads + unclaimedWrites };
   }
 
-  /** To be taken while no vCPU runs; what the serial port has put out is handed over first. */
+  /** To be taken while no vCPU runs; what was put out is handed over first. */
   save(): SavedPlatform {
-    this.#console.flush();
+    this.flushConsole();
     const devices = Object.fromEntries(this.devices.map((device) => [device.name, device.save()]));
     return { devices, wires: this.#wiring.save() };
   }
@@ -231,8 +242,10 @@ export class Platform implements DevicePort {
   #report(event: DeviceEvent): void {
     switch (event.type) {
       case 'transmit':
-      case 'debug-output':
         this.#console.put(event.byte);
+        break;
+      case 'debug-output':
+        this.#debugConsole.put(event.byte);
         break;
       case 'input-room':
         this.#input.offer();

@@ -72,7 +72,7 @@ export interface ReplyError {
 export type FromWorker =
   | { readonly type: 'reboot' }
   | { readonly type: 'reply'; readonly reply: number; readonly error?: ReplyError }
-  | { readonly type: 'serial'; readonly bytes: Uint8Array }
+  | { readonly type: 'serial' | 'debug-output'; readonly bytes: Uint8Array }
   | { readonly type: 'end'; readonly reason: EndReason; readonly status: number; readonly detail?: string }
   | { readonly type: 'ejected'; readonly slot: number }
   | { readonly type: 'ost'; readonly slot: number; readonly event: number; readonly status: number }

@@ -79,6 +79,30 @@ test('the power button sets its status bit and raises the SCI once it is enabled
   expect(host.log).toContain('message 0 c099');
 });
 
+test.each([
+  ['serial', ['serial:a1b2c3']],
+  ['stderr', ['serial:abc', 'debug-output:123']],
+  ['off', ['serial:abc']],
+] as const)(
+  "debug console '%s': what is written to it and to the serial port comes out as %j",
+  (debugConsole, outputs) => {
+    platform = new Platform({ ...CONFIG, debugConsole }, new Uint8Array(CONFIG.memoryBytes), host);
+    const said: string[] = [];
+    host.report = (event): void => {
+      if (event.type === 'serial' || event.type === 'debug-output')
+        said.push(`${event.type}:${Buffer.from(event.bytes)}`);
+    };
+    for (const [serial, debug] of ['a1', 'b2', 'c3']) {
+      platform.write('pio', 0x3f8, 1, serial.charCodeAt(0));
+      platform.write('pio', serial === 'b' ? 0x402 : 0xe9, 1, debug.charCodeAt(0));
+    }
+    host.nanos += 10_000_000;
+    expect(platform.deadlineNanos()).toBeLessThanOrEqual(host.nanos);
+    platform.advance(host.nanos);
+    expect(said).toEqual(outputs);
+  },
+);
+
 /** Little-endian. */
 const word = (bytes: Uint8Array, at: number, size: number): number =>
   bytes.subarray(at, at + size).reduceRight((value, byte) => value * 256 + byte, 0);
