@@ -80,11 +80,13 @@ function showScreen(text: string): void {
   if (text !== '') void errors.write(`apiary: the guest's screen at the end:\n${text}\n`);
 }
 
+const indent = (text: string): string => text.replaceAll(/^/gm, '  ').concat('\n');
+
 /** Why it ended, on stderr, unless the guest ended it. */
 function reportEnd(result: RunResult): number {
   const { reason, status, detail } = result;
-  if (detail !== undefined) void errors.write(`apiary: ${detail}\n`);
-  else if (reason === 'timeout') void errors.write('apiary: the guest ran longer than --timeout allows\n');
+  if (reason === 'timeout') void errors.write('apiary: the guest ran longer than --timeout allows\n');
+  if (detail !== undefined) void errors.write(reason === 'timeout' ? indent(detail) : `apiary: ${detail}\n`);
   return status;
 }
 

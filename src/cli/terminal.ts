@@ -2,6 +2,7 @@
  * This terminal as the guest's serial console, and the signals that end a run. On a terminal each key goes to the guest as
  * it is typed (keys.ts has the escapes); the terminal's settings are put back whatever happens.
  */
+import { describeMachine } from '../inspect/report.ts';
 import type { Machine } from '../machine/machine.ts';
 import { Status } from '../machine/status.ts';
 import { KEYS_HELP, Keys } from './keys.ts';
@@ -18,6 +19,7 @@ export function connectTerminal(machine: Machine): () => void {
   };
   // These stay: what ended the machine decides on the status, also if another signal comes before the process is gone.
   for (const signal of SIGNALS) process.on(signal, end);
+  process.on('SIGQUIT', () => void explain(machine));
   const { stdin } = process;
   if (!stdin.isTTY) {
     pipeTo(machine, stdin).catch(() => {}); // the run is over, or stdin cannot be read: the guest gets no more input
@@ -32,6 +34,12 @@ export function connectTerminal(machine: Machine): () => void {
     restore();
     stdin.destroy();
   };
+}
+
+/** What each CPU does, on stderr; the run goes on. */
+async function explain(machine: Machine): Promise<void> {
+  const report = describeMachine(await machine.inspect());
+  await errors.write(`apiary: the machine now:\n  ${report.join('\n  ')}\n`);
 }
 
 async function pipeTo(machine: Machine, stdin: AsyncIterable<Buffer>): Promise<void> {

@@ -5,11 +5,12 @@
 
 import type { ApicSystem, LocalApicSnapshot } from '../apic/index.ts';
 import { hex } from '../hex.ts';
+import type { VcpuState } from '../inspect/snapshot.ts';
 import type { VcpuHandle, VmBackend } from './backend.ts';
 import { ConfigError } from './errors.ts';
 import { kernelLapicSnapshot } from './loop/kernel-lapic.ts';
 import type { MachineConfig } from './options.ts';
-import type { SharedState } from './shared/shared.ts';
+import { RUN_STATE_NAME, type SharedState } from './shared/shared.ts';
 import type { WorkerPool } from './worker-pool.ts';
 
 interface CpuEntry {
@@ -94,6 +95,14 @@ export class CpuTable {
     }
     await entry.parked;
     return entry.apicId;
+  }
+
+  /** Every vCPU made so far, plugged in or not, in the order of their indexes, as its worker published it last. */
+  made(): { readonly vcpuIndex: number; readonly apicId: number; readonly state: VcpuState }[] {
+    const made = this.#entries.flatMap(({ apicId, made }) => (made ? [{ apicId, vcpuIndex: made.vcpuIndex }] : []));
+    return made
+      .sort((a, b) => a.vcpuIndex - b.vcpuIndex)
+      .map((vcpu) => ({ ...vcpu, state: RUN_STATE_NAME[this.#shared.runState(vcpu.vcpuIndex)] }));
   }
 
   apicIdOfSlot(slot: number): number {

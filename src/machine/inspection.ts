@@ -12,7 +12,6 @@ import type { Cpu } from './loop/cpu.ts';
 import { kernelLapicSnapshot } from './loop/kernel-lapic.ts';
 import { RUN_STATE_NAME, RunState } from './shared/shared.ts';
 
-const RFLAGS_IF = 1n << 9n;
 const LINT0_MASKED = 1 << 16;
 const DELIVERY_MODE = 0x700;
 const EXTINT = 0x700;
@@ -42,10 +41,10 @@ export interface WorkerInspection {
 
 /** On the vCPU's own worker, outside KVM_RUN: an ioctl, three with KVM's own APIC. */
 export function inspectCpu(cpu: Cpu, use32bitIds: boolean, nowNanos: number): VcpuInspection {
-  const { vcpuIndex, apicId, vcpu } = cpu;
-  const { rip, rflags } = vcpu.getRegs();
+  const { vcpuIndex, apicId, vcpu, run } = cpu;
+  const { rip } = vcpu.getRegs();
   const state = RUN_STATE_NAME[cpu.interrupts.state];
-  const told = { vcpuIndex, apicId, state, rip, interruptFlag: (rflags & RFLAGS_IF) !== 0n };
+  const told = { vcpuIndex, apicId, state, rip, interruptFlag: run.ifFlag };
   if (cpu.apic !== null) return told;
   const kernelApic = kernelLapicSnapshot(vcpu, { vcpuIndex, apicId, use32bitIds, nowNanos });
   return {

@@ -7,11 +7,16 @@ import { availableParallelism } from 'node:os';
 import { type ApicMapSnapshot, ApicSystem, type LocalApicSnapshot } from '../apic/index.ts';
 import { type BootState, RESET_PAGE, writeResetPage } from '../boot/index.ts';
 import { textScreen } from '../devices/text-screen.ts';
+import { hex } from '../hex.ts';
+import { describeMachine } from '../inspect/report.ts';
+import type { MachineSnapshot } from '../inspect/snapshot.ts';
+import { type Verdict, why } from '../inspect/why.ts';
 import { native } from '../kvm/index.ts';
 import type { VmBackend } from './backend.ts';
 import { BootImage, type BootOptions } from './boot-image.ts';
 import { CpuTable } from './cpu-table.ts';
 import { ConfigError, HostError } from './errors.ts';
+import { makeSnapshot } from './inspection.ts';
 import { checkApicId, checkOptions, type MachineConfig, type MachineOptions } from './options.ts';
 import { GuestMemory } from './shared/guest-memory.ts';
 import type { EndReason, FromWorker } from './shared/messages.ts';
@@ -19,7 +24,7 @@ import { nativeHost } from './shared/native-host.ts';
 import { backlogFor } from './shared/outbox.ts';
 import { SharedState } from './shared/shared.ts';
 import { Status } from './status.ts';
-import type { TraceEvent } from './trace.ts';
+import type { HotplugTraceEvent, TraceEvent } from './trace.ts';
 import { VirtualMachine } from './virtual-machine.ts';
 import { WorkerPool } from './worker-pool.ts';
 
@@ -28,7 +33,7 @@ export interface RunResult {
   readonly reason: EndReason | 'timeout' | 'stopped';
   /** 0-255. A guest's own, through the debug exit port, is odd; else one of `Status` (status.ts). */
   readonly status: number;
-  /** What happened, for reasons that are failures: a line, then registers. */
+  /** What happened, where the guest did not end the run itself: for failures a line and registers; then each CPU and its verdict. */
   readonly detail?: string;
 }
 
@@ -49,10 +54,12 @@ interface MachineEvents {
   biosCall: [vector: number, ax: number];
   /** A vCPU enters the guest for the first time; nanoseconds of CLOCK_MONOTONIC. */
   firstRun: [apicId: number, nanos: number];
-  /** With the `trace` option: a routed interrupt. */
+  /** With the `trace` option: what happened to interrupts and CPUs. */
   trace: [event: TraceEvent];
 }
 
+/** How long a worker has to say what its vCPUs do. */
+const INSPECT_MILLIS = 300;
 const RESET_PAGE_SLOT = 1; // KVM's number; 0 is RAM
 
 export class Machine extends EventEmitter<MachineEvents> {
@@ -194,12 +201,14 @@ export class Machine extends EventEmitter<MachineEvents> {
   async hotplug(apicId: number): Promise<void> {
     this.#checkAlive();
     checkApicId(apicId, this.#vm.limits);
+    this.#traceHotplug('plug', apicId);
     await this.#cpus.hotplug(apicId);
   }
 
   /** Asks the guest to give a CPU back. Resolves when it has been asked; 'ejected' tells that it agreed. */
   async unplug(apicId: number): Promise<void> {
     this.#checkAlive();
+    this.#traceHotplug('unplug', apicId);
     await this.#cpus.unplug(apicId);
   }
 
@@ -231,6 +240,32 @@ export class Machine extends EventEmitter<MachineEvents> {
     return this.#system.map();
   }
 
+  /**
+   * The machine as it is now: each vCPU, its local APIC and what it sent last, the map, the interrupt controllers. Of a
+   * worker that is too busy to answer, the registers of its vCPUs are missing. `describeMachine` makes text of it.
+   */
+  async inspect(): Promise<MachineSnapshot> {
+    const told = this.#result ? [] : await this.#pool.inspect(INSPECT_MILLIS);
+    return makeSnapshot({
+      nowNanos: native.nowNanos(),
+      use32bitIds: this.config.use32bitIds,
+      system: this.#system,
+      vcpus: this.#cpus.made(),
+      told,
+    });
+  }
+
+  /**
+   * Why a CPU sleeps, or what it does.
+   * @throws ConfigError for an APIC ID that no vCPU has
+   */
+  async why(apicId: number): Promise<Verdict> {
+    const snapshot = await this.inspect();
+    const cpu = snapshot.vcpus.find((each) => each.apicId === apicId);
+    if (!cpu) throw new ConfigError(`there is no CPU with APIC ID ${hex(apicId)}`);
+    return why(cpu, snapshot);
+  }
+
   /** APIC IDs of the CPUs that are plugged in, in the order in which they were created. */
   get cpus(): number[] {
     return this.#cpus.present();
@@ -250,7 +285,10 @@ export class Machine extends EventEmitter<MachineEvents> {
   #startTimeLimit(): NodeJS.Timeout | undefined {
     const { timeoutMs } = this.config;
     if (!Number.isFinite(timeoutMs)) return undefined;
-    return setTimeout(() => this.#end({ reason: 'timeout', status: Status.timeout }), timeoutMs - this.#loadMs);
+    return setTimeout(
+      () => void this.#endExplained({ reason: 'timeout', status: Status.timeout }),
+      timeoutMs - this.#loadMs,
+    );
   }
 
   async #start(): Promise<void> {
@@ -286,16 +324,22 @@ export class Machine extends EventEmitter<MachineEvents> {
         return this.#emitOutput('debugOutput', message.bytes);
       case 'end': {
         const { reason, status, detail } = message;
-        this.#end({ reason, status, ...(detail === undefined ? {} : { detail }) });
+        const result = { reason, status, ...(detail === undefined ? {} : { detail }) };
+        if (reason === 'internal-error') void this.#endExplained(result);
+        else this.#end(result);
         break;
       }
       case 'ejected':
         this.#cpus.ejected(message.slot).then(
-          (apicId) => this.emit('ejected', apicId),
+          (apicId) => {
+            this.#traceHotplug('ejected', apicId);
+            this.emit('ejected', apicId);
+          },
           (error: unknown) => this.#end({ reason: 'monitor-error', status: Status.bug, detail: String(error) }),
         );
         break;
       case 'ost':
+        this.#traceHotplug('ost', this.#cpus.apicIdOfSlot(message.slot));
         this.emit('ost', this.#cpus.apicIdOfSlot(message.slot), message.event, message.status);
         break;
       case 'bios-call':
@@ -336,6 +380,17 @@ export class Machine extends EventEmitter<MachineEvents> {
     } catch (error) {
       this.#end({ reason: 'monitor-error', status: Status.bug, detail: `reset: ${String(error)}` });
     }
+  }
+
+  #traceHotplug(what: HotplugTraceEvent['what'], apicId: number): void {
+    if (this.config.trace) this.emit('trace', { kind: 'hotplug', what, apicId, nanos: native.nowNanos() });
+  }
+
+  /** Ends a run that the guest did not end, and says what each CPU was doing. */
+  async #endExplained(result: RunResult): Promise<void> {
+    const report = this.#run ? describeMachine(await this.inspect()) : [];
+    const detail = [...(result.detail === undefined ? [] : [result.detail]), ...report].join('\n');
+    this.#end({ ...result, ...(detail === '' ? {} : { detail }) });
   }
 
   #end(result: RunResult): void {

@@ -39,7 +39,7 @@ export interface MachineOptions {
   timeoutMs?: number;
   /** A reset (port 0xcf9, keyboard controller, triple fault) starts the image again rather than ending the run. */
   reboot?: boolean;
-  /** Ask for the 'trace' event: every routed interrupt. Costs time on each. */
+  /** Ask for the 'trace' event: what happens to interrupts and CPUs. Costs time on each. */
   trace?: boolean;
   /**
    * The debug consoles at ports 0xe9 and 0x402: their text joins the serial port's (default), is told by 'debugOutput' events,

@@ -2,10 +2,13 @@
  * The worker threads of a machine as main sees them: taken early (a new one needs 25 ms), connected once the VM exists,
  * spoken to by messages, and out of the machine for certain when `stop` resolves.
  */
+
+import { setTimeout as delay } from 'node:timers/promises';
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import type { BootState } from '../boot/index.ts';
 import { ConfigError, HostError } from './errors.ts';
 import { Inbox } from './inbox.ts';
+import type { WorkerInspection } from './inspection.ts';
 import type { FromWorker, MachineHandles, ToWorker } from './shared/messages.ts';
 import { messageTaken } from './shared/outbox.ts';
 import { Attention, MAX_WORKERS, MachineWord, type SharedState, WorkerWord } from './shared/shared.ts';
@@ -43,7 +46,10 @@ export class WorkerPool {
     (message) => this.#receive(message),
     (worker) => this.#connection && messageTaken(this.#connection.shared, worker),
   );
-  readonly #waiting = new Map<number, { resolve: () => void; reject: (error: Error) => void }>();
+  readonly #waiting = new Map<
+    number,
+    { resolve: (value: WorkerInspection | undefined) => void; reject: (error: Error) => void }
+  >();
   #connection: Connection | undefined;
   #boot: BootState | null | undefined;
   #nextReply = 1;
@@ -96,7 +102,21 @@ export class WorkerPool {
   }
 
   /** @throws HostError or Error with the worker's words when it could not do it; ConfigError when the machine ended first */
-  request(worker: number, request: Request): Promise<void> {
+  async request(worker: number, request: Request): Promise<void> {
+    await this.#ask(worker, request);
+  }
+
+  /** What the workers say of themselves: those that answer within `millis`. */
+  async inspect(millis: number): Promise<WorkerInspection[]> {
+    const late = new AbortController();
+    const limit = delay(millis, undefined, { signal: late.signal }).catch(() => undefined);
+    const asked = this.#members.map((_, worker) => this.#ask(worker, { type: 'inspect' }).catch(() => undefined));
+    const told = await Promise.all(asked.map((each) => Promise.race([each, limit])));
+    late.abort();
+    return told.filter((each) => each !== undefined);
+  }
+
+  #ask(worker: number, request: Request): Promise<WorkerInspection | undefined> {
     const reply = this.#nextReply++;
     return new Promise((resolve, reject) => {
       if (this.#stopping) {
@@ -194,7 +214,7 @@ export class WorkerPool {
   #settle(message: Extract<FromWorker, { type: 'reply' }>): void {
     const waiting = this.#waiting.get(message.reply);
     this.#waiting.delete(message.reply);
-    if (message.error === undefined) waiting?.resolve();
+    if (message.error === undefined) waiting?.resolve(message.value);
     else waiting?.reject(new (message.error.host ? HostError : Error)(message.error.message));
   }
 }

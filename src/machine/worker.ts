@@ -11,6 +11,7 @@ import type { BootState } from '../boot/index.ts';
 import { KvmError, native, Vcpu, Vm } from '../kvm/index.ts';
 import { kernelRouter, userRouter } from './board/interrupt-router.ts';
 import { Platform, type PlatformEvent } from './board/platform.ts';
+import { inspectCpu, type WorkerInspection } from './inspection.ts';
 import { type CpuParts, kernelCpu, userCpu } from './loop/cpu.ts';
 import { applyBootState, applyFirmwareState, captureResetState, type ResetState } from './loop/cpu-state.ts';
 import { Scheduler } from './loop/scheduler.ts';
@@ -186,8 +187,9 @@ class MachineWorker {
     for (let item = receiveMessageOnPort(this.#port); item; item = receiveMessageOnPort(this.#port)) {
       const message = item.message as ToWorker;
       try {
-        this.#handle(message);
-        if ('reply' in message && message.type !== 'serial-input') this.#send({ type: 'reply', reply: message.reply });
+        const value = this.#handle(message);
+        if (!('reply' in message) || message.type === 'serial-input') continue;
+        this.#send({ type: 'reply', reply: message.reply, ...(value === undefined ? {} : { value }) });
       } catch (error) {
         if (!('reply' in message)) throw error;
         this.#send({
@@ -202,7 +204,17 @@ class MachineWorker {
     }
   }
 
-  #handle(message: ToWorker): void {
+  #inspect(): WorkerInspection {
+    const { use32bitIds } = this.#handles.config;
+    const now = native.nowNanos();
+    return {
+      vcpus: this.#scheduler.cpus.map((cpu) => inspectCpu(cpu, use32bitIds, now)),
+      board: this.#platform?.inspect() ?? null,
+    };
+  }
+
+  /** @returns what the answer carries */
+  #handle(message: ToWorker): WorkerInspection | undefined {
     switch (message.type) {
       case 'cpus':
         for (const handle of message.cpus) this.#addCpu(handle);
@@ -235,7 +247,10 @@ class MachineWorker {
       case 'serial-input':
         this.#platform?.type(message.bytes, () => this.#send({ type: 'reply', reply: message.reply }));
         break;
+      case 'inspect':
+        return this.#inspect();
     }
+    return undefined;
   }
 
   #addCpu(handle: CpuHandle): void {

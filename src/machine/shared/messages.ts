@@ -4,6 +4,7 @@
  */
 import type { MessagePort } from 'node:worker_threads';
 import type { BootState } from '../../boot/index.ts';
+import type { WorkerInspection } from '../inspection.ts';
 import type { MachineConfig } from '../options.ts';
 import type { TraceEvent } from '../trace.ts';
 
@@ -59,6 +60,8 @@ export type ToWorker =
   | { readonly type: 'hold' | 'power-up'; readonly reply: number }
   /** Worker 0: the power button is pressed. */
   | { readonly type: 'power-button'; readonly reply: number }
+  /** What the worker's vCPUs do, and what the interrupt controllers hold: answered in `value`. */
+  | { readonly type: 'inspect'; readonly reply: number }
   | { readonly type: 'serial-input'; readonly bytes: Uint8Array; readonly reply: number };
 
 export type EndReason = 'debug-exit' | 'shutdown' | 'triple-fault' | 'reset' | 'internal-error' | 'monitor-error';
@@ -71,7 +74,7 @@ export interface ReplyError {
 
 export type FromWorker =
   | { readonly type: 'reboot' }
-  | { readonly type: 'reply'; readonly reply: number; readonly error?: ReplyError }
+  | { readonly type: 'reply'; readonly reply: number; readonly value?: WorkerInspection; readonly error?: ReplyError }
   | { readonly type: 'serial' | 'debug-output'; readonly bytes: Uint8Array }
   | { readonly type: 'end'; readonly reason: EndReason; readonly status: number; readonly detail?: string }
   | { readonly type: 'ejected'; readonly slot: number }

@@ -93,6 +93,15 @@ const guests = {
       yield { exitReason: EXIT.hlt };
     }
   },
+  /** Sleeps for ever: its own TPR holds back the interrupt that it waits for. */
+  *'hang-tpr'() {
+    yield wrmsr(0x1b, 0xfee0_0d00);
+    yield wrmsr(0x80f, 0x1ff);
+    yield wrmsr(0x808, 0x50);
+    yield wrmsr(0x83f, 0x41);
+    yield out(0x999, 1);
+    yield { exitReason: EXIT.hlt, ifFlag: true };
+  },
 };
 
 export function guest(cpu) {
