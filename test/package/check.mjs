@@ -136,6 +136,8 @@ function use(name, folder, node) {
   const doctor = run(folder, node, ['node_modules/apiary/dist/bundle/main.cjs', 'doctor']);
   const said = /kvm/i.test(doctor.text) && !/bug in apiary|addon does not load/.test(doctor.text);
   check(`${name}: doctor`, said && (kvm ? doctor.status === 0 : doctor.status !== 70), said ? '' : doctor.text);
+  const main = 'node_modules/apiary/dist/bundle/main.cjs';
+  passes(`${name}: explore --list`, folder, node, [main, 'explore', '--list'], /scenario|gate|map/i);
   const machine = "apiary.guestImage('hotplug')";
   passes(`${name}: import`, folder, node, ['--input-type=module', '-e', `import * as apiary from 'apiary'; console.log(${machine})`], /hotplug\.elf/);
   passes(`${name}: require`, folder, node, ['-e', `const apiary = require('apiary'); console.log(${machine})`], /hotplug\.elf/);
