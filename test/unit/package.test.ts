@@ -76,8 +76,10 @@ it('a worker starts whatever options the process was started with', () => {
   const code = `import { takeThread } from './dist/machine/thread.js';
     const { thread } = takeThread(0);
     thread.once('error', (error) => console.log(String(error)));
-    thread.once('online', () => console.log('online'));
-    setTimeout(() => process.exit(), 1000);`;
+    thread.once('online', () => {
+      console.log('online');
+      setTimeout(() => process.exit(), 1000); // an error comes within milliseconds
+    });`;
   const { stdout } = run(process.execPath, '--input-type=module', '-e', code);
   expect(stdout).toBe('online\n');
 });
