@@ -12,6 +12,7 @@ Examples:
   apiary conform --seconds 10
   apiary conform --layer 1 --break gate     # switch off one rule and see it caught
   apiary conform --break list
+  apiary conform --replay                   # without KVM: what kernels answered
   apiary conform --table                    # who takes an interrupt to 0xff, 0x00, 0x1ff, 0x23, 0x123`;
 
 const SEED_LIMIT = 2 ** 31;
@@ -41,9 +42,14 @@ export function addConformOptions(command: Command): Command {
     .option('--seed <n>', 'where randomness starts; default: a fresh one, which is printed', seed)
     .option('--path <path>', "one case of that seed, as a failure's last line says", path)
     .addOption(
-      new Option('--behaviour <rules>', 'which rules our APICs follow').choices([...BEHAVIOURS]).default('kvm'),
+      new Option(
+        '--behaviour <rules>',
+        "which rules our APICs follow; default kvm, with --replay the recording's",
+      ).choices([...BEHAVIOURS]),
     )
     .option('--break <rule>', "switch off one of our rules, to see that it would be noticed; 'list' shows them")
+    .option('--record <file>', "write the kernel's answers to random cases (layers 1 and 2) into a file")
+    .option('--replay [file]', 'judge our APICs by recorded answers, without KVM; default: all that the package has')
     .option('--coverage', 'list every rule and path with how often it was seen')
     .option(
       '--table',

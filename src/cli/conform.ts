@@ -13,17 +13,21 @@ import { type HeadlineJudge, modelHeadline } from '../conform/headline.ts';
 import { headlineTable, LEGEND } from '../conform/headline-table.ts';
 import { freshSeed } from '../conform/random.ts';
 import { hex } from '../hex.ts';
+import { recordTo, replayFrom } from './conform-recorded.ts';
 import { table, wrapped } from './table.ts';
+import { hostsWord, type WithoutKvm } from './without-kvm.ts';
 
 export interface ConformOptions {
   readonly layer?: Layer;
   readonly seconds: number;
   readonly seed?: number;
   readonly path?: string;
-  readonly behaviour: Behaviour;
+  readonly behaviour?: Behaviour;
   readonly break?: string;
   readonly table?: boolean;
   readonly coverage?: boolean;
+  readonly record?: string;
+  readonly replay?: string | true;
 }
 
 /** 0 and 2 are every command's: all is well, wrong options. */
@@ -40,7 +44,11 @@ export async function conform(options: ConformOptions): Promise<number> {
   }
   const rule = options.break === undefined ? undefined : parseRule(options.break);
   if (options.table === true) return showHeadline(options, rule);
+  if (options.replay !== undefined)
+    return replayFrom(options.replay === true ? undefined : options.replay, options.behaviour, rule);
   const seed = options.seed ?? freshSeed();
+  const { behaviour = 'kvm' } = options;
+  if (options.record !== undefined) return await recordTo(options.record, seed, behaviour);
   const layers = options.layer === undefined ? (rule === undefined ? LAYERS : [layerOf(rule)]) : [options.layer];
   process.stderr.write(`seed ${seed}\n`);
   const results: [Layer, Result][] = [];
@@ -52,7 +60,7 @@ export async function conform(options: ConformOptions): Promise<number> {
       seed,
       millis: options.seconds * 1000,
       path: options.path,
-      behaviour: options.behaviour,
+      behaviour,
       breakRules: rule === undefined ? [] : [rule],
       onProgress: show,
     });
@@ -76,12 +84,15 @@ export async function conform(options: ConformOptions): Promise<number> {
 
 /** Among several layers one that this host cannot run is left out, loudly: layer 3 needs no KVM. */
 function unlessHosts(error: unknown): string {
-  if (!(error instanceof Error) || error.name !== 'KvmError') throw error;
-  return error.message.split('\n')[0] ?? '';
+  const word = hostsWord(error);
+  if (word === undefined) throw error;
+  return wordsOf(word);
 }
 
+const wordsOf = ({ why, remedy }: WithoutKvm): string => (remedy === '' ? why : `${why}: ${remedy}`);
+
 /** Who takes what: on the model, and with the rules intact on the kernel and on our monitor as well. */
-async function showHeadline({ behaviour }: ConformOptions, rule: RuleName | undefined): Promise<number> {
+async function showHeadline({ behaviour = 'kvm' }: ConformOptions, rule: RuleName | undefined): Promise<number> {
   const rules = { behaviour, breakRules: rule === undefined ? [] : [rule] };
   const judges: HeadlineJudge[] = [];
   let model: ApicSystemOptions = rules;
@@ -95,10 +106,11 @@ async function showHeadline({ behaviour }: ConformOptions, rule: RuleName | unde
     if (behaviour === 'kvm') judges.push(kernelHeadline());
     else note = `The kernel's APICs were not asked: behaviour ${behaviour} is not theirs.`;
   } catch (error) {
-    if (!(error instanceof Error) || error.name !== 'KvmError') throw error;
+    const word = hostsWord(error);
+    if (word === undefined) throw error;
     for (const judge of judges.splice(0)) judge.close();
     judges.push(modelHeadline(model));
-    note = `Only the model was asked. ${error.message}`;
+    note = `Only the model was asked. ${wordsOf(word)}`;
   }
   try {
     const { head, sections, questions, disagreements, alias } = await headlineTable(judges, model);
@@ -142,7 +154,7 @@ function describe(layer: Layer, { failure }: Result, options: ConformOptions): s
   if (failure === undefined) return '';
   const replay = [`apiary conform --layer ${layer} --seed ${failure.seed}`];
   if (failure.path !== '') replay.push(`--path ${failure.path}`);
-  if (options.behaviour !== 'kvm') replay.push(`--behaviour ${options.behaviour}`);
+  if (options.behaviour !== undefined) replay.push(`--behaviour ${options.behaviour}`);
   if (options.break !== undefined) replay.push(`--break ${options.break}`);
   return [
     pc.red(`layer ${layer}: different after ${(failure.foundAfterMillis / 1000).toFixed(1)} s (seed ${failure.seed})`),

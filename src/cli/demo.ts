@@ -1,25 +1,23 @@
 /**
  * `apiary demo` (what `npm start` runs): the hotplug guest under each set of rules, gate off and gate on, beside KVM's own
- * local APIC. Exit status 1 if our `kvm` rules and the kernel differ anywhere in the guest's report.
+ * local APIC. Exit status 1 if our `kvm` rules and the kernel differ anywhere in the guest's report. Where there is no KVM,
+ * the rows that the model alone can say.
  */
 
-import Table from 'cli-table3';
+import { availableParallelism } from 'node:os';
 import pc from 'picocolors';
 import { hex } from '../hex.ts';
 import type { MachineOptions } from '../machine/options.ts';
-import { ADDED_CPU, BOOT_CPUS, type HotplugReport, runHotplugGuest } from './hotplug-run.ts';
+import { ADDED_CPU, BOOT_CPUS, DESTINATIONS, type HotplugRow, hotplugRow } from '../route/hotplug.ts';
+import type { HotplugReport } from './hotplug-run.ts';
+import { table, wrapped } from './table.ts';
+import { hostsWord, type WithoutKvm, whyNoKvm } from './without-kvm.ts';
 
 /** The rules shown: the newest kernel's, those of before the gate, hardware's. */
 const BEHAVIOURS = ['kvm', 'kvm-legacy', 'hardware'] as const;
-
-const physical = (value: number): string => `physical:${hex(value, 8)}`;
-
-/** The columns: physical destinations of the guest's interrupts while the added CPU is in xAPIC mode. */
-const COLUMNS = [
-  { title: `to ${hex(BOOT_CPUS[1])}`, destination: physical(BOOT_CPUS[1]) },
-  { title: `to ${hex(ADDED_CPU)}`, destination: physical(ADDED_CPU) },
-  { title: 'to broadcast', destination: physical(0xffff_ffff) },
-] as const;
+const BROADCAST = 0xffff_ffff;
+/** Guests that run beside each other: one that fails waits, and the others need not wait for it. */
+const LEAST_AT_ONCE = 4;
 
 interface Row {
   readonly gate: boolean;
@@ -27,42 +25,90 @@ interface Row {
   readonly report: HotplugReport;
 }
 
+const HEAD = [
+  'gate',
+  'rules',
+  ...DESTINATIONS.map((to) => (to === BROADCAST ? 'to broadcast' : `to ${hex(to)}`)),
+  'INIT-SIPI started',
+];
+
 export async function demo({ verbose = false }: { verbose?: boolean }): Promise<number> {
-  const rows: Row[] = [];
-  for (const use32bitIds of [false, true]) {
-    for (const behaviour of BEHAVIOURS)
-      rows.push(await measure(`${behaviour}`, { behaviour, x2apicApi: { use32bitIds } }));
-    rows.push(await measure('kernel', { apic: 'kernel', x2apicApi: { use32bitIds } }));
+  const without = whyNoKvm();
+  if (without !== undefined) return showModel(without);
+  let rows: Row[];
+  try {
+    rows = await measureAll();
+  } catch (error) {
+    const word = hostsWord(error);
+    if (word === undefined || word.remedy === '') throw error;
+    return showModel(word);
   }
   if (verbose) for (const { rules, gate, report } of rows) showGuest(`${rules}, gate ${gate ? 'on' : 'off'}`, report);
-  process.stdout.write(`${intro()}\n${table(rows)}\n`);
+  print(intro());
+  print(table(HEAD, rows.map(cells)));
   return verdict(rows);
 }
 
-async function measure(rules: string, options: MachineOptions): Promise<Row> {
-  const report = await runHotplugGuest(options);
-  return { gate: options.x2apicApi?.use32bitIds ?? false, rules, report };
+async function measureAll(): Promise<Row[]> {
+  const { runHotplugGuest } = await import('./hotplug-run.ts');
+  const jobs = [false, true].flatMap((use32bitIds): [string, MachineOptions][] => [
+    ...BEHAVIOURS.map((behaviour): [string, MachineOptions] => [behaviour, { behaviour, x2apicApi: { use32bitIds } }]),
+    ['kernel', { apic: 'kernel', x2apicApi: { use32bitIds } }],
+  ]);
+  const rows: Row[] = [];
+  const takeTurns = async (): Promise<void> => {
+    for (let at = next++; at < jobs.length; at = next++) {
+      const [rules, options] = jobs[at] ?? ['', {}];
+      rows[at] = { gate: options.x2apicApi?.use32bitIds ?? false, rules, report: await runHotplugGuest(options) };
+    }
+  };
+  let next = 0;
+  await Promise.all(Array.from({ length: Math.max(LEAST_AT_ONCE, availableParallelism()) }, takeTurns));
+  return rows;
 }
 
+/** What the model alone can say: the same messages, without a guest. */
+function showModel({ why, remedy }: WithoutKvm): number {
+  const rows = [false, true].flatMap((gate) => [
+    ...BEHAVIOURS.map((behaviour) => [
+      gate ? 'on' : 'off',
+      behaviour,
+      ...modelCells(hotplugRow({ behaviour, x2apicFormat: gate })),
+    ]),
+    [gate ? 'on' : 'off', 'kernel', 'needs /dev/kvm', ...DESTINATIONS.map(() => '')],
+  ]);
+  print(intro());
+  print(table(HEAD, rows));
+  print(
+    wrapped(
+      'By the model alone, without a guest: apiary route asks it anything. For the rows of the kernel, and guests:',
+    ),
+  );
+  print(wrapped(`${why}${remedy === '' ? '' : `: ${remedy}`}`, '  '));
+  return 0;
+}
+
+const modelCells = ({ took, started }: HotplugRow): string[] => [
+  ...took.map(({ cpus, path }) => `${idList(cpus)} (${path})`),
+  idList(started),
+];
+
+const idList = (ids: readonly number[]): string => ids.map((id) => hex(id)).join(',') || '-';
+
 function intro(): string {
-  const boot = BOOT_CPUS.map(hex).join(' and ');
-  return (
+  const boot = BOOT_CPUS.map((id) => hex(id)).join(' and ');
+  return wrapped(
     `A guest with CPUs ${boot} hot-adds ${hex(ADDED_CPU)}, whose 8-bit APIC ID is ${hex(ADDED_CPU & 0xff)} as well. ` +
-    'The boot CPU (x2APIC)\nsends a fixed interrupt while the others are in xAPIC mode. Who takes it, and by map or by scan?'
+      'The boot CPU (x2APIC) sends a fixed interrupt while the others are in xAPIC mode. Who takes it, and by map or by scan?',
   );
 }
 
-function table(rows: readonly Row[]): string {
-  const output = new Table({
-    head: ['gate', 'rules', ...COLUMNS.map(({ title }) => title), 'INIT-SIPI started'],
-    style: { head: [], border: [] },
-  });
-  for (const { gate, rules, report } of rows) {
-    const cells = COLUMNS.map(({ destination }) => cell(report, destination));
-    output.push([gate ? 'on' : 'off', rules, ...cells, started(report)]);
-  }
-  return output.toString();
-}
+const cells = ({ gate, rules, report }: Row): string[] => [
+  gate ? 'on' : 'off',
+  rules,
+  ...DESTINATIONS.map((to) => cell(report, `physical:${hex(to, 8)}`)),
+  started(report),
+];
 
 function cell({ took, paths }: HotplugReport, destination: string): string {
   const index = took.findIndex((each) => each.phase === 'xapic' && each.destination === destination);
@@ -79,6 +125,10 @@ function started({ lines }: HotplugReport): string {
   return cpus.join(',') || '-';
 }
 
+const print = (text: string): void => {
+  process.stdout.write(`${text}\n`);
+};
+
 function showGuest(title: string, { text }: HotplugReport): void {
   process.stdout.write(`${pc.bold(title)}\n${text.replaceAll(/^/gm, '  ')}\n`);
 }
@@ -89,7 +139,9 @@ function verdict(rows: readonly Row[]): number {
   for (const { gate, rules, report } of rows) {
     const { reason, detail } = report.result;
     if (reason === 'debug-exit' && report.result.status === 1) continue;
-    process.stdout.write(pc.red(`The guest failed under ${rules}, gate ${gate ? 'on' : 'off'}: ${detail ?? reason}\n`));
+    const last = report.text.trimEnd().split('\n').at(-1) ?? '';
+    const said = last === '' ? 'It said nothing.' : `Its last line: ${last}`;
+    print(pc.red(`The guest failed under ${rules}, gate ${gate ? 'on' : 'off'}: ${detail ?? reason}\n  ${said}`));
     status = 1;
   }
   for (const gate of [false, true]) {

@@ -7,12 +7,9 @@ import type { Path } from '../apic/index.ts';
 import { Machine, type RunResult } from '../machine/machine.ts';
 import type { MachineOptions } from '../machine/options.ts';
 import { PACKAGE_ROOT } from '../package-root.ts';
+import { ADDED_CPU, BOOT_CPUS, TEST_VECTOR } from '../route/hotplug.ts';
 
 export const HOTPLUG_IMAGE = fileURLToPath(new URL('guest/build/hotplug.elf', PACKAGE_ROOT));
-export const BOOT_CPUS: readonly number[] = [0, 0x23];
-export const ADDED_CPU = 0x123;
-/** The vector of the guest's test interrupts. */
-const TEST_VECTOR = 0x61;
 
 /** Who took one test interrupt. */
 export interface Took {

@@ -7,6 +7,7 @@ import type { ExploreCommandOptions } from './explore-options.ts';
 import { addExploreOptions } from './explore-options.ts';
 import { guarded, oneLine, printing } from './failures.ts';
 import { lastWords } from './output.ts';
+import { addRouteOptions, type RouteCommandOptions } from './route-options.ts';
 import type { RulesOptions } from './rules.ts';
 import { addRulesOptions } from './rules-options.ts';
 import { addRunOptions } from './run-options.ts';
@@ -46,6 +47,9 @@ addExploreOptions(
 addRulesOptions(
   program.command('rules').description('list the rules of the local APICs, and in which of them kernels differ'),
 ).action(printing(async (options: RulesOptions) => (await import('./rules.ts')).rules(options)));
+addRouteOptions(
+  program.command('route').description('say who takes an interrupt, by which rules and why; needs no KVM'),
+).action(printing(async (options: RouteCommandOptions) => (await import('./route.ts')).route(options)));
 
 addSuiteOptions(program.command('suite').description('run the kvm-unit-tests images that you have built')).action(
   printing(async (directory: string, options: SuiteCommandOptions) =>

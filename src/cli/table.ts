@@ -6,23 +6,26 @@ import Table from 'cli-table3';
 const SCREEN_COLUMNS = 80;
 /** A border and a blank on each side of a cell. */
 const FRAME = 3;
-/** No column is made narrower than this for another's sake. */
-const LEAST = 8;
 
-const widthOf = (cell: string): number =>
-  Math.max(...cell.split('\n').map((line) => stripVTControlCharacters(line).length));
+const longest = (cell: string, pieces: string | RegExp): number =>
+  Math.max(
+    ...stripVTControlCharacters(cell)
+      .split(pieces)
+      .map((piece) => piece.length),
+  );
 
 /** @param rows cells; a line break in one is kept */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = head.map((_, column) => Math.max(...[head, ...rows].map((row) => widthOf(row[column] ?? ''))));
+  const widest = (column: number, pieces: string | RegExp): number =>
+    Math.max(...[head, ...rows].map((row) => longest(row[column] ?? '', pieces)));
+  const widths = head.map((_, column) => widest(column, '\n'));
+  const words = head.map((_, column) => widest(column, /\s/)); // a word is not broken
   const room = SCREEN_COLUMNS - 1 - FRAME * head.length;
-  for (let over = sum(widths) - room; over > 0; over = sum(widths) - room) {
-    const widest = widths.indexOf(Math.max(...widths));
-    const rest = widths.toSorted((a, b) => b - a)[1] ?? 0;
-    const less = Math.max(LEAST, rest, (widths[widest] ?? 0) - over);
-    const next = less < (widths[widest] ?? 0) ? less : (widths[widest] ?? 0) - 1;
-    if (next < LEAST) break;
-    widths[widest] = next;
+  for (let over = sum(widths) - room; over > 0; over--) {
+    const spare = widths.map((width, column) => (width > (words[column] ?? 0) ? width : 0));
+    const column = spare.indexOf(Math.max(...spare));
+    if (spare[column] === 0) break;
+    widths[column] = (widths[column] ?? 0) - 1;
   }
   const made = new Table({
     head: [...head],

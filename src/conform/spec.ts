@@ -90,7 +90,20 @@ export interface Case<Kind extends Operation = Operation> {
   readonly operations: readonly Kind[];
 }
 
+const HOST_KINDS = ['msi', 'base', 'read-base', 'state', 'settle', 'events'] as const satisfies HostOperation['kind'][];
+
 const isGuests = new Set<string>(GUEST_KINDS);
+const isAny = new Set<string>([...GUEST_KINDS, ...HOST_KINDS]);
+
+/** Is it an operation at all, as read from a file? */
+export const isOperation = (value: unknown): value is Operation =>
+  typeof value === 'object' &&
+  value !== null &&
+  'kind' in value &&
+  isAny.has(String(value.kind)) &&
+  Object.entries(value).every(
+    ([name, each]) => name === 'kind' || name === 'unattended' || name === 'registers' || Number.isInteger(each),
+  );
 
 export const isGuestOperation = (operation: Operation): operation is GuestOperation => isGuests.has(operation.kind);
 

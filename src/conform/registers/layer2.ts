@@ -9,7 +9,7 @@ import { compareOutcomes } from '../compare.ts';
 import { Coverage } from '../coverage.ts';
 import { Layer, type Wrong } from '../layer.ts';
 import { ModelJudge } from '../model-judge.ts';
-import { makeRigs, rigKey } from '../rigs.ts';
+import { makeRigs, type RigSpec, rigKey } from '../rigs.ts';
 import type { Case, GuestOperation, Judge } from '../spec.ts';
 import { type RegisterRecipe, recipes, resolve } from './generate.ts';
 import { KernelRig } from './kernel-rig.ts';
@@ -54,7 +54,7 @@ export class Layer2 extends Layer<RegisterRecipe, GuestOperation> {
   }
 
   async prepare(seed: number): Promise<Prepared<RegisterRecipe, Case<GuestOperation>>> {
-    const rigs = makeRigs(seed, RIG_CPUS);
+    const { rigs, prepared } = prepareGuests(seed, this.#options);
     if (this.#seed !== seed) {
       this.close();
       for (const rig of rigs) {
@@ -65,8 +65,7 @@ export class Layer2 extends Layer<RegisterRecipe, GuestOperation> {
       }
       this.#seed = seed;
     }
-    const tsc = { khz: this.#options.tscKhz ?? 1_000_000, high: askTscHigh() };
-    return { arbitrary: recipes(rigs.length), resolve: (recipe) => resolve(recipe, rigs, tsc) };
+    return prepared;
   }
 
   close(): void {
@@ -87,4 +86,14 @@ export class Layer2 extends Layer<RegisterRecipe, GuestOperation> {
     const byUser = compareOutcomes(expected, pair.user.carryOut(candidate), model);
     return byUser.length > 0 ? { differences: byUser, judges: ['kernel', 'our machine'] } : undefined;
   }
+}
+
+/** The VMs of a batch, and the lists for them. @throws KvmError */
+export function prepareGuests(
+  seed: number,
+  { tscKhz = 1_000_000 }: ApicSystemOptions,
+): { readonly rigs: readonly RigSpec[]; readonly prepared: Prepared<RegisterRecipe, Case<GuestOperation>> } {
+  const rigs = makeRigs(seed, RIG_CPUS);
+  const tsc = { khz: tscKhz, high: askTscHigh() };
+  return { rigs, prepared: { arbitrary: recipes(rigs.length), resolve: (recipe) => resolve(recipe, rigs, tsc) } };
 }

@@ -1,0 +1,38 @@
+/** Why this host cannot run guests, for commands that then do without: no /dev/kvm, no permission, no addon, no Linux. */
+import { accessSync, constants } from 'node:fs';
+import { constants as osConstants } from 'node:os';
+import { KvmError } from '../kvm/errors.ts';
+
+const DEVICE = '/dev/kvm';
+
+export interface WithoutKvm {
+  /** In a few words. */
+  readonly why: string;
+  /** What to do; '' if nothing is known. */
+  readonly remedy: string;
+}
+
+/** @returns undefined where guests can run, as far as the device tells */
+export function whyNoKvm(): WithoutKvm | undefined {
+  try {
+    accessSync(DEVICE, constants.R_OK | constants.W_OK);
+    return undefined;
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException;
+    const errno = osConstants.errno[code as keyof typeof osConstants.errno] ?? 0;
+    return { why: `${DEVICE}: ${code}`, remedy: new KvmError('open', errno).remedy };
+  }
+}
+
+/** @returns what `whyNoKvm` would say for an error of the host's or of loading the addon; undefined for any other error */
+export function hostsWord(error: unknown): WithoutKvm | undefined {
+  if (!(error instanceof Error)) return undefined;
+  if (error instanceof KvmError) return { why: error.message.split('\n')[0] ?? '', remedy: '' };
+  if (error.name === 'KvmError' || error.name === 'HostError')
+    return { why: error.message.split('\n')[0] ?? '', remedy: '' };
+  const { code } = error as NodeJS.ErrnoException;
+  const notLoaded =
+    code === 'ERR_DLOPEN_FAILED' || code === 'MODULE_NOT_FOUND' || /No native build/.test(error.message);
+  if (!notLoaded) return undefined;
+  return { why: 'the addon is not built', remedy: 'npm rebuild apiary (in a checkout: npm run install)' };
+}

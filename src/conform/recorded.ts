@@ -1,0 +1,215 @@
+/**
+ * Recorded cases: what a kernel answered, in a file, so that a model can be judged where that kernel is not. The format is
+ * described in RECORDED.md: gzip of JSON lines, a header and then one case a line. What is 0 or empty is left out.
+ */
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { type ApicSystemOptions, STATE_BYTES } from '../apic/index.ts';
+import { applyRegisters, changesOf } from './page.ts';
+import {
+  type ApicSpec,
+  type Case,
+  type CpuOutcome,
+  isGuestOperation,
+  isOperation,
+  type Operation,
+  type Outcome,
+  type PageChange,
+  type Range,
+  type RegisterValue,
+  type Result,
+  type Taken,
+  type Tolerance,
+} from './spec.ts';
+
+const FORMAT = 'apiary-cases';
+const VERSION = 1;
+/** No file of ours is a tenth of that; nobody's may fill the memory. */
+const MOST_BYTES = 256 * 2 ** 20;
+
+export interface RecordedHeader {
+  /** What `uname -r` said. */
+  readonly kernel: string;
+  /** The behaviour that is its model. */
+  readonly behaviour: string;
+  /** The host's properties, as options of a model: without a guest, and with one. */
+  readonly host: ApicSystemOptions;
+  readonly guest: ApicSystemOptions;
+}
+
+export interface RecordedCase {
+  readonly candidate: Case;
+  readonly outcome: Outcome;
+}
+
+export interface Recording {
+  readonly header: RecordedHeader;
+  readonly cases: readonly RecordedCase[];
+}
+
+interface ResultLine {
+  readonly low?: number;
+  readonly high?: number;
+  readonly fault?: number;
+  readonly tolerance?: Tolerance;
+  readonly changes?: readonly PageChange[];
+}
+
+interface CpuLine {
+  readonly base: readonly [low: number, high: number];
+  readonly registers: readonly RegisterValue[];
+  readonly count?: Range;
+  readonly taken?: readonly (readonly [vector: number, operation: number])[];
+}
+
+interface CaseLine {
+  readonly x2apicFormat?: boolean;
+  readonly broadcastQuirkDisabled?: boolean;
+  readonly bootstrap?: number;
+  readonly apics: readonly {
+    readonly apicId: number;
+    readonly base: readonly [low: number, high: number];
+    readonly registers: readonly RegisterValue[];
+  }[];
+  readonly operations: readonly Operation[];
+  readonly start?: readonly PageChange[];
+  readonly results: readonly ResultLine[];
+  readonly cpus?: readonly CpuLine[];
+  readonly events?: readonly string[];
+  readonly nanos?: number;
+}
+
+export function writeRecording({ header, cases }: Recording): Uint8Array {
+  const first = { format: FORMAT, version: VERSION, ...header };
+  const lines = [first, ...cases.map(toLine)].map((line) => `${JSON.stringify(line)}\n`);
+  return gzipSync(lines.join(''), { level: 9 });
+}
+
+/** @throws RangeError, with what is wrong in words, for anything but a recording */
+export function readRecording(bytes: Uint8Array): Recording {
+  const [first = '', ...rest] = unzip(bytes).split('\n');
+  const header = parse(first, 1) as RecordedHeader & { format?: unknown; version?: unknown };
+  if (header?.format !== FORMAT) throw new RangeError('this is no file of recorded cases');
+  if (header.version !== VERSION)
+    throw new RangeError(`the cases are of version ${header.version}, and ${VERSION} is what is read here`);
+  const { kernel, behaviour, host, guest } = header;
+  const cases = rest.flatMap((text, i) => (text === '' ? [] : [fromLine(parse(text, i + 2), i + 2)]));
+  return { header: { kernel, behaviour, host, guest }, cases };
+}
+
+function unzip(bytes: Uint8Array): string {
+  try {
+    return gunzipSync(bytes, { maxOutputLength: MOST_BYTES }).toString();
+  } catch (error) {
+    throw new RangeError(`this is no file of recorded cases: ${(error as Error).message}`);
+  }
+}
+
+function parse(text: string, line: number): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    throw new RangeError(`line ${line} is not JSON`);
+  }
+}
+
+function toLine({ candidate: { machine, operations }, outcome }: RecordedCase): CaseLine {
+  const { x2apicFormat, broadcastQuirkDisabled, bootstrap, apics } = machine;
+  return {
+    ...(x2apicFormat && { x2apicFormat }),
+    ...(broadcastQuirkDisabled && { broadcastQuirkDisabled }),
+    ...(bootstrap !== 0 && { bootstrap }),
+    apics: apics.map(({ apicId, baseLow, baseHigh, registers }) => ({ apicId, base: [baseLow, baseHigh], registers })),
+    operations: operations.map(withoutUnit),
+    ...(outcome.start.length > 0 && { start: outcome.start }),
+    results: outcome.results.map(toResultLine),
+    ...(outcome.cpus.length > 0 && { cpus: outcome.cpus.map(toCpuLine) }),
+    ...(outcome.events.length > 0 && { events: outcome.events }),
+    nanos: outcome.nanos,
+  };
+}
+
+/** What is for shrinking only. */
+function withoutUnit(operation: Operation): Operation {
+  if (!isGuestOperation(operation)) return operation;
+  const { unit: _, ...rest } = operation;
+  return rest;
+}
+
+const toResultLine = ({ low, high, fault, tolerance, changes = [] }: Result): ResultLine => ({
+  ...(low !== 0 && { low }),
+  ...(high !== 0 && { high }),
+  ...(fault !== 0 && { fault }),
+  ...(tolerance !== undefined && { tolerance }),
+  ...(changes.length > 0 && { changes }),
+});
+
+const toCpuLine = ({ baseLow, baseHigh, page, count, taken }: CpuOutcome): CpuLine => ({
+  base: [baseLow, baseHigh],
+  registers: changesOf(EMPTY, page),
+  ...(count !== undefined && count.least !== count.most && { count }),
+  ...(taken.length > 0 && { taken: taken.map(({ vector, position }) => [vector, position] as const) }),
+});
+
+const EMPTY = new Uint8Array(STATE_BYTES);
+
+function fromLine(value: unknown, number: number): RecordedCase {
+  const line = check(value, number);
+  const apics: ApicSpec[] = line.apics.map(({ apicId, base, registers }) => ({
+    apicId,
+    baseLow: base[0],
+    baseHigh: base[1],
+    registers,
+  }));
+  const { x2apicFormat = false, broadcastQuirkDisabled = false, bootstrap = 0, operations } = line;
+  const rig = apics.map(({ apicId }) => apicId);
+  const guest = operations.every(isGuestOperation);
+  return {
+    candidate: { machine: { x2apicFormat, broadcastQuirkDisabled, bootstrap, apics, rig }, operations },
+    outcome: {
+      start: line.start ?? [],
+      results: line.results.map(({ changes, ...result }) => ({
+        ...{ low: 0, high: 0, fault: 0, ...result },
+        ...(guest ? {} : { changes: changes ?? [] }),
+      })),
+      cpus: (line.cpus ?? []).map(fromCpuLine),
+      events: line.events ?? [],
+      nanos: line.nanos ?? 0,
+    },
+  };
+}
+
+function fromCpuLine({ base, registers, count, taken = [] }: CpuLine): CpuOutcome {
+  const page = new Uint8Array(STATE_BYTES);
+  applyRegisters(page, registers);
+  const list: Taken[] = taken.map(([vector, position]) => ({ vector, position }));
+  return { taken: list, page, baseLow: base[0], baseHigh: base[1], ...(count !== undefined && { count }) };
+}
+
+/** Is it a case that can be carried out? What is in the file is somebody's word. */
+function check(value: unknown, number: number): CaseLine {
+  const line = value as CaseLine;
+  const wrong = (what: string): never => {
+    throw new RangeError(`line ${number}: ${what}`);
+  };
+  if (typeof line !== 'object' || line === null) return wrong('no case');
+  if (!Array.isArray(line.apics) || line.apics.length === 0) wrong('no APICs');
+  if (!Array.isArray(line.operations) || line.operations.length === 0) wrong('no operations');
+  if (!Array.isArray(line.results) || line.results.length !== line.operations.length)
+    wrong('not a result for each operation');
+  for (const { apicId, base, registers } of line.apics)
+    if (!Number.isInteger(apicId) || !isNumbers(base, 2) || !isRegisters(registers)) wrong('an APIC without its state');
+  for (const operation of line.operations) {
+    if (!isOperation(operation)) wrong(`no such operation: ${JSON.stringify(operation)}`);
+    if ('cpu' in operation && !(operation.cpu in line.apics)) wrong(`there is no CPU ${operation.cpu}`);
+    if (operation.kind === 'state' && !isRegisters(operation.registers)) wrong('a state without registers');
+  }
+  for (const { base, registers } of line.cpus ?? [])
+    if (!isNumbers(base, 2) || !isRegisters(registers)) wrong('a CPU without its state');
+  return line;
+}
+
+const isNumbers = (value: unknown, count: number): boolean =>
+  Array.isArray(value) && value.length === count && value.every(Number.isInteger);
+
+const isRegisters = (value: unknown): boolean =>
+  Array.isArray(value) && value.every((each) => isNumbers(each, 2) && each[0] >= 0 && each[0] <= STATE_BYTES - 4);
