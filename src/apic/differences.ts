@@ -28,6 +28,8 @@ export const MAP_DIFFERENCES = {
     'before Linux 6.3: of several APICs on one logical bit, or with several bits, the map has one entry',
   'legacy-id-of-a-state':
     'before Linux 6.11: in x2APIC mode the map has the ID that a state brought beside the own one, in a scan only LDR is it',
+  'legacy-left-x2apic':
+    'before Linux 6.3: when the host forces x2APIC to xAPIC mode the map stays, a scan compares the xAPIC ID',
 } as const;
 
 export type MapDifferenceName = keyof typeof MAP_DIFFERENCES;
@@ -63,9 +65,12 @@ export function findDifferences(memory: ApicMemory, router: Router, message: Api
 }
 
 function whyMapOnly(memory: ApicMemory, vcpuIndex: number, m: Required<ApicMessage>): MapDifferenceName | null {
-  const { words } = memory;
+  const { words, rules } = memory;
   const r = memory.identity(vcpuIndex);
-  if (!m.logical || isX2apicMode(words, r)) return foreignIds(memory) ? 'legacy-id-of-a-state' : null;
+  if (!m.logical || isX2apicMode(words, r)) {
+    if (foreignIds(memory)) return 'legacy-id-of-a-state';
+    return !rules.xapicIdOnLeavingX2apic && !isX2apicMode(words, r) ? 'legacy-left-x2apic' : null;
+  }
   const map = memory.mapBuffer(Atomics.load(words, HEADER.MAP_PUBLISHED));
   if (words[map + MAP.LOGICAL_MODE] === LOGICAL.X2APIC) return 'physical-id-in-cluster';
   const format = destinationFormat(words, r);

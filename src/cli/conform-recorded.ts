@@ -23,7 +23,15 @@ export async function recordTo(file: string, seed: number, behaviour: Behaviour)
   const onProgress = (done: number): void => {
     if (done % 20 === 0) process.stderr.write(`${done} of ${lists} lists\n`);
   };
-  const recording = await record({ seed, behaviour, hostLists: HOST_LISTS, guestLists: GUEST_LISTS, onProgress });
+  const onTrouble = (what: string): void => void process.stderr.write(`the guests' machines ended ${what}\n`);
+  const recording = await record({
+    seed,
+    behaviour,
+    hostLists: HOST_LISTS,
+    guestLists: GUEST_LISTS,
+    onProgress,
+    onTrouble,
+  });
   const bytes = writeRecording(recording);
   try {
     writeFileSync(file, bytes);
@@ -32,7 +40,7 @@ export async function recordTo(file: string, seed: number, behaviour: Behaviour)
   }
   const operations = recording.cases.reduce((sum, { candidate }) => sum + candidate.operations.length, 0);
   process.stdout.write(
-    `${file}: ${operations} operations in ${lists} lists, kernel ${recording.header.kernel}, ${bytes.length} bytes\n`,
+    `${file}: ${operations} operations in ${recording.cases.length} lists, kernel ${recording.header.kernel}, ${bytes.length} bytes\n`,
   );
   return 0;
 }

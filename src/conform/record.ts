@@ -1,7 +1,8 @@
 /** Records what the kernel under /dev/kvm answers to random cases (recorded.ts): lists of layer 1, then of layer 2. */
 import { release } from 'node:os';
 import fc from 'fast-check';
-import type { ApicSystemOptions } from '../apic/index.ts';
+import type { Behaviour } from '../apic/index.ts';
+import { KvmError } from '../kvm/index.ts';
 import type { Prepared } from './campaign.ts';
 import { compareOutcomes } from './compare.ts';
 import { probeHost } from './host.ts';
@@ -14,7 +15,7 @@ import type { RecordedCase, Recording } from './recorded.ts';
 import { KernelRig } from './registers/kernel-rig.ts';
 import { prepareGuests } from './registers/layer2.ts';
 import { probeMachine } from './registers/probe.ts';
-import { rigKey } from './rigs.ts';
+import { type RigSpec, rigKey } from './rigs.ts';
 import type { Case, HostOperation, Judge, Outcome } from './spec.ts';
 
 /** Lists of one batch share their rigs: with few in each, there are many different ones. */
@@ -25,11 +26,13 @@ const ATTEMPTS = 5;
 
 export interface RecordOptions {
   readonly seed: number;
-  readonly behaviour: string;
+  readonly behaviour: Behaviour;
   /** How many lists of operations: of the host's, and of a guest's. */
   readonly hostLists: number;
   readonly guestLists: number;
   readonly onProgress: (lists: number) => void;
+  /** The host ended the machines with a guest: what was recorded until then is kept. */
+  readonly onTrouble: (what: string) => void;
 }
 
 /** @throws KvmError when the host has no KVM that can be used */
@@ -39,6 +42,7 @@ export async function record({
   hostLists,
   guestLists,
   onProgress,
+  onTrouble,
 }: RecordOptions): Promise<Recording> {
   const host = probeHost();
   const guest = { ...host, ...(await probeMachine()) };
@@ -49,7 +53,7 @@ export async function record({
   };
   const kernel = new KernelJudge();
   const layer1 = new Layer1(kernel, host);
-  const hostModel = new ModelJudge({ ...host, behaviour } as ApicSystemOptions);
+  const hostModel = new ModelJudge({ ...host, behaviour });
   for (let n = 0; n * BATCH.host < hostLists; n++) {
     const batch = batchSeed(seed, n);
     const count = Math.min(BATCH.host, hostLists - n * BATCH.host);
@@ -57,20 +61,37 @@ export async function record({
       add(recordCase(kernel, hostModel, withLooks(candidate)));
   }
   layer1.close();
-  const guestModel = new ModelJudge({ ...guest, behaviour } as ApicSystemOptions);
-  for (let n = 0; n * BATCH.guest < guestLists; n++) {
-    const batch = batchSeed(seed, n);
-    const count = Math.min(BATCH.guest, guestLists - n * BATCH.guest);
-    const { rigs, prepared } = prepareGuests(batch, guest);
-    const machines = new Map<string, KernelRig>();
-    for (const rig of rigs) machines.set(rigKey(rig), await KernelRig.create(rig));
-    for (const candidate of sample(prepared, batch, count)) {
-      const machine = machines.get(rigKey(candidate.machine));
-      if (machine !== undefined) add(recordCase(machine, guestModel, candidate));
+  const guestModel = new ModelJudge({ ...guest, behaviour });
+  try {
+    for (let n = 0; n * BATCH.guest < guestLists; n++) {
+      const batch = batchSeed(seed, n);
+      const count = Math.min(BATCH.guest, guestLists - n * BATCH.guest);
+      const { rigs, prepared } = prepareGuests(batch, guest);
+      await onMachines(rigs, (machines) => {
+        for (const candidate of sample(prepared, batch, count)) {
+          const machine = machines.get(rigKey(candidate.machine));
+          if (machine !== undefined) add(recordCase(machine, guestModel, candidate));
+        }
+      });
     }
-    for (const machine of machines.values()) machine.close();
+  } catch (error) {
+    if (!(error instanceof KvmError)) throw error;
+    onTrouble(`with ${cases.length} lists: ${error.message.split('\n')[0]}`);
   }
   return { header: { kernel: release(), behaviour, host, guest }, cases };
+}
+
+async function onMachines(
+  rigs: readonly RigSpec[],
+  use: (machines: ReadonlyMap<string, KernelRig>) => void,
+): Promise<void> {
+  const machines = new Map<string, KernelRig>();
+  try {
+    for (const rig of rigs) machines.set(rigKey(rig), await KernelRig.create(rig));
+    use(machines);
+  } finally {
+    for (const machine of machines.values()) machine.close();
+  }
 }
 
 function sample<Made>({ arbitrary, resolve }: Prepared<unknown, Made>, seed: number, count: number): Made[] {

@@ -143,6 +143,11 @@ describe('how the map may differ from a scan: every way has a name', () => {
       setRegister(apics[0], { [ID]: 0x24000000 });
       return { system, message: { ...MDA, destination: 0x24 } };
     },
+    'legacy-left-x2apic': () => {
+      const { system, apics } = make({ behaviour: 'kvm@6.1', x2apicFormat: true }, [[0x10, 'x2apic']]);
+      apics[0].setApicBaseFromHost(0xfee00800, 0);
+      return { system, message: { ...MDA, destination: 0x10 } };
+    },
   };
   for (const name of Object.keys(MAP_DIFFERENCES) as MapDifferenceName[]) {
     it(`${name}: ${MAP_DIFFERENCES[name]}`, () => {
