@@ -37,6 +37,7 @@ export interface RunOptions {
   readonly debugConsole: DebugConsole;
   readonly apicOption?: ApicSystemOptions;
   readonly break?: readonly RuleName[];
+  readonly sandbox?: boolean;
   readonly script?: string;
 }
 
@@ -132,6 +133,7 @@ export function addRunOptions(command: Command): Command {
     .option('--no-vector-hashing', 'lowest priority by arbitration priority rather than by vector hashing')
     .option('--apic-option <name=value>', 'any other option of our local APICs (repeatable)', apicOption)
     .option('--break <rule>', 'switch a rule of our local APICs off (repeatable)', rule)
+    .option('--sandbox', 'while the guest runs, this process may open, execute and connect to nothing (seccomp)')
     .addOption(new Option('--script <url>', 'scripted guests in place of KVM, for tests').hideHelp())
     .addHelpText('after', EXAMPLES);
 }
@@ -156,6 +158,7 @@ export function machineOptions(options: RunOptions, actions: readonly HotplugAct
     vectorHashing: options.vectorHashing,
     ...(options.apicOption === undefined ? {} : { apicOptions: options.apicOption }),
     ...(options.break === undefined ? {} : { breakRules: options.break }),
+    ...(options.sandbox === true ? { sandbox: 'process' as const } : {}),
     ...(options.script === undefined ? {} : { script: options.script }),
   };
 }

@@ -36,6 +36,8 @@ const remedies: Readonly<Record<string, string>> = {
   'KVM_INTERRUPT:EEXIST': 'an interrupt is already waiting to be injected',
   'KVM_INTERRUPT:ENXIO': 'the APIC is in the kernel',
   'KVM_ENABLE_CAP:EEXIST': 'it must be enabled before the first vCPU exists',
+  'seccomp:EINVAL': 'this kernel has no seccomp filters (CONFIG_SECCOMP_FILTER): run without the sandbox',
+  'seccomp:ENOSYS': 'this kernel has no seccomp: run without the sandbox',
   EMFILE: ULIMIT,
   ENFILE: 'the system is out of descriptors: raise fs.file-max',
   E2BIG: 'the list is longer than the buffer given',

@@ -30,6 +30,7 @@ export type { CpuidEntry, Debugregs, Fpu, Regs, Segment, Sregs, VcpuEvents, Xcr 
 export { bytesToPage } from './libc.ts';
 export { native, type RunMapping } from './native.ts';
 export { KvmRun } from './run.ts';
+export { sandbox } from './seccomp.ts';
 export { System } from './system.ts';
 export { type Msr, Vcpu } from './vcpu.ts';
 export { type MsiRoute, type MsrFilterRange, Vm } from './vm.ts';

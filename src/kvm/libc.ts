@@ -92,11 +92,20 @@ export function ioctlWithPointers(
   pointers: readonly Pointer[],
   detail = '',
 ): number {
+  return withPointers(argument, pointers, () => ioctl(fd, name, argument, detail));
+}
+
+/** What a call of this thread points to: nothing else may keep it alive until the call is over. */
+let pointedTo: readonly Pointer[] = [];
+
+function withPointers<Result>(argument: DataView, pointers: readonly Pointer[], call: () => Result): Result {
+  pointedTo = pointers;
   for (const { at, to } of pointers) argument.setBigUint64(at, koffi.address(to), true);
   try {
-    return ioctl(fd, name, argument, detail);
+    return call();
   } finally {
-    for (const { at } of pointers) argument.setBigUint64(at, 0n, true);
+    for (const { at } of pointedTo) argument.setBigUint64(at, 0n, true);
+    pointedTo = [];
   }
 }
 
@@ -110,4 +119,30 @@ export function ioctlWith(fd: number, name: ValueIoctl, value: number, detail = 
 /** How many bytes of `memory` lie before its first whole page: what KVM maps must begin there. 0 to 4095. */
 export function bytesToPage(memory: SharedArrayBuffer): number {
   return (PAGE - Number(koffi.address(new Uint8Array(memory)) % BigInt(PAGE))) % PAGE;
+}
+
+const PR_SET_NO_NEW_PRIVS = 38;
+const SYS_SECCOMP = 317;
+const SECCOMP_SET_MODE_FILTER = 1;
+const SECCOMP_FILTER_FLAG_TSYNC = 1;
+const SOCK_FPROG_BYTES = 16;
+const SOCK_FPROG_FILTER = 8;
+const ESRCH = 3;
+
+/**
+ * no_new_privs, then a seccomp filter, for this thread or for all of the process.
+ * @param filter struct sock_filter[]
+ * @returns 0 or an errno; ESRCH when another thread has a filter of its own
+ */
+export function setSeccompFilter(filter: Uint8Array, everyThread: boolean): number {
+  const prctl = libc.func('int prctl(int option, ulong, ulong, ulong, ulong)');
+  const seccomp = libc.func('long syscall(long number, uint operation, uint flags, void *argument)');
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) !== 0) return koffi.errno();
+  const program = new DataView(new ArrayBuffer(SOCK_FPROG_BYTES));
+  program.setUint16(0, filter.length / 8, true);
+  const flags = everyThread ? SECCOMP_FILTER_FLAG_TSYNC : 0;
+  const pointers = [{ at: SOCK_FPROG_FILTER, to: filter }];
+  const result = withPointers(program, pointers, () => seccomp(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, flags, program));
+  if (result < 0) return koffi.errno();
+  return result === 0 ? 0 : ESRCH;
 }

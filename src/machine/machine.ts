@@ -11,7 +11,7 @@ import { hex } from '../hex.ts';
 import { describeMachine } from '../inspect/report.ts';
 import type { MachineSnapshot } from '../inspect/snapshot.ts';
 import { type Verdict, why } from '../inspect/why.ts';
-import { native } from '../kvm/index.ts';
+import { native, sandbox } from '../kvm/index.ts';
 import type { VmBackend } from './backend.ts';
 import { BootImage, type BootOptions } from './boot-image.ts';
 import { CpuTable } from './cpu-table.ts';
@@ -24,6 +24,7 @@ import { nativeHost } from './shared/native-host.ts';
 import { backlogFor } from './shared/outbox.ts';
 import { SharedState } from './shared/shared.ts';
 import { Status } from './status.ts';
+import { Thread } from './thread.ts';
 import type { HotplugTraceEvent, TraceEvent } from './trace.ts';
 import { VirtualMachine } from './virtual-machine.ts';
 import { WorkerPool } from './worker-pool.ts';
@@ -182,7 +183,8 @@ export class Machine extends EventEmitter<MachineEvents> {
     this.#run = new Promise((resolve) => {
       this.#finish = resolve;
     });
-    this.#pool.start(boot);
+    if (this.config.sandbox === 'off') this.#pool.start(boot);
+    else void this.#startSandboxed(boot);
     const timer = this.#startTimeLimit();
     this.once('exit', () => clearTimeout(timer));
     return this.#run;
@@ -289,6 +291,20 @@ export class Machine extends EventEmitter<MachineEvents> {
       () => void this.#endExplained({ reason: 'timeout', status: Status.timeout }),
       timeoutMs - this.#loadMs,
     );
+  }
+
+  /** Every thread that there will be has loaded its program before it is sandboxed: no file can be opened after that. */
+  async #startSandboxed(boot: BootState): Promise<void> {
+    const { apic, hotpluggable, sandbox: kind } = this.config;
+    try {
+      await this.#pool.requestAll({ type: 'hold' });
+      if (apic === 'kernel') await Thread.reserve(hotpluggable.length);
+      if (kind === 'process') sandbox('every thread');
+      else await this.#pool.requestAll({ type: 'sandbox' });
+      if (!this.#result) this.#pool.start(boot);
+    } catch (error) {
+      this.#end({ reason: 'monitor-error', status: Status.host, detail: `sandbox: ${String(error)}` });
+    }
   }
 
   async #start(): Promise<void> {

@@ -54,6 +54,13 @@ export interface MachineOptions {
    * `x2apicCpuid` ...). Only `maxApics`, `maxApicId` and `shared` are the machine's own.
    */
   apicOptions?: ApicSystemOptions;
+  /**
+   * Seccomp for the time that the guest runs: what a run needs of the kernel, and nothing else (src/kvm/seccomp.ts). True: on
+   * the machine's worker threads, which no later machine gets; code that broke out of a guest can still reach the rest of the
+   * process through its memory. 'process': on every thread of the process, for good; for a process that does nothing else
+   * afterwards but run this machine. Under `apic: 'kernel'` only CPUs of `hotpluggable` can then come. Default off.
+   */
+  sandbox?: boolean | 'process';
   /** @internal URL of a module of scripted guests that take KVM's place (scripted-machine.ts). */
   script?: string;
 }
@@ -77,6 +84,7 @@ export interface MachineConfig {
   readonly debugConsole: DebugConsole;
   /** What of our APICs was asked for: those above and all the others. */
   readonly apicOptions: ApicSystemOptions;
+  readonly sandbox: 'off' | 'threads' | 'process';
   readonly script: string | null;
 }
 
@@ -177,6 +185,7 @@ export function checkOptions(options: MachineOptions, limits: HostLimits): Machi
     trace: options.trace ?? false,
     debugConsole: oneOf('debugConsole', options.debugConsole ?? 'serial', DEBUG_CONSOLES),
     apicOptions,
+    sandbox: options.sandbox === 'process' ? 'process' : options.sandbox === true ? 'threads' : 'off',
     script: options.script ?? null,
   };
 }

@@ -12,6 +12,7 @@ const PROGRAM = new URL(import.meta.url.endsWith('.cjs') ? './worker.cjs' : './w
 
 /** A thread that loads its program for longer than this has other troubles. */
 const LOAD_MILLIS = 2000;
+const LOAD_POLL_MILLIS = 2;
 /** How long a thread without a machine is kept. */
 const IDLE_MILLIS = 10_000;
 
@@ -29,6 +30,7 @@ let sweeper: NodeJS.Timeout | undefined;
 
 export class Thread {
   readonly #worker: Worker;
+  readonly #loaded: Int32Array<SharedArrayBuffer>;
   #idleSince = 0;
   /** What ends the machine's part, and what is said when the thread does not survive it. */
   #finished: ((failure?: string) => void) | undefined;
@@ -41,6 +43,7 @@ export class Thread {
     // No execArgv: what was meant for the main program (--input-type, --import, --eval) is nothing for ours.
     this.#worker = new Worker(PROGRAM, { workerData, execArgv: [], name: 'apiary' });
     loading.add(loaded);
+    this.#loaded = loaded;
     this.#worker.on('message', (_: FromThread) => this.#finish());
     this.#worker.once('error', (error: Error) => {
       this.#failure = error.message;
@@ -63,6 +66,14 @@ export class Thread {
   /** Starts one that waits for its first machine. */
   static startSpare(): void {
     new Thread().giveBack();
+  }
+
+  /** At least so many that wait, with their program loaded. */
+  static async reserve(count: number): Promise<void> {
+    while (idle.length < count) Thread.startSpare();
+    while (idle.some((thread) => thread.#loaded[0] === 0)) {
+      await new Promise((resolve) => setTimeout(resolve, LOAD_POLL_MILLIS));
+    }
   }
 
   /** A machine whose part `worker` this thread plays. */

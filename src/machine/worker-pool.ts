@@ -35,6 +35,8 @@ interface Connection {
   readonly failed: (detail: string) => void;
 }
 
+/** Nobody waits for the answer. */
+const NO_REPLY = 0;
 /** How long a worker that was told to stop may take before its thread is ended from outside. */
 const STOP_GRACE_MS = 2000;
 /** It is told again meanwhile: the kernel refuses a signal while the user's queue of them is full. */
@@ -84,6 +86,7 @@ export class WorkerPool {
     const worker = this.#spawn();
     this.#publishSize();
     if (this.#connection) this.#play(worker, this.#connection.handles);
+    if (this.#connection?.handles.config.sandbox === 'threads') this.post(worker, { type: 'sandbox', reply: NO_REPLY });
     if (this.#boot !== undefined) this.post(worker, { type: 'start', boot: null });
     return worker;
   }
@@ -163,7 +166,8 @@ export class WorkerPool {
       this.#takeLeft(worker, port);
       port.close();
       workerPort.close();
-      if (reusable[worker]) thread.giveBack();
+      if (this.#connection?.handles.config.sandbox === 'threads') thread.quit();
+      else if (reusable[worker]) thread.giveBack();
     }
     this.#inbox.close();
   }

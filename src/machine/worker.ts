@@ -8,7 +8,7 @@
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { ApicSystem } from '../apic/index.ts';
 import type { BootState } from '../boot/index.ts';
-import { KvmError, native, Vcpu, Vm } from '../kvm/index.ts';
+import { KvmError, native, sandbox, Vcpu, Vm } from '../kvm/index.ts';
 import { kernelRouter, userRouter } from './board/interrupt-router.ts';
 import { Platform, type PlatformEvent } from './board/platform.ts';
 import { inspectCpu, type WorkerInspection } from './inspection.ts';
@@ -237,6 +237,9 @@ class MachineWorker {
         break;
       case 'hold':
         this.#scheduler.hold();
+        break;
+      case 'sandbox':
+        sandbox('this thread');
         break;
       case 'power-up':
         this.#powerUp();

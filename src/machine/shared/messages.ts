@@ -58,6 +58,8 @@ export type ToWorker =
   | { readonly type: 'park' | 'unpark'; readonly vcpuIndex: number; readonly reply: number }
   /** A reset of the machine, in two steps that every worker has done before the next: stand still, power up. */
   | { readonly type: 'hold' | 'power-up'; readonly reply: number }
+  /** Seccomp for this thread, for good: no other machine gets it. */
+  | { readonly type: 'sandbox'; readonly reply: number }
   /** Worker 0: the power button is pressed. */
   | { readonly type: 'power-button'; readonly reply: number }
   /** What the worker's vCPUs do, and what the interrupt controllers hold: answered in `value`. */

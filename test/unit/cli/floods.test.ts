@@ -7,7 +7,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { runScript } from './support.ts';
+import { runScript, textOf } from './support.ts';
 
 let directory = '';
 beforeAll(() => {
@@ -61,13 +61,6 @@ test('a trace that is full ends, the run does not, and a line says so', async ()
 /** There is some, and nobody takes it: with a listener for good, Node does not throw it away when the child ends. */
 function firstOutput({ stdout }: ChildProcess): Promise<unknown> {
   return new Promise((resolve) => stdout?.on('readable', resolve));
-}
-
-/** Everything until the end. */
-async function textOf(stream: ChildProcess['stdout']): Promise<string> {
-  let text = '';
-  for await (const chunk of stream ?? []) text += chunk;
-  return text;
 }
 
 /** A whole number of the guest's lines, and perhaps the beginning of the next. */

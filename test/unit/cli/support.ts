@@ -3,7 +3,8 @@ import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url';
 
 const COMMAND = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url));
-const GUESTS = new URL('../machine/scripts/guests.mjs', import.meta.url).href;
+/** Scripts for `--script` and the option `script`: their URL and `?name`. */
+export const GUESTS = new URL('../machine/scripts/guests.mjs', import.meta.url).href;
 /** Any image will do: nobody executes it. */
 const IMAGE = fileURLToPath(new URL('../machine/scripts/guests.mjs', import.meta.url));
 
@@ -13,6 +14,13 @@ const HANGS_MS = 25_000;
 export interface Ended {
   readonly status: number | null;
   readonly signal: NodeJS.Signals | null;
+}
+
+/** Everything until the end. */
+export async function textOf(stream: ChildProcess['stdout']): Promise<string> {
+  let text = '';
+  for await (const chunk of stream ?? []) text += chunk;
+  return text;
 }
 
 /** @param stdio as spawn's; killed (signal SIGKILL) when it hangs */

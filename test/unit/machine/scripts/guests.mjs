@@ -2,6 +2,9 @@
  * Guests for machines without KVM (src/machine/scripted-machine.ts), by the name after `?`: what their KVM_RUNs come to, for
  * ever unless said otherwise. `flood-*` are hostile: each asks something of the monitor without end.
  */
+import { spawnSync } from 'node:child_process';
+import { openSync, readdirSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+
 const EXIT = { io: 2, hlt: 5, intr: 10, mmio: 6, wrmsr: 30 };
 const COM1 = 0x3f8;
 const DEBUG_EXIT = 0xf4;
@@ -32,6 +35,35 @@ function* start({ bootstrap }) {
 const guests = {
   *hello() {
     yield* say('hello from a script\n');
+    yield out(DEBUG_EXIT, 0);
+  },
+  /** Code that broke out into the worker's thread, and what it can do there. */
+  *escape() {
+    const attempts = {
+      'open for reading': () => openSync('/etc/passwd'),
+      'open for writing': () => writeFileSync('/tmp/apiary-escaped', ''),
+      'read /proc/self': () => readFileSync('/proc/self/maps'),
+      'list a directory': () => readdirSync('/'),
+      'look at a path': () => statSync('/etc/passwd'),
+      'delete a file': () => unlinkSync('/tmp/apiary-nothing'),
+      execute: () => {
+        const { error, status } = spawnSync('/bin/true');
+        if (error) throw error;
+        if (status !== 0) throw Object.assign(new Error(), { code: `status ${status}` });
+      },
+      'signal another process': () => process.kill(process.ppid, 0),
+      'signal itself by kill': () => process.kill(process.pid, 0),
+    };
+    for (const [name, attempt] of Object.entries(attempts)) {
+      let answer = 'done';
+      try {
+        attempt();
+      } catch (error) {
+        answer = error.code;
+      }
+      yield* say(`${name}: ${answer}\n`);
+    }
+    yield* say('escape: over\n');
     yield out(DEBUG_EXIT, 0);
   },
   *spin() {
