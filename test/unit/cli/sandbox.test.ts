@@ -47,7 +47,7 @@ describe('run --sandbox', () => {
   });
 });
 
-async function escape(sandbox: boolean): Promise<string> {
+async function escapeFrom(sandbox: boolean): Promise<string> {
   const machine = await Machine.create({ script: `${GUESTS}?escape`, sandbox });
   let text = '';
   machine.on('serial', (chunk) => {
@@ -60,9 +60,9 @@ async function escape(sandbox: boolean): Promise<string> {
 
 describe('a Machine with `sandbox`', () => {
   test('sandboxes its own threads, and no later machine gets one of them', async () => {
-    expect(await escape(true)).toBe(REFUSED);
+    expect(await escapeFrom(true)).toBe(REFUSED);
     expect(statSync('/etc/passwd').size).toBeGreaterThan(0); // this thread is as it was
-    expect(await escape(false)).toContain('open for reading: done\n');
+    expect(await escapeFrom(false)).toContain('open for reading: done\n');
     rmSync('/tmp/apiary-escaped', { force: true });
   });
 });
