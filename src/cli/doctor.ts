@@ -3,8 +3,13 @@ import pc from 'picocolors';
 import { examine } from '../kvm/doctor.ts';
 import { Status } from '../machine/status.ts';
 
-export async function doctor(): Promise<number> {
+export async function doctor({ json = false }: { json?: boolean } = {}): Promise<number> {
   const findings = await examine();
+  if (json) {
+    const ok = findings.every((finding) => finding.ok);
+    process.stdout.write(`${JSON.stringify({ ok, facts: findings }, null, 2)}\n`);
+    return ok ? Status.shutdown : Status.host;
+  }
   for (const { name, ok, detail, remedy } of findings) {
     const mark = ok ? pc.green('ok  ') : pc.red('FAIL');
     process.stdout.write(`${mark} ${name}${detail ? `: ${detail}` : ''}\n`);

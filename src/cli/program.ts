@@ -20,6 +20,7 @@ const program = new Command('apiary')
   )
   .configureOutput({ outputError: (text, write) => write(`${oneLine(text)} (apiary --help shows how)\n`) })
   .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : Status.usage))
+  .version(VERSION, '--version')
   .enablePositionalOptions();
 
 addRunOptions(
@@ -60,8 +61,12 @@ addSuiteOptions(program.command('suite').description('run the kvm-unit-tests ima
 program
   .command('doctor')
   .description('say whether this machine can run guests, and what to do if not')
-  .addHelpText('after', '\nExample:\n  apiary doctor || echo "see above"')
-  .action(printing(async () => (await import('./doctor.ts')).doctor()));
+  .option('--json', 'print what was found as JSON')
+  .addHelpText(
+    'after',
+    '\nExit status: 0 guests can run, 4 they cannot.\n\nExample:\n  apiary doctor || echo "see above"',
+  )
+  .action(printing(async (options: { json?: boolean }) => (await import('./doctor.ts')).doctor(options)));
 
 /**
  * Ends the process once its output is out. If Node ended by itself, it would first give the signal handlers back, and a late

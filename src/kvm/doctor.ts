@@ -4,6 +4,7 @@
  */
 import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs';
 import { API_VERSION, Cap, capName, SyncRegs } from './constants.ts';
+import { openAdvice } from './device.ts';
 import { KvmError } from './errors.ts';
 import type { System } from './system.ts';
 
@@ -65,7 +66,10 @@ export function kvmParameter(name: string): string | undefined {
 
 /** All facts, in the order in which a person would look at them. Those that depend on one that is not ok are left out. */
 export async function examine(): Promise<Fact[]> {
-  return [platformFact(), moduleFact(), deviceFact(), ...(await kvmFacts()), descriptorsFact()];
+  const first = [platformFact(), moduleFact()];
+  if (first.every(({ ok }) => ok)) first.push(deviceFact());
+  const usable = first.every(({ ok }) => ok);
+  return [...first, ...(await addonFacts(usable)), descriptorsFact()];
 }
 
 function fact(name: string, ok: boolean, detail: string, remedy: string): Fact {
@@ -81,7 +85,7 @@ function moduleFact(): Fact {
   const found = vendorModule();
   const detail = found === 'kvm_pvm' ? 'kvm_pvm (software KVM: exits are slow, some instructions are missing)' : found;
   const ok = found !== undefined || existsSync(DEVICE); // one we do not know by name is as good
-  return fact('KVM module', ok, detail ?? (ok ? 'unknown' : 'none loaded'), new KvmError('open', 2).remedy);
+  return fact('KVM module', ok, detail ?? (ok ? 'unknown' : 'none loaded'), openAdvice(DEVICE, 'ENOENT'));
 }
 
 function deviceFact(): Fact {
@@ -91,13 +95,13 @@ function deviceFact(): Fact {
     accessSync(DEVICE, constants.R_OK | constants.W_OK);
     return fact(DEVICE, true, 'readable and writable', '');
   } catch (error) {
-    const errno = -((error as NodeJS.ErrnoException).errno ?? 0);
-    const { code, remedy } = new KvmError('open', errno);
-    return fact(DEVICE, false, code === 'ENOENT' ? 'not there' : `not for you (${code})`, remedy);
+    const { code = '' } = error as NodeJS.ErrnoException;
+    return fact(DEVICE, false, code === 'ENOENT' ? 'not there' : `not for you (${code})`, openAdvice(DEVICE, code));
   }
 }
 
-async function kvmFacts(): Promise<Fact[]> {
+/** @param usable whether there is a device to ask */
+async function addonFacts(usable: boolean): Promise<Fact[]> {
   let kvm: typeof import('./system.ts');
   try {
     kvm = await import('./system.ts'); // loads the addon, which may not have been built
@@ -112,6 +116,7 @@ async function kvmFacts(): Promise<Fact[]> {
     ];
   }
   const facts = [fact('addon', true, 'loads', '')];
+  if (!usable) return facts;
   try {
     const system = kvm.System.open(DEVICE);
     try {
@@ -140,7 +145,8 @@ function capabilityFact(system: System, [capability, least, since, use]: Needed)
 }
 
 function descriptorsFact(): Fact {
-  const limits = readFileSync('/proc/self/limits', 'utf8');
+  const limits = limitsText();
+  if (limits === undefined) return fact('open descriptors', true, 'unknown: there is no /proc', '');
   const soft = Number(/^Max open files\s+(\d+)/m.exec(limits)?.[1] ?? Number.POSITIVE_INFINITY); // or 'unlimited'
   const vcpus = Math.max(0, soft - DESCRIPTORS_OF_NODE);
   const detail = `${soft}: enough for ${vcpus} vCPUs`;
@@ -149,4 +155,12 @@ function descriptorsFact(): Fact {
 
 function firstLine(error: unknown): string {
   return String(error instanceof Error ? error.message : error).split('\n', 1)[0] ?? '';
+}
+
+function limitsText(): string | undefined {
+  try {
+    return readFileSync('/proc/self/limits', 'utf8');
+  } catch {
+    return undefined;
+  }
 }

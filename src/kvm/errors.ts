@@ -11,20 +11,13 @@ export function errnoName(errno: number): string {
   return errnoNames.get(errno) ?? `errno ${errno}`;
 }
 
-const LOAD_MODULE =
-  "load KVM: 'sudo modprobe kvm_intel' or 'sudo modprobe kvm_amd' (VT-x or AMD-V must be on in the firmware, and in a " +
-  'virtual machine nested virtualization must be on)';
 const ULIMIT = 'each vCPU needs a descriptor: raise the limit with `ulimit -n` (hard limit: /etc/security/limits.conf)';
 
 /** Keyed `<operation>:<errno name>`, then `<errno name>`. */
 const remedies: Readonly<Record<string, string>> = {
-  'open:EACCES': "your user may not open it: 'sudo usermod -aG kvm $USER', then log in again",
-  'open:EPERM': 'the container or sandbox forbids it: pass the device through (--device /dev/kvm)',
-  'open:ENOENT': LOAD_MODULE,
-  'open:ENODEV': LOAD_MODULE,
-  'open:ENXIO': LOAD_MODULE,
   'open:EBUSY': 'another hypervisor holds the virtualization extensions: stop it (VirtualBox, VMware)',
   'KVM_CREATE_VM:EBUSY': 'another hypervisor holds the virtualization extensions: stop it (VirtualBox, VMware)',
+  'KVM_CREATE_VM:ENODEV': 'KVM is loaded and its hardware cannot be used: is VT-x or AMD-V on in the firmware?',
   'KVM_CREATE_VM:ENOMEM': 'the host is out of memory for another VM',
   'KVM_CREATE_VCPU:EEXIST': 'a vCPU with this APIC ID exists',
   'KVM_CREATE_VCPU:EINVAL': 'the APIC ID is over KVM_CAP_MAX_VCPU_ID, or KVM_CAP_MAX_VCPUS vCPUs exist',
@@ -56,10 +49,13 @@ export class KvmError extends Error {
   /** What the user can do, or '' */
   readonly remedy: string;
 
-  /** @param detail what the call was about, such as a path or an APIC ID */
-  constructor(ioctl: string, errno: number, detail = '') {
+  /**
+   * @param detail what the call was about, such as a path or an APIC ID
+   * @param advice what to do, when the caller knows better than the table
+   */
+  constructor(ioctl: string, errno: number, detail = '', advice = '') {
     const code = errnoName(errno);
-    const remedy = remedies[`${ioctl}:${code}`] ?? remedies[code] ?? '';
+    const remedy = advice || (remedies[`${ioctl}:${code}`] ?? remedies[code] ?? '');
     super(`${ioctl}${detail && ` ${detail}`}: ${code}${remedy && ` (${remedy})`}`);
     this.ioctl = ioctl;
     this.errno = errno;

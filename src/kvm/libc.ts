@@ -8,7 +8,8 @@
 import './supported.ts';
 import { createRequire } from 'node:module';
 import { Ioctl, type MemoryIoctl, type ValueIoctl } from './constants.ts';
-import { KvmError } from './errors.ts';
+import { openAdvice } from './device.ts';
+import { errnoName, KvmError } from './errors.ts';
 
 // koffi's CommonJS entry: 7 ms to load, half of what its ESM wrapper takes.
 const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
@@ -63,7 +64,10 @@ export const scratch = {
 /** @throws KvmError('open') */
 export function open(path: string): number {
   const fd = openFile(path, O_RDWR_CLOEXEC, 0);
-  if (fd < 0) throw new KvmError('open', koffi.errno(), path);
+  if (fd < 0) {
+    const errno = koffi.errno();
+    throw new KvmError('open', errno, path, openAdvice(path, errnoName(errno)));
+  }
   return fd;
 }
 
