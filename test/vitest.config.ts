@@ -1,4 +1,11 @@
+import { existsSync } from 'node:fs';
 import { defineConfig } from 'vitest/config';
+
+if (!existsSync('/dev/kvm')) {
+  process.stderr.write(
+    'There is no /dev/kvm: tests that run a real guest are skipped (npx apiary doctor says what to do).\n',
+  );
+}
 
 // Unit tests import from src/. Tests that start a machine import 'apiary' (the built package, dist/), because worker
 // threads run compiled code: `npm test` builds first.

@@ -3,6 +3,9 @@ import { InvalidArgumentError } from 'commander';
 import { ConfigError } from '../machine/errors.ts';
 import { parseSize } from '../machine/options.ts';
 
+/** A size that is a number alone is in MiB below this: nobody means so few bytes. */
+const MIB_UP_TO = 65_536;
+
 /** '291' or '0x123'. */
 export function wholeNumber(text: string): number {
   if (!/^(0x[\da-f]+|\d+)$/i.test(text.trim())) {
@@ -13,20 +16,24 @@ export function wholeNumber(text: string): number {
   return value;
 }
 
+/** '64M', '1G', '65536K', or as QEMU's -m a small number alone, in MiB; a large one is in bytes. */
 export function size(text: string): number {
   try {
-    return parseSize(text);
+    const bytes = parseSize(text);
+    return /^\d+$/.test(text.trim()) && bytes < MIB_UP_TO ? bytes * 2 ** 20 : bytes;
   } catch (error) {
     if (error instanceof ConfigError) throw new InvalidArgumentError(`${error.message}.`);
     throw error;
   }
 }
 
-/** '500ms', '30s', '2m', '30' (seconds) -> milliseconds. */
+const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** '500ms', '30s', '2m', '1h', '1d', '30' (seconds) -> milliseconds. */
 export function duration(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)(ms|s|m)?$/.exec(text.trim());
-  if (!match) throw new InvalidArgumentError(`'${text}' is not a duration; write for example 30s, 500ms or 2m.`);
-  const millis = Number(match[1]) * ({ ms: 1, s: 1000, m: 60_000 }[match[2] ?? 's'] ?? 1000);
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)?$/.exec(text.trim());
+  if (!match) throw new InvalidArgumentError(`'${text}' is not a duration; write for example 500ms, 30s, 2m or 1h.`);
+  const millis = Number(match[1]) * (UNITS[match[2] ?? 's'] ?? 1000);
   if (millis <= 0 || millis > 2 ** 31 - 1) throw new InvalidArgumentError(`'${text}' is out of range: 1ms to 24 days.`);
   return millis;
 }
@@ -40,7 +47,7 @@ export interface CpuList {
 const MAX_LISTED_CPUS = 65_536;
 
 /**
- * '4' is a number of CPUs, '0,1,0x23' are APIC IDs. 'maxcpus=300' leaves room for more, 'ids=0,1,0x23,0x123' names the IDs
+ * '4' is a number of CPUs; '0,1,0x23' are APIC IDs, and so is '0x23' alone, since nobody counts in hexadecimal. 'maxcpus=300' leaves room for more, 'ids=0,1,0x23,0x123' names the IDs
  * when a number stands before it: '2,maxcpus=8,ids=0,0x123' starts with 0 and 0x123 and lists the next free IDs as absent.
  */
 export function cpuList(text: string): CpuList {
@@ -48,10 +55,12 @@ export function cpuList(text: string): CpuList {
   const named: number[] = [];
   let maxcpus = 0;
   let inIds = false;
+  let isHex = false;
   for (const word of text.split(',').map((each) => each.trim())) {
     const option = /^([a-z]+)=(.*)$/.exec(word);
     if (!option) {
       (inIds ? named : plain).push(wholeNumber(word));
+      isHex ||= !inIds && /^0x/i.test(word);
     } else if (option[1] === 'ids') {
       inIds = true;
       named.push(wholeNumber(option[2]));
@@ -66,6 +75,7 @@ export function cpuList(text: string): CpuList {
     throw new InvalidArgumentError('give APIC IDs either plainly or after ids=.');
   if (plain.length > 1) return withRoom(plain, plain.length, maxcpus);
   if (named.length > 0) return withRoom(named, plain.length === 1 ? plain[0] : named.length, maxcpus);
+  if (isHex && plain.length === 1) return withRoom(plain, 1, maxcpus);
   return withRoom([], countOf(String(plain[0] ?? 1)), maxcpus);
 }
 

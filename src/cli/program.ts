@@ -1,6 +1,8 @@
 /** The `apiary` command line: one file for each subcommand, loaded when it is asked for. */
+import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { Status } from '../machine/status.ts';
+import { PACKAGE_ROOT } from '../package-root.ts';
 import type { ConformOptions } from './conform.ts';
 import { addConformOptions } from './conform-options.ts';
 import type { ExploreCommandOptions } from './explore-options.ts';
@@ -20,7 +22,8 @@ const program = new Command('apiary')
   )
   .configureOutput({ outputError: (text, write) => write(`${oneLine(text)} (apiary --help shows how)\n`) })
   .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : Status.usage))
-  .version(VERSION, '--version')
+  .option('--version', 'print the version')
+  .on('option:version', printVersion)
   .enablePositionalOptions();
 
 addRunOptions(
@@ -67,6 +70,12 @@ program
     '\nExit status: 0 guests can run, 4 they cannot.\n\nExample:\n  apiary doctor || echo "see above"',
   )
   .action(printing(async (options: { json?: boolean }) => (await import('./doctor.ts')).doctor(options)));
+
+function printVersion(): never {
+  const { version } = JSON.parse(readFileSync(new URL('package.json', PACKAGE_ROOT), 'utf8')) as { version: string };
+  process.stdout.write(`${version}\n`);
+  process.exit(0);
+}
 
 /**
  * Ends the process once its output is out. If Node ended by itself, it would first give the signal handlers back, and a late

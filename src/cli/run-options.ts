@@ -96,15 +96,18 @@ function action(kind: HotplugAction['kind']): (text: string) => true {
 
 export function addRunOptions(command: Command): Command {
   return command
-    .option(
-      '--cpus <list>',
-      'how many (4), or their APIC IDs (0,1,0x23); also maxcpus=300 and ids=…',
-      cpuList,
-      cpuList('1'),
+    .addOption(
+      new Option('--cpus <list>', 'how many (4), or their APIC IDs (0,1,0x23); also maxcpus=300 and ids=…')
+        .argParser(cpuList)
+        .default(cpuList('1'), '1'),
     )
     .option('--hotplug <id>', 'hot-add the CPU with this APIC ID (repeatable)', action('hotplug'))
     .option('--unplug <id>', 'ask the guest to give it back, once it is up; carried out in order', action('unplug'))
-    .option('--memory <size>', 'guest RAM, 2M to 3G', size, size('64M'))
+    .addOption(
+      new Option('--memory <size>', 'guest RAM, 2M to 3G; a small number alone is in MiB')
+        .argParser(size)
+        .default(size('64M'), '64M'),
+    )
     .addOption(
       new Option('--apic <whose>', 'our local APICs or the ones in KVM').choices(['user', 'kernel']).default('user'),
     )
@@ -128,7 +131,11 @@ export function addRunOptions(command: Command): Command {
     )
     .option('--timeout <time>', 'end the run after this long, e.g. 30s', duration)
     .option('--trace <file>', 'write each APIC event to a file that ui.perfetto.dev opens')
-    .option('--trace-limit <size>', 'end the trace, not the run, when its file is as large', size, DEFAULT_TRACE_BYTES)
+    .addOption(
+      new Option('--trace-limit <size>', 'end the trace, not the run, when its file is as large')
+        .argParser(size)
+        .default(DEFAULT_TRACE_BYTES, '256M'),
+    )
     .option('--fail-map-allocation', 'the optimized APIC map can never be allocated: everything goes by scan')
     .option('--no-vector-hashing', 'lowest priority by arbitration priority rather than by vector hashing')
     .option('--apic-option <name=value>', 'any other option of our local APICs (repeatable)', apicOption)

@@ -193,8 +193,24 @@ export function checkOptions(options: MachineOptions, limits: HostLimits): Machi
 const NAMED = ['x2apicFormat', 'broadcastQuirkDisabled', 'behaviour', 'failMapAllocation', 'vectorHashing'] as const;
 type NamedOptions = Required<Pick<ApicSystemOptions, (typeof NAMED)[number]>>;
 
+/** @throws ConfigError for an option that would do nothing */
+function checkKernelApic({ trace, behaviour = 'kvm', failMapAllocation, vectorHashing }: MachineOptions): void {
+  const given: readonly (readonly [what: string, given: boolean])[] = [
+    ['trace', trace === true],
+    [`behaviour ${behaviour}`, behaviour !== 'kvm'],
+    ['a failing map allocation', failMapAllocation === true],
+    ['no vector hashing', vectorHashing === false],
+  ];
+  const useless = given.find(([, is]) => is);
+  if (useless === undefined) return;
+  throw new ConfigError(
+    `${useless[0]} is for our APICs and does nothing with KVM's: leave it out, or choose apic 'user'`,
+  );
+}
+
 /** @throws ConfigError for what no APIC system takes, and for what the machine decides itself */
 function checkApicOptions(options: MachineOptions, apic: MachineConfig['apic']): ApicSystemOptions & NamedOptions {
+  if (apic === 'kernel') checkKernelApic(options);
   const asked = options.apicOptions ?? {};
   for (const name of ['maxApics', 'maxApicId', 'shared'] as const) {
     if (asked[name] !== undefined) throw new ConfigError(`the APIC option ${name} is the machine's own: leave it out`);

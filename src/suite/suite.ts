@@ -46,9 +46,10 @@ const CANNOT_RUN: ReadonlyMap<string, string> = new Map([
 /** @yields each test's result as it ends. @throws ConfigError when the directory holds no such suite or no test matches */
 export async function* runSuite(options: SuiteOptions): AsyncGenerator<TestResult> {
   const images = imageDirectory(options.directory);
-  const tests = choose(parseUnitTests(await readFile(join(images, 'unittests.cfg'), 'utf8')), options.filter);
-  if (tests.length === 0) throw new ConfigError(`no test matches '${options.filter.join("', '")}'`);
-  const scratch = await mkdtemp(join(tmpdir(), 'apiary-suite-'));
+  const all = parseUnitTests(await readFile(join(images, 'unittests.cfg'), 'utf8'));
+  checkFilter(all, options.filter);
+  const tests = choose(all, options.filter);
+  const scratch = await scratchDirectory();
   try {
     const errata = await readFile(join(images, '..', 'errata.txt'), 'utf8').catch(() => '');
     const environment = join(scratch, 'environment');
@@ -65,6 +66,21 @@ function imageDirectory(directory: string): string {
     throw new ConfigError(`${directory} holds no x86/unittests.cfg: give the directory of a kvm-unit-tests build`);
   }
   return found;
+}
+
+/** @throws ConfigError for a word that is the name of no test and of no group */
+function checkFilter(tests: readonly UnitTest[], filter: readonly string[]): void {
+  const unknown = filter.filter((word) => choose(tests, [word]).length === 0);
+  if (unknown.length > 0) throw new ConfigError(`no test matches '${unknown.join("', '")}'`);
+}
+
+async function scratchDirectory(): Promise<string> {
+  try {
+    return await mkdtemp(join(tmpdir(), 'apiary-suite-'));
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new ConfigError(`cannot write in ${tmpdir()}: ${code}; set TMPDIR to a directory that can be written`);
+  }
 }
 
 function choose(tests: readonly UnitTest[], filter: readonly string[]): UnitTest[] {

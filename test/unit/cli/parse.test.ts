@@ -27,13 +27,15 @@ describe('duration', () => {
     ['2m', 120_000],
     ['30', 30_000],
     ['0.5s', 500],
-    ['24d', undefined],
+    ['1h', 3_600_000],
+    ['2d', 172_800_000],
+    ['24w', undefined],
     ['-1s', undefined],
     ['', undefined],
     ['soon', undefined],
   ])('%j is %s ms', (text, millis) => {
     if (millis === undefined)
-      expect(() => duration(text)).toThrow(`'${text}' is not a duration; write for example 30s`);
+      expect(() => duration(text)).toThrow(`'${text}' is not a duration; write for example 500ms, 30s, 2m or 1h.`);
     else expect(duration(text)).toBe(millis);
   });
 
@@ -44,6 +46,9 @@ describe('duration', () => {
 
 describe('size', () => {
   test('sizes are in bytes', () => expect(size('64M')).toBe(64 * 2 ** 20));
+  test('a small number alone is in MiB, a large one in bytes', () => {
+    expect([size('64'), size('3072'), size('67108864')]).toEqual([64 * 2 ** 20, 3 * 2 ** 30, 2 ** 26]);
+  });
   test('what is none says how to write one', () => {
     expect(() => size('big')).toThrow("memory 'big' is not a size; write for example 64M or 1G.");
   });
@@ -53,7 +58,8 @@ describe('cpuList', () => {
   test.each<[string, number[], number[]]>([
     ['4', [0, 1, 2, 3], []],
     ['1', [0], []],
-    ['0x2', [0, 1], []],
+    ['0x2', [2], []],
+    ['0x23,maxcpus=2', [0x23], [0]],
     ['0,1,0x23', [0, 1, 0x23], []],
     ['0x23,0', [0x23, 0], []],
     ['2,maxcpus=4', [0, 1], [2, 3]],

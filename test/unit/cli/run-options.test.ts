@@ -104,7 +104,7 @@ describe('mistakes are one line that names the option, the value and what to wri
     ['--behaviour best', /--behaviour.*Allowed choices are kvm, kvm-legacy, hardware/],
     ['--x2apic-api all', /--x2apic-api.*'all' is not a flag; choose use-32bit-ids, disable-broadcast-quirk/],
     ['--threads few', /--threads.*'few' is not a whole number/],
-    ['--timeout soon', /--timeout.*write for example 30s, 500ms or 2m/],
+    ['--timeout soon', /--timeout.*write for example 500ms, 30s, 2m or 1h/],
     ['--timeout 0', /--timeout.*out of range: 1ms to 24 days/],
     ['--load-address here', /--load-address.*'here' is not a whole number/],
     ['--apic-option smm', /--apic-option.*smm must be true or false, not ''/],

@@ -110,6 +110,10 @@ describe('checkOptions', () => {
     [{ apicOptions: { smm: 'no' as unknown as boolean } }, /^smm must be true or false, not 'no'$/],
     [{ apicOptions: { sms: true } as object }, /^there is no APIC option 'sms'; choose x2apicFormat, /],
     [{ breakRules: ['gates' as 'gate'] }, /^there is no rule 'gates'; apiary rules lists them$/],
+    [{ apic: 'kernel', trace: true }, /^trace is for our APICs and does nothing with KVM's: leave it out/],
+    [{ apic: 'kernel', behaviour: 'hardware' }, /^behaviour hardware is for our APICs/],
+    [{ apic: 'kernel', failMapAllocation: true }, /^a failing map allocation is for our APICs/],
+    [{ apic: 'kernel', vectorHashing: false }, /^no vector hashing is for our APICs/],
     [{ apic: 'kernel', breakRules: ['gate'] }, /^APIC options and rules to break are for our APICs/],
     [{ apic: 'kernel', apicOptions: { smm: false } }, /^APIC options and rules to break are for our APICs/],
   ])('%j is refused in one line', (options, message) => {
