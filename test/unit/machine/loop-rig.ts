@@ -58,7 +58,8 @@ export class LoopRig {
   /** What the devices answer to a read. */
   answer = 0;
   picVector = 0x20;
-  deviceDeadline = Number.POSITIVE_INFINITY;
+  /** The devices' next deadlines, in order. */
+  deviceDeadlines: number[] = [];
   onControl: () => void = () => {};
   readonly devices: DevicePort = {
     read: (space, address, size) => {
@@ -106,10 +107,10 @@ export class LoopRig {
         this.onControl();
       },
       serveMailboxes: () => void this.said.push('mailboxes'),
-      deviceDeadlineNanos: () => this.deviceDeadline,
+      deviceDeadlineNanos: () => this.deviceDeadlines[0] ?? Number.POSITIVE_INFINITY,
       advanceDevices: (now) => {
         this.said.push(`devices at ${now}`);
-        this.deviceDeadline = Number.POSITIVE_INFINITY;
+        this.deviceDeadlines.shift();
       },
       idle: () => void this.said.push('idle'),
       firstRun: (cpu) => {
@@ -163,4 +164,12 @@ export class LoopRig {
     this.scheduler.loop();
     return this;
   }
+}
+
+/** A step of a script: `action` while the guest runs, then `step`. */
+export function meanwhile(action: () => void, step: ScriptedStep): ScriptedStep {
+  return () => {
+    action();
+    return step;
+  };
 }
