@@ -1,0 +1,216 @@
+/**
+ * The run loop: what keeps a wake-up from being lost, and the order of events. Then forty at random; SEED is the day they were
+ * first chosen.
+ */
+import type { MutantList } from './mutant.ts';
+import { randomMutants } from './random.ts';
+
+const SEED = 20261125;
+const RANDOM = 40;
+const LOOP = 'src/machine/loop';
+const FILES = [
+  'apic-doors',
+  'cpu-state',
+  'cpu',
+  'enter',
+  'exits',
+  'failure',
+  'instruction-advice',
+  'kernel-interrupts',
+  'kernel-lapic',
+  'scheduler',
+  'software-interrupts',
+  'timer-table',
+  'user-interrupts',
+].map((name) => `${LOOP}/${name}.ts`);
+const SCHEDULER = `${LOOP}/scheduler.ts`;
+const USER = `${LOOP}/user-interrupts.ts`;
+const SIGNALS = 'src/machine/shared/signals.ts';
+
+/** Of the random ones. */
+const EQUIVALENT: Readonly<Record<string, string>> = {};
+
+export const loop: MutantList = {
+  name: 'loop',
+  killedBy: {
+    tests: [
+      'test/unit/machine/{exits,failure,instruction-advice,software-interrupts,timer-table,cpu-state}.test.ts',
+      'test/unit/machine/{kernel-interrupts,user-interrupts,scheduler,wake-up}.test.ts',
+    ],
+  },
+  limitSeconds: 30,
+  mutants: [
+    {
+      name: 'the owner does not look at the request after it published `guest`',
+      file: SCHEDULER,
+      find: '      if (words[request] !== 0) {\n        Atomics.store(words, this.#guest, GUEST_NONE);\n        continue;\n      }\n',
+      replace: '',
+    },
+    {
+      name: 'nor at attention',
+      file: SCHEDULER,
+      find: 'if (words[this.#attention] !== 0) {',
+      replace: 'if (words[this.#attention] < 0) {',
+    },
+    {
+      name: 'the owner clears its ready bit and does not look at the request once more',
+      file: SCHEDULER,
+      find: 'if (Atomics.load(words, request) !== 0) this.#setReady(cpu.vcpuIndex);',
+      replace: '',
+    },
+    {
+      name: 'the owner looks before it publishes `guest`',
+      file: SCHEDULER,
+      find: 'Atomics.store(words, this.#guest, guestCode(cpu.vcpuIndex, sliceEnd !== Number.POSITIVE_INFINITY));',
+      replace: '',
+    },
+    {
+      name: 'the owner clears the request after it evaluated the APIC',
+      file: SCHEDULER,
+      find: '      if (woken) Atomics.store(words, request, 0);\n      if (!interrupts.prepare(woken)) {',
+      replace:
+        '      const ready = interrupts.prepare(woken);\n      if (woken) Atomics.store(words, request, 0);\n      if (!ready) {',
+    },
+    {
+      name: 'a sleeper does not publish that it sleeps',
+      file: SCHEDULER,
+      find: 'Atomics.store(words, this.#guest, GUEST_IDLE);',
+      replace: '',
+    },
+    {
+      name: 'a sleeper waits for a word that is not attention',
+      file: SCHEDULER,
+      find: 'this.#host.wait(words, this.#attention, 0, waitMs)',
+      replace: 'this.#host.wait(words, this.#guest, GUEST_IDLE, waitMs)',
+    },
+    {
+      name: 'attention is loaded and then cleared',
+      file: SCHEDULER,
+      find: 'const bits = Atomics.exchange(this.#words, this.#attention, 0);',
+      replace:
+        'const bits = Atomics.load(this.#words, this.#attention);\n    Atomics.store(this.#words, this.#attention, 0);',
+    },
+    {
+      name: 'stop does not stay set',
+      file: SCHEDULER,
+      find: 'Atomics.or(this.#words, this.#attention, Attention.stop);',
+      replace: '',
+    },
+    {
+      name: 'a vCPU that became ready does not make the one that runs share',
+      file: SCHEDULER,
+      find: 'Atomics.or(this.#words, this.#attention, Attention.reschedule);',
+      replace: '',
+    },
+    {
+      name: 'a timer that ran out does not make its vCPU ready',
+      file: SCHEDULER,
+      find: '      this.#setTimer(cpu);\n      this.#setReady(cpu.vcpuIndex);\n    }',
+      replace: '      this.#setTimer(cpu);\n    }',
+    },
+    {
+      name: 'timers are not looked at before an exit is handled',
+      file: SCHEDULER,
+      find: 'if (this.#timers.next !== Number.POSITIVE_INFINITY) this.#expireTimers(this.#host.nowNanos());',
+      replace: '',
+    },
+    {
+      name: 'a sender does not store the request',
+      file: SIGNALS,
+      find: 'Atomics.store(words, shared.request(vcpuIndex), 1);',
+      replace: '',
+    },
+    {
+      name: 'a sender sets no attention for a vCPU that becomes ready',
+      file: SIGNALS,
+      find: 'if (!wasReady) Atomics.or(words, attention, Attention.reschedule);',
+      replace: '',
+    },
+    {
+      name: 'a sender stores the request after it looked at `guest`',
+      file: SIGNALS,
+      find: '  Atomics.store(words, shared.request(vcpuIndex), 1);\n  const bit',
+      replace: '  setTimeout(() => Atomics.store(words, shared.request(vcpuIndex), 1));\n  const bit',
+    },
+    {
+      name: 'a sender does not kick the vCPU that runs',
+      file: SIGNALS,
+      find: 'if (isCurrent || (!wasReady && !isSliced)) {',
+      replace: 'if (!wasReady && !isSliced) {',
+    },
+    {
+      name: 'a sender does not kick another vCPU that runs without end',
+      file: SIGNALS,
+      find: 'if (isCurrent || (!wasReady && !isSliced)) {',
+      replace: 'if (isCurrent) {',
+    },
+    {
+      name: 'a sleeper is not notified',
+      file: SIGNALS,
+      find: '  if (guest === GUEST_IDLE) {\n    Atomics.notify(words, attention);',
+      replace: '  if (guest === GUEST_IDLE) {',
+    },
+    {
+      name: 'signalWorker does not kick',
+      file: SIGNALS,
+      find: '  else if (guest > 0) shared.host.kick(Atomics.load(words, shared.worker(worker, WorkerWord.threadId)));',
+      replace: '',
+    },
+    {
+      name: 'an NMI that KVM holds does not end HLT',
+      file: USER,
+      find: 'this.#nmiWaits() || this.#unhalted',
+      replace: 'this.#unhalted',
+    },
+    {
+      name: 'mode 3 does not end HLT',
+      file: USER,
+      find: 'this.#nmiWaits() || this.#unhalted',
+      replace: 'this.#nmiWaits()',
+    },
+    {
+      name: 'a masked NMI that KVM holds ends HLT',
+      file: USER,
+      find: 'this.#run.pendingNmis !== 0 && !this.#run.nmisMasked',
+      replace: 'this.#run.pendingNmis !== 0',
+    },
+    {
+      name: 'an interrupt goes in before an NMI that KVM holds',
+      file: USER,
+      find: '!apic.hasNmi() && !this.#nmiWaits()',
+      replace: '!apic.hasNmi()',
+    },
+    {
+      name: 'an interrupt goes in before an NMI that came with it',
+      file: USER,
+      find: '!apic.hasNmi() && !this.#nmiWaits()',
+      replace: '!this.#nmiWaits()',
+    },
+    { name: 'INIT keeps NMIs', file: USER, find: '    this.#apic.takeNmis();\n', replace: '' },
+    {
+      name: 'INIT does not finish the exit before it',
+      file: USER,
+      find: '      completeExit(this.#run);\n      this.#forgetEvents();',
+      replace: '      this.#forgetEvents();',
+    },
+    {
+      name: 'the PICs are not looked at by a settled vCPU',
+      file: USER,
+      find: 'if (this.settled && !woken && this.#shared.words[MachineWord.picInterrupt] === 0) return true;',
+      replace: 'if (this.settled && !woken) return true;',
+    },
+    {
+      name: 'a vector that the PIC withdrew is injected',
+      file: USER,
+      find: '    if (vector < 0) return;\n',
+      replace: '',
+    },
+    {
+      name: 'TPR is not looked at again',
+      file: USER,
+      find: 'blocked ? TPR_RECHECK_NANOS : Number.POSITIVE_INFINITY',
+      replace: 'Number.POSITIVE_INFINITY',
+    },
+    ...randomMutants(FILES, SEED, RANDOM, EQUIVALENT),
+  ],
+};
