@@ -52,7 +52,7 @@ function testKiller(list: MutantList, tests: readonly string[]): Killer {
     if (runner !== undefined) return runner;
     const child = fork(new URL('./runner.ts', import.meta.url), [copy, ...tests], {
       cwd: copy,
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     runner = child;
     await new Promise((resolve) => child.once('message', resolve));

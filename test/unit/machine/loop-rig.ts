@@ -5,7 +5,7 @@
 import { ApicSystem, type ApicSystemOptions } from '../../../src/apic/index.ts';
 import { ExitReason } from '../../../src/kvm/constants.ts';
 import { type Cpu, userCpu } from '../../../src/machine/loop/cpu.ts';
-import { captureResetState } from '../../../src/machine/loop/cpu-state.ts';
+import { captureResetState, type ResetState } from '../../../src/machine/loop/cpu-state.ts';
 import { Scheduler } from '../../../src/machine/loop/scheduler.ts';
 import { ScriptedHost } from '../../../src/machine/loop/scripted-host.ts';
 import { type ScriptedExit, type ScriptedStep, ScriptedVcpu } from '../../../src/machine/loop/scripted-vcpu.ts';
@@ -31,6 +31,9 @@ export const HLT_IF_OFF: ScriptedExit = { exitReason: ExitReason.HLT, ifFlag: fa
 /** An exit that leaves APIC and devices alone; interrupts on, or off. */
 export const NOTHING: ScriptedExit = { exitReason: ExitReason.INTR, ifFlag: true };
 export const NOTHING_IF_OFF: ScriptedExit = { exitReason: ExitReason.INTR, ifFlag: false };
+
+/** The same for every scripted vCPU. */
+let resetState: ResetState | undefined;
 
 export interface LoopRigOptions {
   readonly apic?: ApicSystemOptions;
@@ -85,7 +88,7 @@ export class LoopRig {
       Atomics.store(words, this.shared.worker(worker, WorkerWord.threadId), 100 + worker);
     }
     this.system = new ApicSystem(
-      { maxApics: 64, ...options.apic },
+      { maxApics: scripts.length + 1, maxApicId: 0xff, ...options.apic },
       {
         nowNanos: () => this.host.now,
         wake: (vcpuIndex) => wakeVcpu(this.shared, vcpuIndex, WORKER),
@@ -129,8 +132,8 @@ export class LoopRig {
     apic.writeMmio(LINT0, 4, 0x10000); // masked
     this.shared.setHome(vcpuIndex, WORKER);
     const { vcpu, run } = backend;
-    const reset = captureResetState(vcpu);
-    const parts = { vcpuIndex, apicId: vcpuIndex, bootstrap: true, vcpu, run, reset };
+    resetState ??= captureResetState(vcpu);
+    const parts = { vcpuIndex, apicId: vcpuIndex, bootstrap: true, vcpu, run, reset: resetState };
     const cpu = userCpu(
       { ...parts, shared: this.shared, devices: this.devices, ...(ram === undefined ? {} : { ram }) },
       apic,
