@@ -318,6 +318,7 @@ export class Machine extends EventEmitter<MachineEvents> {
         vmFd: this.#vm.fd,
         runSize: this.#vm.runSize,
         extendedDestinations: this.#vm.extendedDestinations,
+        savableMsrs: this.#vm.savableMsrs,
         memory: this.#memory.buffer,
         memoryBytes: this.#memory.bytes.length,
         apicMemory: (this.#system?.memory as SharedArrayBuffer | undefined) ?? null,

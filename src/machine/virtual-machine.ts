@@ -20,6 +20,8 @@ const MIN_TOPOLOGY_ID = 0xff;
 export class VirtualMachine implements VmBackend {
   readonly limits: Omit<HostLimits, 'cores'>;
   readonly runSize: number;
+  /** KVM_GET_MSR_INDEX_LIST. */
+  readonly savableMsrs: readonly number[];
   readonly #system: System;
   readonly #supported: CpuidEntry[];
   readonly #vcpus: Vcpu[] = [];
@@ -27,6 +29,7 @@ export class VirtualMachine implements VmBackend {
   #model: CpuModel | undefined;
   #closed = false;
   #topologyId = MIN_TOPOLOGY_ID;
+  #cpus = 1;
 
   /** @throws KvmError when /dev/kvm cannot be opened */
   static open(): VirtualMachine {
@@ -40,10 +43,12 @@ export class VirtualMachine implements VmBackend {
       maxVcpuId: system.checkExtension(Cap.MAX_VCPU_ID),
     };
     this.runSize = system.getVcpuMmapSize();
+    this.savableMsrs = system.getMsrIndexList();
     this.#supported = system.getSupportedCpuid();
   }
 
   create(config: MachineConfig): void {
+    this.#cpus = config.cpus.length + config.hotpluggable.length;
     this.#topologyId = Math.max(MIN_TOPOLOGY_ID, ...config.cpus, ...config.hotpluggable);
     const vm = this.#system.createVm();
     this.#vm = vm;
@@ -96,7 +101,8 @@ export class VirtualMachine implements VmBackend {
     if (this.#closed) throw new ConfigError('the machine has ended');
     const vcpu = this.#created().createVcpu(apicId);
     this.#vcpus.push(vcpu);
-    if (this.#model) vcpu.setCpuid2(cpuidFor(this.#model, apicId, Math.max(this.#topologyId, apicId)));
+    const maxApicId = Math.max(this.#topologyId, apicId);
+    if (this.#model) vcpu.setCpuid2(cpuidFor(this.#model, { apicId, maxApicId, cpus: this.#cpus }));
     return vcpu;
   }
 

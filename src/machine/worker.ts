@@ -261,7 +261,7 @@ class MachineWorker {
     const { vcpu, run } = this.#openVcpu(handle);
     this.#runs.push(run);
     applyFirmwareState(vcpu);
-    this.#reset ??= captureResetState(vcpu);
+    this.#reset ??= captureResetState(vcpu, this.#handles.savableMsrs);
     const machine = { shared: this.#shared, devices: this.#devices, reset: this.#reset };
     const parts: CpuParts = { vcpuIndex, apicId, bootstrap, vcpu, run, ...machine, ram: this.#ram, trace: this.#trace };
     this.#scheduler.addCpu(this.#system ? userCpu(parts, this.#system.apic(vcpuIndex)) : kernelCpu(parts));

@@ -44,7 +44,7 @@ function makeCpu(): Cpu & { system: ApicSystem } {
   const apic = system.addApic(0, { bootstrap: true });
   apic.writeMmio(REG.SPIV, 4, 0x1ff);
   const noDevices = {} as DevicePort; // no PIC interrupts, no level-triggered ones
-  const reset = captureResetState(vcpu);
+  const reset = captureResetState(vcpu, []);
   const parts = { vcpuIndex: 0, apicId: 0, bootstrap: true, vcpu, run, shared: new SharedState(1, nativeHost) };
   return { system, ...userCpu({ ...parts, devices: noDevices, reset }, apic) };
 }

@@ -103,12 +103,6 @@ export const loop: MutantList = {
       replace: '',
     },
     {
-      name: 'a timer that ran out does not make its vCPU ready',
-      file: SCHEDULER,
-      find: '      this.#setTimer(cpu);\n      this.#setReady(cpu.vcpuIndex);\n    }',
-      replace: '      this.#setTimer(cpu);\n    }',
-    },
-    {
       name: 'timers are not looked at before an exit is handled',
       file: SCHEDULER,
       find: 'if (this.#timers.next !== Number.POSITIVE_INFINITY) this.#expireTimers(this.#host.nowNanos());',

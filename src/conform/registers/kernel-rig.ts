@@ -33,7 +33,7 @@ export class KernelRig extends GuestRig {
   protected makeCpu(index: number, apicId: number): Cpu {
     const vcpu = this.vm.createVcpu(apicId);
     const run = vcpu.mapRun();
-    this.#resetState ??= captureResetState(vcpu);
+    this.#resetState ??= captureResetState(vcpu, this.vm.savableMsrs);
     const reset = this.#resetState;
     const identity = { vcpuIndex: index, apicId, bootstrap: index === 0 };
     return kernelCpu({ ...identity, vcpu, run, shared: this.#shared, devices: this.devices, reset });

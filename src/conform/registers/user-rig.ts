@@ -59,7 +59,7 @@ export class UserRig extends GuestRig {
   protected makeCpu(index: number, apicId: number): Cpu {
     const vcpu = this.vm.createVcpu(apicId);
     const run = vcpu.mapRun();
-    this.#resetState ??= captureResetState(vcpu);
+    this.#resetState ??= captureResetState(vcpu, this.vm.savableMsrs);
     const reset = this.#resetState;
     const apic = this.system.addApic(apicId, { bootstrap: index === 0 });
     const identity = { vcpuIndex: index, apicId, bootstrap: index === 0 };

@@ -6,7 +6,7 @@
 import type { CpuidEntry } from '../../kvm/index.ts';
 import { ConfigError } from '../errors.ts';
 import { FEATURE_NEEDS, type FeatureBit, featureBit, featureOfComponent } from './features.ts';
-import { withTopology } from './topology.ts';
+import { type CpuPlace, withTopology } from './topology.ts';
 
 /** KVM's features whose host side lives in the in-kernel APIC, or that only help a vCPU which waits inside KVM_RUN. */
 const KERNEL_APIC_FEATURES = [
@@ -73,9 +73,9 @@ export function cpuModel(supported: readonly CpuidEntry[], spec: string, options
   return { entries };
 }
 
-/** @param maxApicId the highest APIC ID this machine can have; @returns what KVM_SET_CPUID2 takes for the vCPU `apicId`. */
-export function cpuidFor(model: CpuModel, apicId: number, maxApicId: number): CpuidEntry[] {
-  return withTopology(model.entries, apicId, maxApicId);
+/** @returns what KVM_SET_CPUID2 takes for one vCPU. */
+export function cpuidFor(model: CpuModel, place: CpuPlace): CpuidEntry[] {
+  return withTopology(model.entries, place);
 }
 
 /** What of a guest's CPUID decides how its local APICs behave (guest_cpu_cap_has and its like in KVM's lapic.c). */

@@ -4,12 +4,15 @@
  *
  * Without an in-kernel APIC, KVM leaves INIT and SIPI to userspace: both are register writes here. The power-up state is
  * what KVM gives a fresh vCPU (SDM vol. 3A, table 10-1), read back once rather than written down again, and what firmware
- * would have done to it, since there is none. Left out: MXCSR, which KVM_SET_FPU does not take; the TSC, which runs on.
+ * would have done to it, since there is none. Left out: MXCSR, which KVM_SET_FPU does not take.
  */
 import type { Segment as BootSegment, BootState, RegisterName } from '../../boot/index.ts';
 import { KvmError } from '../../kvm/errors.ts';
 import type { Debugregs, Fpu, Msr, Regs, Segment, Sregs, VcpuEvents, Xcr } from '../../kvm/index.ts';
 import type { VcpuDescriptor, VcpuRun } from './vcpu-backend.ts';
+
+const range = (first: number, last: number): number[] =>
+  Array.from({ length: last - first + 1 }, (_, index) => first + index);
 
 const CR0_CACHE_BITS = 0x6000_0000n; // CD and NW: INIT leaves them alone (SDM vol. 3A, table 10-1)
 const RFLAGS_FIXED = 2n;
@@ -27,7 +30,10 @@ const PARAVIRT_MSRS: readonly number[] = [
   0x4b56_4d04, // PV EOI
   0x4b56_4d06, // the vector of asynchronous page faults
 ];
-/** MSRs that power-up sets and INIT leaves alone (SDM vol. 3A, table 10-1), the TSC and the APIC's own excepted. */
+/**
+ * MSRs that power-up sets and INIT leaves alone (SDM vol. 3A, table 10-1), beside those in KVM's own list of what is worth
+ * saving, from which some kernels leave these out. The banks of machine checks are no part of it: a reset keeps their story.
+ */
 const POWER_UP_MSRS: readonly number[] = [
   0x3b, // IA32_TSC_ADJUST
   0x48, // IA32_SPEC_CTRL
@@ -37,6 +43,11 @@ const POWER_UP_MSRS: readonly number[] = [
   0x176,
   0x1a0, // IA32_MISC_ENABLE
   0x1d9, // IA32_DEBUGCTL
+  ...range(0x200, 0x20f), // MTRRs: bases and masks of the variable ranges, then the fixed ones
+  0x250,
+  0x258,
+  0x259,
+  ...range(0x268, 0x26f),
   0x277, // IA32_PAT
   0x2ff, // IA32_MTRR_DEF_TYPE
   0xda0, // IA32_XSS
@@ -47,6 +58,15 @@ const POWER_UP_MSRS: readonly number[] = [
   0xc000_0102, // KERNEL_GS_BASE
   0xc000_0103, // TSC_AUX
   0x4b56_4d05, // KVM's halt polling
+];
+export const IA32_TSC = 0x10;
+/** In KVM's list, but the APIC's, or set in a way of their own, or Hyper-V's and KVM's, which a write would turn on. */
+const NOT_BY_VALUE: readonly (readonly [first: number, last: number])[] = [
+  [IA32_TSC, 0x12],
+  [0x1b, 0x1b], // IA32_APIC_BASE
+  [0x6e0, 0x6e0], // IA32_TSC_DEADLINE
+  [0x800, 0x8ff], // x2APIC
+  [0x4000_0000, 0x4fff_ffff],
 ];
 /**
  * What firmware sets before a kernel starts. Without MTRRs on, memory is uncacheable (SDM vol. 3A 12.11.2.1) and Linux
@@ -68,8 +88,12 @@ export interface ResetState {
   readonly powerUpMsrs: readonly Msr[];
 }
 
-/** Of a vCPU that has its CPUID, its firmware state and has not run. */
-export function captureResetState(vcpu: VcpuDescriptor): ResetState {
+/**
+ * Of a vCPU that has its CPUID, its firmware state and has not run.
+ * @param savable KVM_GET_MSR_INDEX_LIST
+ */
+export function captureResetState(vcpu: VcpuDescriptor, savable: readonly number[]): ResetState {
+  const byValue = savable.filter((index) => !NOT_BY_VALUE.some(([first, last]) => index >= first && index <= last));
   return {
     regs: vcpu.getRegs(),
     sregs: vcpu.getSregs(),
@@ -77,20 +101,24 @@ export function captureResetState(vcpu: VcpuDescriptor): ResetState {
     debugregs: vcpu.getDebugregs(),
     fpu: vcpu.getFpu(),
     xcrs: vcpu.getXcrs(),
-    paravirtMsrs: PARAVIRT_MSRS.flatMap((index) => settableMsr(vcpu, index)),
-    powerUpMsrs: POWER_UP_MSRS.flatMap((index) => settableMsr(vcpu, index)),
+    paravirtMsrs: settableMsrs(vcpu, PARAVIRT_MSRS),
+    powerUpMsrs: settableMsrs(vcpu, [...new Set([...POWER_UP_MSRS, ...byValue])]),
   };
 }
 
-/** The MSR if this KVM can read it and takes back what it read. */
-function settableMsr(vcpu: VcpuDescriptor, index: number): Msr[] {
+/** Those that this KVM can read and takes back as it read them. Halves a list that is refused: most are taken whole. */
+function settableMsrs(vcpu: VcpuDescriptor, indexes: readonly number[]): Msr[] {
+  if (indexes.length === 0) return [];
   try {
-    const msrs = vcpu.getMsrs([index]);
+    const msrs = vcpu.getMsrs(indexes);
     vcpu.setMsrs(msrs);
     return msrs;
   } catch (error) {
-    if (error instanceof KvmError) return [];
-    throw error;
+    if (!(error instanceof KvmError)) throw error;
+    const half = indexes.length >> 1;
+    return half === 0
+      ? []
+      : [...settableMsrs(vcpu, indexes.slice(0, half)), ...settableMsrs(vcpu, indexes.slice(half))];
   }
 }
 
@@ -101,7 +129,7 @@ export function applyFirmwareState(vcpu: VcpuDescriptor): void {
     [miscEnable, fastStrings],
     [mtrrDefType, enabledWriteBack],
   ] as const) {
-    for (const { value } of settableMsr(vcpu, index)) vcpu.setMsrs([{ index, value: value | bits }]);
+    for (const { value } of settableMsrs(vcpu, [index])) vcpu.setMsrs([{ index, value: value | bits }]);
   }
 }
 
@@ -129,13 +157,17 @@ export function applyInit(vcpu: VcpuDescriptor, reset: ResetState, apicBase: big
   vcpu.setMsrs(reset.paravirtMsrs);
 }
 
-/** Power-up, or reset of the machine; after `completeExit`. @param apicBase as for `applyInit` */
+/**
+ * Power-up, or reset of the machine; after `completeExit`. A TSC that the guest moved is in step with the other vCPUs' again:
+ * KVM takes a host's 0 as that of a vCPU that is new (kvm_synchronize_tsc).
+ * @param apicBase as for `applyInit`
+ */
 export function applyPowerUp(vcpu: VcpuDescriptor, reset: ResetState, apicBase: bigint): void {
   applyInit(vcpu, reset, apicBase);
   vcpu.setSregs({ ...reset.sregs, apicBase });
   vcpu.setFpu(reset.fpu);
   if (reset.xcrs.length > 0) vcpu.setXcrs(reset.xcrs);
-  vcpu.setMsrs(reset.powerUpMsrs);
+  vcpu.setMsrs([...reset.powerUpMsrs, { index: IA32_TSC, value: 0n }]);
 }
 
 /** Start-up IPI: real mode at `vector << 12` (SDM vol. 3A 10.4.4.1). @param vector 0-255 */

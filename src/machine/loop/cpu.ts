@@ -33,6 +33,13 @@ export interface Readiness {
   readonly recheckNanos: number;
 }
 
+/** What a run loop keeps of a vCPU between two KVM_RUNs. */
+export interface LoopState {
+  readonly state: RunState;
+  /** A message of delivery mode 3 waits for a HLT to end. */
+  readonly unhalted: boolean;
+}
+
 /** What the machine, not the guest, does with a vCPU. */
 export interface LifeCycle {
   readonly state: RunState;
@@ -40,6 +47,9 @@ export interface LifeCycle {
   park(): void;
   /** Power-up state: a reset of the machine, or a CPU that comes back. The boot CPU runs, others wait for SIPI. */
   powerUp(): void;
+  /** What the run loop knows that neither KVM nor the APIC does; and back, after these have theirs. */
+  save(): LoopState;
+  restore(state: LoopState): void;
   /** Switches from xAPIC to x2APIC mode before the guest starts, as firmware does. */
   startInX2apicMode(): void;
 }

@@ -4,7 +4,7 @@
  */
 import { MpState } from '../../kvm/constants.ts';
 import { MachineWord, RunState } from '../shared/shared.ts';
-import type { CpuParts, LifeCycle, Readiness } from './cpu.ts';
+import type { CpuParts, LifeCycle, LoopState, Readiness } from './cpu.ts';
 import { applyPowerUp, completeExit } from './cpu-state.ts';
 
 const IA32_APIC_BASE = 0x1b;
@@ -84,6 +84,15 @@ export class KernelInterrupts implements Readiness, LifeCycle {
     applyPowerUp(this.#vcpu, this.#reset, apicBase);
     this.#vcpu.setMpState(this.#bootstrap ? MpState.RUNNABLE : MpState.UNINITIALIZED);
     this.#publish(RunState.running);
+  }
+
+  save(): LoopState {
+    return { state: this.#state, unhalted: false };
+  }
+
+  restore({ state }: LoopState): void {
+    this.#canInject = false;
+    this.#publish(state);
   }
 
   startInX2apicMode(): void {

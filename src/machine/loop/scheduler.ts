@@ -203,9 +203,8 @@ export class Scheduler {
     while (now >= this.#timers.next) {
       const cpu = this.#cpus[this.#timers.takeDue()];
       if (!cpu?.apic) continue;
-      cpu.apic.expireTimer(now);
+      cpu.apic.expireTimer(now); // wakes the vCPU, if its interrupt is not masked
       this.#setTimer(cpu);
-      this.#setReady(cpu.vcpuIndex);
     }
   }
 

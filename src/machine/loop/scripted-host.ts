@@ -16,7 +16,7 @@ export class ScriptedHost implements HostThread {
   readonly kicks: number[] = [];
   /** How long each sleep was to be, in milliseconds. */
   readonly sleeps: number[] = [];
-  /** What happens elsewhere while this thread sleeps: one call for each sleep, then no more. */
+  /** What happens elsewhere while this thread sleeps: one call for each sleep, or more if a call does not end it. */
   readonly whileAsleep: (() => void)[] = [];
   readonly #peers: Map<number, ScriptedHost>;
 
@@ -48,11 +48,14 @@ export class ScriptedHost implements HostThread {
   wait(words: Int32Array<SharedArrayBuffer>, index: number, value: number, millis: number): void {
     if (Atomics.load(words, index) !== value) return;
     this.sleeps.push(millis);
-    const meanwhile = this.whileAsleep.shift();
-    meanwhile?.();
-    if (Atomics.load(words, index) !== value) return;
-    if (millis !== Number.POSITIVE_INFINITY) this.advance(millis * 1e6);
-    else if (meanwhile === undefined) throw new Error('the thread sleeps, and nobody is left to wake it');
+    do {
+      const meanwhile = this.whileAsleep.shift();
+      if (meanwhile === undefined && millis === Number.POSITIVE_INFINITY) {
+        throw new Error('the thread sleeps, and nobody is left to wake it');
+      }
+      meanwhile?.();
+    } while (Atomics.load(words, index) === value && millis === Number.POSITIVE_INFINITY);
+    if (Atomics.load(words, index) === value) this.advance(millis * 1e6);
   }
 
   /** Time passes, in nanoseconds; the timer rings when it is over. */

@@ -8,7 +8,7 @@ import { APIC_EVENT, type LocalApic } from '../../apic/index.ts';
 import { MachineWord, RUN_STATE_NAME, RunState } from '../shared/shared.ts';
 import type { MachineTrace } from '../trace.ts';
 import type { ApicWatcher } from './apic-doors.ts';
-import type { CpuParts, LifeCycle, Readiness } from './cpu.ts';
+import type { CpuParts, LifeCycle, LoopState, Readiness } from './cpu.ts';
 import { applyInit, applyPowerUp, applySipi, completeExit } from './cpu-state.ts';
 import type { PvEoi } from './pv-eoi.ts';
 
@@ -149,6 +149,20 @@ export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
     this.#apic.takeEvents();
     applyPowerUp(this.#vcpu, this.#reset, this.#apic.apicBase());
     this.#publish(this.#bootstrap ? RunState.running : RunState.waitForSipi);
+  }
+
+  save(): LoopState {
+    return { state: this.#state, unhalted: this.#unhalted };
+  }
+
+  restore({ state, unhalted }: LoopState): void {
+    const { pending, injected, masked } = this.#vcpu.getVcpuEvents().nmi;
+    this.#nmiUnderWay = (pending | injected | masked) !== 0;
+    this.#run.shareEvents(this.#nmiUnderWay);
+    this.#canInject = false;
+    this.#unhalted = unhalted;
+    this.#publish(state);
+    this.apicBaseWritten();
   }
 
   startInX2apicMode(): void {

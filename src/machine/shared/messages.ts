@@ -32,6 +32,8 @@ export interface MachineHandles {
   readonly runSize: number;
   /** The I/O APIC's entries have destinations of 15 bits, not 8. */
   readonly extendedDestinations: boolean;
+  /** KVM_GET_MSR_INDEX_LIST. */
+  readonly savableMsrs: readonly number[];
   readonly memory: SharedArrayBuffer;
   readonly memoryBytes: number;
   readonly apicMemory: SharedArrayBuffer | null;

@@ -47,8 +47,15 @@ const HOST: readonly CpuidEntry[] = [
   leaf(0x8000_0026, 0, { eax: 1, ebx: 2, edx: 77 }),
 ];
 
-function guest(spec: string, apicId = 0, maxApicId = 0xff, options = { userApic: true, extendedDestinations: true }) {
-  const entries = cpuidFor(cpuModel(HOST, spec, { tscKhz: 2_000_000, ...options }), apicId, maxApicId);
+function guest(
+  spec: string,
+  apicId = 0,
+  maxApicId = 0xff,
+  options = { userApic: true, extendedDestinations: true },
+  cpus = 300,
+) {
+  const model = cpuModel(HOST, spec, { tscKhz: 2_000_000, ...options });
+  const entries = cpuidFor(model, { apicId, maxApicId, cpus });
   return (number: number, index = 0): CpuidEntry | undefined =>
     entries.find((entry) => entry.function === number && entry.index === index);
 }
@@ -65,10 +72,21 @@ describe('topology', () => {
   it('has one package with one thread a core, wide enough for the highest APIC ID', () => {
     const cpuid = guest('host', 0, 0x123);
     expect(cpuid(0xb, 0)).toMatchObject({ eax: 0, ebx: 1, ecx: 0x100 });
-    expect(cpuid(0xb, 1)).toMatchObject({ eax: 9, ebx: 512, ecx: 0x201 });
+    expect(cpuid(0xb, 1)).toMatchObject({ eax: 9, ebx: 300, ecx: 0x201 });
     expect(cpuid(0xb, 2)).toMatchObject({ eax: 0, ebx: 0, ecx: 2 });
     expect(cpuid(0x8000_0008)?.ecx).toBe((9 << 12) | 255);
     expect(has(cpuid(1)?.edx, 28)).toBe(true);
+  });
+
+  it.each([
+    [1, 0],
+    [2, 1],
+    [256, 255],
+    [1024, 255],
+  ])('of %i CPUs that there can be says %i, less one, whatever their IDs have room for', (cpus, count) => {
+    const cpuid = guest('host', 0, 0xff, undefined, cpus);
+    expect(cpuid(0x8000_0008)?.ecx).toBe((8 << 12) | count);
+    expect(cpuid(0xb, 1)?.ebx).toBe(cpus);
   });
 
   it('gives each core its L1 and L2 and the package its L3', () => {
@@ -88,7 +106,11 @@ describe('topology', () => {
     const old = HOST.filter((entry) => ![0xb, 0xd, 0x1f].includes(entry.function)).map((entry) =>
       entry.function === 0 ? { ...entry, eax: 7 } : entry,
     );
-    const entries = cpuidFor(cpuModel(old, 'host', { userApic: true, tscKhz: 1 }), 3, 0xff);
+    const entries = cpuidFor(cpuModel(old, 'host', { userApic: true, tscKhz: 1 }), {
+      apicId: 3,
+      maxApicId: 0xff,
+      cpus: 4,
+    });
     expect(entries.find((entry) => entry.function === 0)?.eax).toBe(0xb);
     expect(entries.find((entry) => entry.function === 0xb)?.edx).toBe(3);
     expect(entries.some((entry) => entry.function === 0x1f)).toBe(false);

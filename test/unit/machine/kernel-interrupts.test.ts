@@ -16,7 +16,7 @@ function makeCpu(steps: ScriptedStep[], bootstrap = true) {
   const rig = new LoopRig([]);
   const scripted = new ScriptedVcpu(rig.host, steps);
   const { vcpu, run } = scripted;
-  const parts = { vcpuIndex: 2, apicId: 5, bootstrap, vcpu, run, reset: captureResetState(vcpu) };
+  const parts = { vcpuIndex: 2, apicId: 5, bootstrap, vcpu, run, reset: captureResetState(vcpu, []) };
   const cpu = kernelCpu({ ...parts, shared: rig.shared, devices: rig.devices });
   const step = (): void => {
     expect(cpu.interrupts.prepare(false)).toBe(true);

@@ -132,7 +132,7 @@ export class LoopRig {
     apic.writeMmio(LINT0, 4, 0x10000); // masked
     this.shared.setHome(vcpuIndex, WORKER);
     const { vcpu, run } = backend;
-    resetState ??= captureResetState(vcpu);
+    resetState ??= captureResetState(vcpu, []);
     const parts = { vcpuIndex, apicId: vcpuIndex, bootstrap: true, vcpu, run, reset: resetState };
     const cpu = userCpu(
       { ...parts, shared: this.shared, devices: this.devices, ...(ram === undefined ? {} : { ram }) },

@@ -146,6 +146,19 @@ describe('start and hold', () => {
   });
 });
 
+test('a vCPU that main adds while another runs without a slice gets its share', () => {
+  const rig: LoopRig = new LoopRig([[meanwhile(() => signal(), NOTHING), SPIN, SPIN], [() => rig.end]]);
+  const signal = (): void => {
+    Atomics.or(rig.shared.words, rig.shared.worker(WORKER, WorkerWord.attention), Attention.control);
+  };
+  const row = rig.shared.readyRow(WORKER);
+  Atomics.and(rig.shared.words, row, 1); // as if vCPU 1 did not exist yet
+  rig.onControl = () => rig.scheduler.review(rig.cpus[1]);
+  rig.loop();
+  expect(rig.vcpus[1].runs).toBe(1);
+  expect(rig.host.now).toBe(SLICE);
+});
+
 describe('timers', () => {
   test('a vCPU that runs is interrupted for its timer, in time', () => {
     const rig: LoopRig = new LoopRig([[NOTHING, SPIN, () => rig.end]]);

@@ -1,0 +1,281 @@
+/** What a reset, INIT and SIPI leave in a vCPU, the boot state, and a vCPU saved and restored. */
+import { describe, expect, test } from 'vitest';
+import { ExitReason } from '../../../src/kvm/constants.ts';
+import { KvmError } from '../../../src/kvm/errors.ts';
+import { restoreCpu, saveCpu } from '../../../src/machine/loop/cpu-save.ts';
+import {
+  applyBootState,
+  applyFirmwareState,
+  applyInit,
+  applyPowerUp,
+  applySipi,
+  captureResetState,
+  completeExit,
+} from '../../../src/machine/loop/cpu-state.ts';
+import { ScriptedHost } from '../../../src/machine/loop/scripted-host.ts';
+import { ScriptedVcpu } from '../../../src/machine/loop/scripted-vcpu.ts';
+import type { VcpuDescriptor } from '../../../src/machine/loop/vcpu-backend.ts';
+import { RunState } from '../../../src/machine/shared/shared.ts';
+import { HLT_IF_OFF, LoopRig, NOTHING_IF_OFF } from './loop-rig.ts';
+
+const TSC = 0x10;
+/** A few of each kind that KVM_GET_MSR_INDEX_LIST names. */
+const SAVABLE = [
+  0x10, 0x11, 0x12, 0x1b, 0x3a, 0x9e, 0xc1, 0x186, 0x38f, 0x6e0, 0x80b, 0x4000_0000, 0x4b56_4d00, 0xc001_0117,
+];
+/** MSRs that a guest can set and a power-up clears: MTRRs, SYSENTER, syscall, PAT, performance counters, SVM's. */
+const CLEARED = [
+  0x3a, 0x3b, 0x48, 0xc1, 0x140, 0x174, 0x175, 0x176, 0x186, 0x1a0, 0x1d9, 0x200, 0x201, 0x20e, 0x20f, 0x250, 0x258,
+  0x259, 0x268, 0x26f, 0x277, 0x2ff, 0x38f, 0xda0, 0xc000_0081, 0xc000_0084, 0xc000_0102, 0xc000_0103, 0xc001_0117,
+];
+
+function makeVcpu(refused: readonly number[] = []): VcpuDescriptor {
+  const { vcpu } = new ScriptedVcpu(new ScriptedHost(), []);
+  const setMsrs = vcpu.setMsrs.bind(vcpu);
+  vcpu.setMsrs = (msrs) => {
+    const index = msrs.find((msr) => refused.includes(msr.index))?.index;
+    if (index !== undefined) throw new KvmError('KVM_SET_MSRS', 22, `MSR 0x${index.toString(16)}`);
+    setMsrs(msrs);
+  };
+  return vcpu;
+}
+
+const value = (vcpu: VcpuDescriptor, index: number): bigint => vcpu.getMsrs([index])[0].value;
+
+describe('a power-up', () => {
+  test('gives every MSR that a guest may have set the value of a vCPU that has never run', () => {
+    const vcpu = makeVcpu();
+    vcpu.setMsrs([{ index: 0x277, value: 0x0007_0406_0007_0406n }]);
+    const reset = captureResetState(vcpu, SAVABLE);
+    vcpu.setMsrs([...CLEARED, TSC].map((index) => ({ index, value: 0xfff0_0800n })));
+    applyPowerUp(vcpu, reset, 0xfee0_0800n);
+    for (const index of CLEARED) {
+      expect(value(vcpu, index), `MSR 0x${index.toString(16)}`).toBe(index === 0x277 ? 0x0007_0406_0007_0406n : 0n);
+    }
+  });
+
+  test('puts the TSC in step with the other vCPUs: 0 from the host, after IA32_TSC_ADJUST', () => {
+    const vcpu = makeVcpu();
+    const reset = captureResetState(vcpu, SAVABLE);
+    const order: number[] = [];
+    const setMsrs = vcpu.setMsrs.bind(vcpu);
+    vcpu.setMsrs = (msrs) => {
+      order.push(...msrs.map(({ index }) => index));
+      setMsrs(msrs);
+    };
+    vcpu.setMsrs([{ index: TSC, value: 1n << 38n }]);
+    applyPowerUp(vcpu, reset, 0n);
+    expect(value(vcpu, TSC)).toBe(0n);
+    expect(order.indexOf(0x3b)).toBeLessThan(order.lastIndexOf(TSC));
+  });
+
+  test('leaves alone what is the APIC s, Hyper-V s, or KVM s own to turn on', () => {
+    const reset = captureResetState(makeVcpu(), SAVABLE);
+    const indexes = reset.powerUpMsrs.map((msr) => msr.index);
+    for (const index of [0x10, 0x11, 0x12, 0x1b, 0x6e0, 0x80b, 0x4000_0000, 0x4b56_4d00])
+      expect(indexes).not.toContain(index);
+    expect(new Set(indexes).size).toBe(indexes.length);
+  });
+
+  test('an MSR that this KVM does not take costs only itself', () => {
+    const reset = captureResetState(makeVcpu([0x48, 0x20f, 0x4b56_4d03]), SAVABLE);
+    const indexes = reset.powerUpMsrs.map((msr) => msr.index);
+    expect(indexes).not.toContain(0x48);
+    expect(indexes).not.toContain(0x20f);
+    expect(indexes).toEqual(expect.arrayContaining([0x3b, 0x20e, 0x250, 0xc001_0117]));
+    expect(reset.paravirtMsrs.map((msr) => msr.index)).toEqual([
+      0x11, 0x12, 0x4b56_4d00, 0x4b56_4d01, 0x4b56_4d02, 0x4b56_4d04, 0x4b56_4d06,
+    ]);
+  });
+
+  test('an error that is not KVM s is not swallowed', () => {
+    const vcpu = makeVcpu();
+    vcpu.getMsrs = () => {
+      throw new TypeError('ours');
+    };
+    expect(() => captureResetState(vcpu, [])).toThrow(TypeError);
+  });
+
+  test('cache bits of CR0, FPU, XCR0 and debug registers are those of power-up; APIC base is the caller s', () => {
+    const vcpu = makeVcpu();
+    const reset = captureResetState(vcpu, []);
+    vcpu.setSregs({ ...vcpu.getSregs(), cr0: 0x11n, cr3: 1n });
+    vcpu.setFpu({ ...vcpu.getFpu(), fcw: 0 });
+    vcpu.setXcrs([{ xcr: 0, value: 7n }]);
+    vcpu.setDebugregs({ ...vcpu.getDebugregs(), dr7: 0x401n });
+    applyPowerUp(vcpu, reset, 0xfee0_0900n);
+    expect(vcpu.getSregs()).toEqual({ ...reset.sregs, apicBase: 0xfee0_0900n });
+    expect(vcpu.getFpu().fcw).toBe(0x37f);
+    expect(vcpu.getXcrs()).toEqual([{ xcr: 0, value: 1n }]);
+    expect(vcpu.getDebugregs().dr7).toBe(0x400n);
+  });
+
+  test('without XSAVE there is no XCR0 to set', () => {
+    const vcpu = makeVcpu();
+    vcpu.getXcrs = () => [];
+    vcpu.setXcrs = () => {
+      throw new Error('set');
+    };
+    applyPowerUp(vcpu, captureResetState(vcpu, []), 0n);
+  });
+});
+
+describe('INIT', () => {
+  test.each([
+    [0x11n, 0x10n],
+    [0x6000_0011n, 0x6000_0010n],
+    [0x4000_0011n, 0x4000_0010n],
+  ])('CR0 %i becomes %i: CD and NW stay (SDM vol. 3A, table 10-1)', (before, after) => {
+    const vcpu = makeVcpu();
+    const reset = captureResetState(vcpu, []);
+    vcpu.setSregs({ ...vcpu.getSregs(), cr0: before });
+    applyInit(vcpu, reset, 0n);
+    expect(vcpu.getSregs().cr0).toBe(after);
+  });
+
+  test('keeps FPU, XCR0 and what power-up sets; clears registers, events and paravirtual MSRs', () => {
+    const vcpu = makeVcpu();
+    const reset = captureResetState(vcpu, []);
+    vcpu.setFpu({ ...vcpu.getFpu(), fcw: 0 });
+    vcpu.setXcrs([{ xcr: 0, value: 7n }]);
+    vcpu.setMsrs([
+      { index: 0x201, value: 0x800n },
+      { index: 0x4b56_4d01, value: 1n },
+    ]);
+    vcpu.setVcpuEvents({ ...vcpu.getVcpuEvents(), nmi: { injected: 1, pending: 2, masked: 1 } });
+    vcpu.setDebugregs({ ...vcpu.getDebugregs(), dr6: 1n });
+    applyInit(vcpu, reset, 0n);
+    expect(vcpu.getFpu().fcw).toBe(0);
+    expect(vcpu.getXcrs()[0].value).toBe(7n);
+    expect(value(vcpu, 0x201)).toBe(0x800n);
+    expect(value(vcpu, 0x4b56_4d01)).toBe(0n);
+    expect(vcpu.getVcpuEvents().nmi).toMatchObject({ injected: 0, pending: 0, masked: 0 });
+    expect(vcpu.getDebugregs().dr6).toBe(0xffff_0ff0n);
+  });
+});
+
+test('SIPI: CS of its page, RIP 0, the other registers as INIT left them', () => {
+  const vcpu = makeVcpu();
+  vcpu.setRegs({ ...vcpu.getRegs(), rdx: 0x600n });
+  applySipi(vcpu, 0xfe);
+  expect(vcpu.getSregs().cs).toMatchObject({ selector: 0xfe00, base: 0xfe000n });
+  expect(vcpu.getRegs()).toMatchObject({ rip: 0n, rdx: 0x600n });
+});
+
+test('firmware: fast strings, and memory that is write-back', () => {
+  const vcpu = makeVcpu();
+  vcpu.setMsrs([{ index: 0x1a0, value: 0x800n }]);
+  applyFirmwareState(vcpu);
+  expect(value(vcpu, 0x1a0)).toBe(0x801n);
+  expect(value(vcpu, 0x2ff)).toBe(0x806n);
+  applyFirmwareState(makeVcpu([0x1a0, 0x2ff])); // a host without them does without
+});
+
+test('the boot CPU s state at an image s entry', () => {
+  const vcpu = makeVcpu();
+  vcpu.setRegs({ ...vcpu.getRegs(), rax: 5n, rflags: 0x202n });
+  const segment = (selector: number, base: number) => ({
+    ...{ selector, base, limit: 0xfffff, type: 3, present: 1, dpl: 0, db: 1, s: 1, l: 0, g: 1, avl: 0, unusable: 0 },
+  });
+  applyBootState(vcpu, {
+    format: 'elf',
+    mode: 'protected',
+    rip: 0x10_0000,
+    registers: { rbx: 0x9500 },
+    cr0: 0x11,
+    cr3: 0x2000,
+    cr4: 0x20,
+    efer: 0x500,
+    cs: segment(8, 0),
+    data: segment(0x10, 0x40),
+    tr: segment(0x18, 0),
+    gdt: { base: 0x800, limit: 0x1f },
+  } as unknown as Parameters<typeof applyBootState>[1]);
+  const sregs = vcpu.getSregs();
+  expect(sregs).toMatchObject({ cr0: 0x11n, cr3: 0x2000n, cr4: 0x20n, efer: 0x500n });
+  expect(sregs.cs.selector).toBe(8);
+  for (const name of ['ds', 'es', 'fs', 'gs', 'ss'] as const)
+    expect(sregs[name]).toMatchObject({ selector: 0x10, base: 0x40n });
+  expect(sregs.tr.selector).toBe(0x18);
+  expect(sregs.gdt).toMatchObject({ base: 0x800n, limit: 0x1f });
+  expect(vcpu.getRegs()).toMatchObject({ rip: 0x10_0000n, rbx: 0x9500n, rax: 5n, rflags: 2n });
+});
+
+test('completeExit: every piece of the instruction, and no more', () => {
+  const host = new ScriptedHost();
+  const scripted = new ScriptedVcpu(host, [{ exitReason: ExitReason.MMIO, mmioData: [1], pieces: 3 }]);
+  scripted.run.run();
+  completeExit(scripted.run);
+  expect(scripted.runs).toBe(5);
+  const endless = new ScriptedVcpu(host, [{ exitReason: ExitReason.IO, pieces: 1e9 }]);
+  endless.run.run();
+  completeExit(endless.run); // comes back
+});
+
+describe('a vCPU saved and restored', () => {
+  const handling = (rig: LoopRig) => ({ devices: rig.devices, end: () => expect.fail('ended') });
+
+  /** A vCPU in an NMI handler, halted, with another NMI in KVM's hands and a message of mode 3 to come. */
+  function busy(): LoopRig {
+    const rig: LoopRig = new LoopRig([[NOTHING_IF_OFF, NOTHING_IF_OFF, HLT_IF_OFF]]);
+    const [cpu] = rig.cpus;
+    const step = (): void => {
+      cpu.interrupts.prepare(true);
+      cpu.run.run();
+      cpu.interrupts.afterRun();
+    };
+    step();
+    rig.send(0, { deliveryMode: 4 });
+    rig.send(0, { deliveryMode: 4 });
+    step();
+    rig.send(0, { deliveryMode: 3 });
+    step();
+    cpu.vcpu.setRegs({ ...cpu.vcpu.getRegs(), rax: 77n });
+    cpu.vcpu.setMsrs([
+      { index: 0x201, value: 0x800n },
+      { index: TSC, value: 123_456n },
+    ]);
+    return rig;
+  }
+
+  test('is the same by all that can be read of it, and goes on in the same way', () => {
+    const from = busy();
+    const reset = captureResetState(from.cpus[0].vcpu, []);
+    from.cpus[0].interrupts.halt();
+    const state = structuredClone(saveCpu(from.cpus[0], reset, handling(from)));
+    expect(state.loop).toEqual({ state: RunState.haltedWithoutIf, unhalted: true });
+    const to: LoopRig = new LoopRig([[{ ...HLT_IF_OFF, nmiEnded: true }, HLT_IF_OFF]]);
+    const [cpu] = to.cpus;
+    restoreCpu(cpu, state, handling(to));
+    expect(saveCpu(cpu, reset, handling(to))).toEqual(state);
+    expect(to.shared.runState(0)).toBe(RunState.haltedWithoutIf);
+    to.host.whileAsleep.push(() => to.stop());
+    to.loop();
+    // Mode 3 ends the HLT; then its NMI handler ends, and the NMI that was in KVM's hands is taken.
+    expect(to.vcpus[0].taken).toEqual(['NMI']);
+    expect(cpu.vcpu.getRegs().rax).toBe(77n);
+  });
+
+  test('an exit that is half finished is finished first, with all its pieces handled', () => {
+    const rig: LoopRig = new LoopRig([
+      [{ exitReason: ExitReason.IO, ioIsOut: true, ioPort: 0x3f8, ioData: [0x61], pieces: 2 }],
+    ]);
+    const [cpu] = rig.cpus;
+    cpu.interrupts.prepare(true);
+    cpu.run.run();
+    saveCpu(cpu, captureResetState(cpu.vcpu, []), handling(rig));
+    expect(rig.said).toEqual(['pio write 3f8 1 61', 'pio write 3f8 1 61']); // the first piece was its caller's
+  });
+
+  test('no interrupt goes in on what another vCPU could take', () => {
+    const from = busy();
+    const reset = captureResetState(from.cpus[0].vcpu, []);
+    const state = saveCpu(from.cpus[0], reset, handling(from));
+    const to: LoopRig = new LoopRig([[]]);
+    restoreCpu(to.cpus[0], { ...state, loop: { state: RunState.running, unhalted: false } }, handling(to));
+    to.send(0x31);
+    to.cpus[0].interrupts.prepare(true);
+    expect(to.vcpus[0].given).not.toContain('interrupt 0x31');
+    expect(to.cpus[0].run.requestInterruptWindow).toBe(true);
+  });
+});
