@@ -38,6 +38,8 @@ export interface LoopState {
   readonly state: RunState;
   /** A message of delivery mode 3 waits for a HLT to end. */
   readonly unhalted: boolean;
+  /** MSR_KVM_PV_EOI_EN, where it is ours. */
+  readonly pvEoi?: { readonly low: number; readonly high: number };
 }
 
 /** What the machine, not the guest, does with a vCPU. */

@@ -10,7 +10,7 @@ import type { MachineTrace } from '../trace.ts';
 import type { ApicWatcher } from './apic-doors.ts';
 import type { CpuParts, LifeCycle, LoopState, Readiness } from './cpu.ts';
 import { applyInit, applyPowerUp, applySipi, completeExit } from './cpu-state.ts';
-import type { PvEoi } from './pv-eoi.ts';
+import { MSR_KVM_PV_EOI_EN, type PvEoi } from './pv-eoi.ts';
 
 /** Not every host reports KVM_EXIT_SET_TPR: how long an interrupt may wait unseen for TPR to fall. */
 const TPR_RECHECK_NANOS = 250_000;
@@ -152,15 +152,17 @@ export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
   }
 
   save(): LoopState {
-    return { state: this.#state, unhalted: this.#unhalted };
+    const pvEoi = this.#pvEoi === null ? {} : { pvEoi: { low: this.#pvEoi.msrLow, high: this.#pvEoi.msrHigh } };
+    return { state: this.#state, unhalted: this.#unhalted, ...pvEoi };
   }
 
-  restore({ state, unhalted }: LoopState): void {
+  restore({ state, unhalted, pvEoi }: LoopState): void {
     const { pending, injected, masked } = this.#vcpu.getVcpuEvents().nmi;
     this.#nmiUnderWay = (pending | injected | masked) !== 0;
     this.#run.shareEvents(this.#nmiUnderWay);
     this.#canInject = false;
     this.#unhalted = unhalted;
+    this.#pvEoi?.writeMsr(MSR_KVM_PV_EOI_EN, pvEoi?.low ?? 0, pvEoi?.high ?? 0);
     this.#publish(state);
     this.apicBaseWritten();
   }
