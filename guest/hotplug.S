@@ -166,6 +166,8 @@ ioapic_write:
 # Level-triggered, so the end of interrupt waits until the cause is gone: `insert` and `remove` do it. Until then the
 # I/O APIC sends no other.
 event_came:
+        cmpl $0, %gs:CPU_INDEX          # with the gate off, a CPU whose ID has the same low byte takes it as well: not its
+        jne apic_eoi                    # affair. It comes again until the line is down, so nobody may be awaited before
         movl $1, interrupted
         ret
 
@@ -350,6 +352,11 @@ say_restarted:
 # The CPU of the event: stops it, gives it back.
 remove:
         push %rbx
+        mov event_selector, %edi
+        call cpus_select
+        mov $FLAG_REMOVE, %edi
+        call cpus_acknowledge
+        call event_over
         mov event_id, %edi
         mov event_selector, %esi
         call cpu_add                    # its record
@@ -360,12 +367,7 @@ remove:
         je 1f
         movl $ORDER_STOP, CPU_ORDER(%rbx)
         call handshake
-1:      mov event_selector, %edi
-        call cpus_select
-        mov $FLAG_REMOVE, %edi
-        call cpus_acknowledge
-        call event_over
-        mov $OST_EJECTION, %edi
+1:      mov $OST_EJECTION, %edi
         mov $OST_IN_PROGRESS, %esi
         call report_ost
         mov event_selector, %edi

@@ -155,7 +155,8 @@ function cpu_sipi
         jmp apic_send
 
 # Starts every CPU that has a record and waits for all. Leaves interrupts on. Where there is an ID that 8 bits do not
-# hold, the boot CPU has to be in x2APIC mode.
+# hold, the boot CPU has to be in x2APIC mode. All INITs come before the first start-up IPI: an INIT also reaches CPUs in
+# xAPIC mode whose ID has the same low byte, and one of them that had started would start, and be counted, twice.
 function smp_start
         push %rbx
         mov $1, %ebx
@@ -163,10 +164,19 @@ function smp_start
         jae 2f
         mov cpu_list(, %rbx, 8), %rax
         mov CPU_ID(%rax), %edi
-        call cpu_init_sipi
+        mov $ICR_INIT | ICR_ASSERT, %esi
+        call apic_send
         inc %ebx
         jmp 1b
-2:      mov $200, %edi
+2:      mov $1, %ebx
+6:      cmp cpu_count, %ebx
+        jae 7f
+        mov cpu_list(, %rbx, 8), %rax
+        mov CPU_ID(%rax), %edi
+        call cpu_sipi
+        inc %ebx
+        jmp 6b
+7:      mov $200, %edi
         call delay_us
         mov $1, %ebx
 3:      cmp cpu_count, %ebx
