@@ -19,7 +19,6 @@
 #include <linux/kvm.h>
 #include <node_api.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -63,7 +62,9 @@ static pthread_mutex_t threads_lock; // zeros are an unlocked mutex in glibc and
 static thread* threads;              // those with an environment
 static pthread_once_t once;          // zeros, too
 
-static int kick_signal(void) { return SIGRTMIN + 7; }
+// Nothing else uses it on Linux. Not a real-time signal: of those each sent one takes room in the user's queue (ulimit -i), and
+// while a neighbour has filled that, tgkill() answers EAGAIN and the target runs on. One of the first 31 always gets through.
+#define KICK_SIGNAL SIGSTKFLT
 
 static void on_kick(int number) {
   (void)number;
@@ -80,18 +81,11 @@ static void install(void) {
   struct sigaction action = {0};
   action.sa_handler = on_kick;
   action.sa_flags = SA_RESTART;  // KVM_RUN is never restarted; everything else on the thread should be
-  sigaction(kick_signal(), &action, NULL);
+  sigaction(KICK_SIGNAL, &action, NULL);
 }
 
-// A real-time signal is refused with EAGAIN while the user's queue (ulimit -i) is full: it drains as targets run.
-static bool kick(pid_t tid) {
-  for (int tries = 0; tries < 1000; tries++) {
-    if (syscall(SYS_tgkill, getpid(), tid, kick_signal()) == 0) return true;
-    if (errno != EAGAIN) return false;
-    sched_yield();
-  }
-  return false;
-}
+// False when the thread is gone.
+static bool kick(pid_t tid) { return syscall(SYS_tgkill, getpid(), tid, KICK_SIGNAL) == 0; }
 
 static void unmap(mapping* each) {
   if (each->run != NULL) munmap(each->run, each->size);
@@ -234,7 +228,7 @@ static napi_value arm_timer(napi_env env, napi_callback_info info) {
   if (!me->timer_made) {
     struct sigevent event = {0};
     event.sigev_notify = SIGEV_THREAD_ID;
-    event.sigev_signo = kick_signal();
+    event.sigev_signo = KICK_SIGNAL;
     event.sigev_notify_thread_id = me->tid;
     if (syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &me->timer) != 0) return number(env, -errno);
     me->timer_made = true;
@@ -284,7 +278,7 @@ NAPI_MODULE_INIT() {
   me->tid = (pid_t)syscall(SYS_gettid);
   sigset_t set;
   sigemptyset(&set);
-  sigaddset(&set, kick_signal());
+  sigaddset(&set, KICK_SIGNAL);
   pthread_sigmask(SIG_UNBLOCK, &set, NULL);
   pthread_mutex_lock(&threads_lock);
   me->next = threads;

@@ -34,6 +34,7 @@ export interface RunOptions {
   readonly initrd?: readonly string[];
   readonly loadAddress?: number;
   readonly reboot?: boolean;
+  readonly keepHalted?: boolean;
   readonly debugConsole: DebugConsole;
   readonly apicOption?: ApicSystemOptions;
   readonly break?: readonly RuleName[];
@@ -124,6 +125,7 @@ export function addRunOptions(command: Command): Command {
     ])
     .option('--load-address <address>', 'raw image: guest-physical address below 1 MiB', wholeNumber)
     .option('--reboot', 'a reset starts the image again; without it a reset ends the run')
+    .option('--keep-halted', 'go on waiting when every CPU is halted with interrupts off; without it that ends the run')
     .addOption(
       new Option('--debug-console <where>', 'where text written to ports 0xe9 and 0x402 goes')
         .choices([...DEBUG_CONSOLES])
@@ -161,6 +163,7 @@ export function machineOptions(options: RunOptions, actions: readonly HotplugAct
     trace: options.trace !== undefined,
     failMapAllocation: options.failMapAllocation ?? false,
     reboot: options.reboot ?? false,
+    keepHalted: options.keepHalted ?? false,
     debugConsole: options.debugConsole,
     vectorHashing: options.vectorHashing,
     ...(options.apicOption === undefined ? {} : { apicOptions: options.apicOption }),

@@ -39,6 +39,8 @@ export interface MachineOptions {
   timeoutMs?: number;
   /** A reset (port 0xcf9, keyboard controller, triple fault) starts the image again rather than ending the run. */
   reboot?: boolean;
+  /** Goes on waiting when every CPU is halted with interrupts off and no device can send an NMI, rather than ending the run. */
+  keepHalted?: boolean;
   /** Ask for the 'trace' event: what happens to interrupts and CPUs. Costs time on each. */
   trace?: boolean;
   /**
@@ -80,6 +82,7 @@ export interface MachineConfig {
   readonly cpu: string;
   readonly timeoutMs: number;
   readonly reboot: boolean;
+  readonly keepHalted: boolean;
   readonly trace: boolean;
   readonly debugConsole: DebugConsole;
   /** What of our APICs was asked for: those above and all the others. */
@@ -182,6 +185,7 @@ export function checkOptions(options: MachineOptions, limits: HostLimits): Machi
     cpu: options.cpu ?? 'host',
     timeoutMs,
     reboot: options.reboot ?? false,
+    keepHalted: options.keepHalted ?? false,
     trace: options.trace ?? false,
     debugConsole: oneOf('debugConsole', options.debugConsole ?? 'serial', DEBUG_CONSOLES),
     apicOptions,

@@ -14,6 +14,8 @@ import { Platform, type PlatformEvent } from './board/platform.ts';
 import { inspectCpu, type WorkerInspection } from './inspection.ts';
 import { type CpuParts, kernelCpu, userCpu } from './loop/cpu.ts';
 import { applyBootState, applyFirmwareState, captureResetState, type ResetState } from './loop/cpu-state.ts';
+import { FAILURE_STATUS } from './loop/exits.ts';
+import { describeHalt } from './loop/failure.ts';
 import { Scheduler } from './loop/scheduler.ts';
 import type { VcpuBackend, VcpuDescriptor, VcpuRun } from './loop/vcpu-backend.ts';
 import { GuestMemory } from './shared/guest-memory.ts';
@@ -31,11 +33,13 @@ import type {
 import { nativeHost } from './shared/native-host.ts';
 import { Outbox } from './shared/outbox.ts';
 import { Attention, MachineWord, RunState, SharedState, WorkerWord } from './shared/shared.ts';
-import { wakeVcpu } from './shared/signals.ts';
+import { signalWorker, wakeVcpu } from './shared/signals.ts';
 import { TraceRecorder } from './trace.ts';
 
 const IA32_TSC = 0x10;
 const FIRST_WIDE_ID = 255;
+const HALTED = 'every CPU is halted with interrupts off, and nothing can wake one (--keep-halted waits all the same)';
+const MAX_CPUS_NAMED = 4;
 /** Ends that a PC answers by starting again. */
 const REBOOTS: ReadonlySet<EndReason> = new Set(['reset', 'triple-fault']);
 
@@ -138,6 +142,16 @@ class MachineWorker {
     }
   }
 
+  /** Worker 0 decides, since it knows the devices; another worker wakes it, so that it looks. */
+  #haltedForGood(): void {
+    const platform = this.#platform;
+    if (!platform) signalWorker(this.#shared, 0, Attention.reschedule);
+    else if (!this.#handles.config.keepHalted && !platform.canWakeHalted()) {
+      const where = this.#scheduler.cpus.slice(0, MAX_CPUS_NAMED).map(describeHalt);
+      this.#end('halted', FAILURE_STATUS, [HALTED, ...where].join('\n  '));
+    }
+  }
+
   /** Wakes the CPUs whose LINT0 takes it: with KVM's own APICs, the boot CPU. */
   #picInterrupt(level: boolean): void {
     Atomics.store(this.#shared.words, MachineWord.picInterrupt, level ? 1 : 0);
@@ -160,6 +174,7 @@ class MachineWorker {
       deviceDeadlineNanos: platform ? () => platform.deadlineNanos() : () => Number.POSITIVE_INFINITY,
       advanceDevices: (nowNanos) => platform?.advance(nowNanos),
       idle: () => this.#flush(),
+      haltedForGood: () => this.#haltedForGood(),
       firstRun: (cpu) => {
         cpu.hasRun = true;
         this.#send({ type: 'first-run', apicId: cpu.apicId, nanos: native.nowNanos() });

@@ -55,7 +55,7 @@ beforeAll(() => {
   directory = mkdtempSync(join(tmpdir(), 'apiary-pty-'));
   const images = {
     spin: `${READY} 1: jmp 1b`,
-    halt: `${READY} cli\n 1: hlt\n jmp 1b`,
+    halt: `${READY} sti\n 1: hlt\n jmp 1b`,
     flood: `${READY} 1: out %al, %dx\n jmp 1b`,
     echo: `${READY}
       1: mov $0x3fd, %dx

@@ -18,7 +18,7 @@ const HALT = 'cli\n1: hlt\n jmp 1b\n';
 let machine: Machine | undefined;
 
 async function make(options: Parameters<typeof Machine.create>[0] = {}): Promise<Machine> {
-  machine = await Machine.create({ timeoutMs: SLOW_HOST_MS, ...options });
+  machine = await Machine.create({ timeoutMs: SLOW_HOST_MS, keepHalted: true, ...options });
   return machine;
 }
 

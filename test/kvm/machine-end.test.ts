@@ -30,7 +30,7 @@ const endings: readonly (readonly [string, string, MachineOptions, Ending])[] = 
   ['a reset', RESET, {}, wait],
   ['a timeout', SPIN, { timeoutMs: 20 }, wait],
   ['stop() of a spinning guest', SPIN, { cpus: 3, threads: 4 }, stop],
-  ['stop() of a halted guest', HALT, { cpus: 3 }, stop],
+  ['stop() of a halted guest', HALT, { cpus: 3, keepHalted: true }, stop],
   ['stop() of a halted guest under apic kernel', HALT, { apic: 'kernel', cpus: 3 }, stop],
   [
     'stop() at once, while the guest starts',

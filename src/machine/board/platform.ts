@@ -29,6 +29,8 @@ import { Wiring } from './wiring.ts';
 
 /** The ICR's low word for INIT. */
 const INIT = (5 << 8) | (1 << 14);
+/** Delivery modes that end a HLT with interrupts off: SMI, NMI, INIT. */
+const WAKES_HALTED: readonly number[] = [2, 4, 5];
 const XAPIC_BROADCAST = 0xff;
 const X2APIC_BROADCAST = 0xffff_ffff;
 
@@ -180,6 +182,11 @@ export class Platform implements DevicePort {
   flushConsole(): void {
     this.#console.flush();
     this.#debugConsole.flush();
+  }
+
+  /** Whether a device can do more to a CPU than interrupt it: through an I/O APIC entry of mode SMI, NMI or INIT. */
+  canWakeHalted(): boolean {
+    return this.#ioapic.entries().some(({ masked, command }) => !masked && WAKES_HALTED.includes((command >>> 8) & 7));
   }
 
   /** Nanoseconds of the machine's clock; Infinity when nothing is due. */

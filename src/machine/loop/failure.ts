@@ -31,3 +31,8 @@ export function describeFailure(cpu: Cpu, what: string): string {
   const advice = cannotEmulate ? [instructionAdvice(run.internalInstructionBytes())] : [];
   return [head, ...[...advice, ...registers(cpu)].map((line) => `  ${line}`)].join('\n');
 }
+
+/** Where a vCPU that does not run is. */
+export function describeHalt({ apicId, vcpu }: Cpu): string {
+  return `vCPU with APIC ID ${hex(apicId)} at rip ${hex(vcpu.getRegs().rip)}`;
+}

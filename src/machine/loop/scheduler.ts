@@ -31,6 +31,8 @@ export interface SchedulerHooks {
   advanceDevices(nowNanos: number): void;
   /** Nothing to run: hand over what was held back (console, trace). */
   idle(): void;
+  /** No vCPU of the machine can run again, unless a device sees to it. Called again at each sleep while that is so. */
+  haltedForGood(): void;
   firstRun(cpu: Cpu): void;
 }
 
@@ -176,6 +178,7 @@ export class Scheduler {
   #sleep(): void {
     const words = this.#words;
     this.#hooks.idle();
+    if (this.#started && this.#shared.isHaltedForGood()) this.#hooks.haltedForGood();
     Atomics.store(words, this.#guest, GUEST_IDLE);
     const deadline = Math.min(this.#timers.next, this.#hooks.deviceDeadlineNanos());
     const waitMs = (deadline - this.#host.nowNanos()) / 1e6;

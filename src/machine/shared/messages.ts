@@ -68,7 +68,15 @@ export type ToWorker =
   | { readonly type: 'inspect'; readonly reply: number }
   | { readonly type: 'serial-input'; readonly bytes: Uint8Array; readonly reply: number };
 
-export type EndReason = 'debug-exit' | 'shutdown' | 'triple-fault' | 'reset' | 'internal-error' | 'monitor-error';
+export type EndReason =
+  | 'debug-exit'
+  | 'shutdown'
+  | 'triple-fault'
+  | 'reset'
+  /** Every CPU is halted with interrupts off, and no device can send an NMI. */
+  | 'halted'
+  | 'internal-error'
+  | 'monitor-error';
 
 /** Why a worker could not do what it was asked. `host`: the host said no (KvmError); otherwise the fault is ours. */
 export interface ReplyError {

@@ -21,7 +21,9 @@
  *   word of a vCPU     written by                         read by
  *   home               main, before the vCPU exists       senders
  *   request            senders: store 1; owner: store 0   owner, after it published `guest`
- *   runState           owner                              main (snapshots)
+ *   runState           owner                              main (snapshots), worker 0 (is everybody halted for good?)
+ *   changes            owner: how often it published      worker 0, the same
+ *                      runState, before it does
  *
  *   ready bit v of row w: vCPU v, home on w, may have something to do. Senders set it (or), the owner clears it and then
  *   looks at `request` once more.
@@ -56,7 +58,7 @@ export const WorkerWord = {
 /** Offsets of the machine's words: the level of the PICs' INTR output, the number of workers. */
 export const MachineWord = { picInterrupt: 0, workers: 1 } as const;
 
-const VcpuWord = { home: 0, request: 1, runState: 2 } as const;
+const VcpuWord = { home: 0, request: 1, runState: 2, changes: 3 } as const;
 
 /** Bits of the attention word: why a worker should look up from its vCPU. */
 export const Attention = {
@@ -144,7 +146,35 @@ export class SharedState {
   }
 
   setRunState(vcpuIndex: number, state: RunState): void {
+    Atomics.add(this.words, this.#vcpus + vcpuIndex * VCPU_WORDS + VcpuWord.changes, 1);
     Atomics.store(this.words, this.#vcpus + vcpuIndex * VCPU_WORDS + VcpuWord.runState, state);
+  }
+
+  /**
+   * Whether no vCPU can run again by anything that a vCPU does: each waits for a SIPI, is parked, or halted with interrupts
+   * off, and nothing is on its way to any. Looked at twice: if none published anything in between, all were so at once.
+   */
+  isHaltedForGood(): boolean {
+    const changes = this.#changesIfHalted();
+    return changes >= 0 && this.#changesIfHalted() === changes;
+  }
+
+  /** @returns how often all of them published a state; -1 when one of them runs or may, or when none is halted */
+  #changesIfHalted(): number {
+    const { words } = this;
+    let changes = 0;
+    let halted = 0;
+    for (let vcpuIndex = 0; vcpuIndex < this.maxVcpus; vcpuIndex++) {
+      const at = this.#vcpus + vcpuIndex * VCPU_WORDS;
+      const state = Atomics.load(words, at + VcpuWord.runState);
+      if (state === RunState.running || state === RunState.halted) return -1;
+      if (state === RunState.absent) continue;
+      if (state === RunState.haltedWithoutIf) halted++;
+      changes += Atomics.load(words, at + VcpuWord.changes);
+      const ready = Atomics.load(words, this.readyRow(words[at + VcpuWord.home]) + (vcpuIndex >>> 5));
+      if (((ready >>> (vcpuIndex & 31)) & 1) !== 0 || Atomics.load(words, at + VcpuWord.request) !== 0) return -1;
+    }
+    return halted > 0 ? changes : -1;
   }
 
   /** @returns index in `words` of the first ready word of a worker's row. */

@@ -116,6 +116,7 @@ export class LoopRig {
         this.deviceDeadlines.shift();
       },
       idle: () => void this.said.push('idle'),
+      haltedForGood: () => void this.said.push('halted for good'),
       firstRun: (cpu) => {
         cpu.hasRun = true;
         this.said.push(`first run ${cpu.vcpuIndex}`);
