@@ -7,6 +7,9 @@ import type { Cpu } from './cpu.ts';
 import { instructionAdvice } from './instruction-advice.ts';
 
 const REGISTERS_A_LINE = 4;
+const RESET_RIP = 0xfff0n;
+const AFTER_RESET =
+  "where the guest was is not known: on AMD's SVM, KVM resets a vCPU before it tells of the shutdown, and these are the reset's registers";
 
 function registers(cpu: Cpu): string[] {
   const regs = Object.entries(cpu.vcpu.getRegs()).map(
@@ -29,6 +32,7 @@ export function describeFailure(cpu: Cpu, what: string): string {
   const cannotEmulate =
     run.exitReason === ExitReason.INTERNAL_ERROR && run.internalSuberror === InternalError.EMULATION;
   const advice = cannotEmulate ? [instructionAdvice(run.internalInstructionBytes())] : [];
+  if (run.exitReason === ExitReason.SHUTDOWN && vcpu.getRegs().rip === RESET_RIP) advice.push(AFTER_RESET);
   return [head, ...[...advice, ...registers(cpu)].map((line) => `  ${line}`)].join('\n');
 }
 
