@@ -17,6 +17,8 @@ export interface VmBackend {
   readonly limits: Omit<HostLimits, 'cores'>;
   /** Bytes of a vCPU's kvm_run. */
   readonly runSize: number;
+  /** KVM_GET_MSR_INDEX_LIST. */
+  readonly savableMsrs: readonly number[];
   readonly fd: number;
   create(config: MachineConfig): void;
   /** Frequency of the guests' TSC. */

@@ -21,6 +21,7 @@ export interface Script {
 export class ScriptedVm implements VmBackend {
   readonly limits = { maxVcpus: 1024, maxVcpuId: 4096 };
   readonly runSize = 4096;
+  readonly savableMsrs = [];
   readonly fd = -1;
   readonly extendedDestinations = true;
 

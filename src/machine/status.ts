@@ -11,6 +11,8 @@ export const Status = {
   host: 4,
   /** A vCPU failed: triple fault, or KVM cannot go on. */
   vcpuFailed: 10,
+  /** Every CPU is halted with interrupts off, and nothing can wake one. */
+  halted: 14,
   /** Whoever read the output has gone. */
   outputGone: 12,
   /** A bug in apiary. EX_SOFTWARE of sysexits.h. */

@@ -14,7 +14,6 @@ import { Platform, type PlatformEvent } from './board/platform.ts';
 import { inspectCpu, type WorkerInspection } from './inspection.ts';
 import { type CpuParts, kernelCpu, userCpu } from './loop/cpu.ts';
 import { applyBootState, applyFirmwareState, captureResetState, type ResetState } from './loop/cpu-state.ts';
-import { FAILURE_STATUS } from './loop/exits.ts';
 import { describeHalt } from './loop/failure.ts';
 import { Scheduler } from './loop/scheduler.ts';
 import type { VcpuBackend, VcpuDescriptor, VcpuRun } from './loop/vcpu-backend.ts';
@@ -34,6 +33,7 @@ import { nativeHost } from './shared/native-host.ts';
 import { Outbox } from './shared/outbox.ts';
 import { Attention, MachineWord, RunState, SharedState, WorkerWord } from './shared/shared.ts';
 import { signalWorker, wakeVcpu } from './shared/signals.ts';
+import { Status } from './status.ts';
 import { TraceRecorder } from './trace.ts';
 
 const IA32_TSC = 0x10;
@@ -148,7 +148,7 @@ class MachineWorker {
     if (!platform) signalWorker(this.#shared, 0, Attention.reschedule);
     else if (!this.#handles.config.keepHalted && !platform.canWakeHalted()) {
       const where = this.#scheduler.cpus.slice(0, MAX_CPUS_NAMED).map(describeHalt);
-      this.#end('halted', FAILURE_STATUS, [HALTED, ...where].join('\n  '));
+      this.#end('halted', Status.halted, [HALTED, ...where].join('\n  '));
     }
   }
 

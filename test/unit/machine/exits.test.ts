@@ -193,18 +193,18 @@ test('KVM_EXIT_IOAPIC_EOI reaches the devices', () => {
 
 describe('the end', () => {
   test.each([
-    ['KVM_EXIT_SHUTDOWN is a triple fault', { exitReason: REASON.shutdown }, /^end triple-fault 3 .*triple fault/],
+    ['KVM_EXIT_SHUTDOWN is a triple fault', { exitReason: REASON.shutdown }, /^end triple-fault 10 .*triple fault/],
     ['KVM_SYSTEM_EVENT_SHUTDOWN', { exitReason: REASON.systemEvent, systemEventType: 1 }, /^end shutdown 0$/],
     ['KVM_SYSTEM_EVENT_RESET', { exitReason: REASON.systemEvent, systemEventType: 2 }, /^end reset 0$/],
     ['KVM_SYSTEM_EVENT_CRASH', { exitReason: REASON.systemEvent, systemEventType: 3 }, /^end shutdown 0$/],
     [
       'KVM_EXIT_INTERNAL_ERROR',
       { exitReason: REASON.internalError, internalSuberror: 3 },
-      /^end internal-error 3 vCPU/,
+      /^end internal-error 10 vCPU/,
     ],
-    ['KVM_EXIT_FAIL_ENTRY', { exitReason: REASON.failEntry }, /^end internal-error 3 vCPU/],
-    ['KVM_EXIT_UNKNOWN', { exitReason: REASON.unknown }, /^end internal-error 3 vCPU/],
-    ['a reason that nobody knows', { exitReason: 999 }, /^end internal-error 3 vCPU/],
+    ['KVM_EXIT_FAIL_ENTRY', { exitReason: REASON.failEntry }, /^end internal-error 10 vCPU/],
+    ['KVM_EXIT_UNKNOWN', { exitReason: REASON.unknown }, /^end internal-error 10 vCPU/],
+    ['a reason that nobody knows', { exitReason: 999 }, /^end internal-error 10 vCPU/],
   ])('%s', (_name, step, expected) => {
     const { said } = exit(step);
     expect(said).toHaveLength(1);

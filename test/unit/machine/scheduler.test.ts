@@ -387,7 +387,7 @@ describe('KVM_RUN', () => {
   test('any other error ends the machine, with its name', () => {
     const rig: LoopRig = new LoopRig([[-5]]);
     rig.loop();
-    expect(rig.said.at(-1)).toMatch(/^end internal-error 3 vCPU with APIC ID 0x0: KVM_RUN: EIO at rip 0xfff0/);
+    expect(rig.said.at(-1)).toMatch(/^end internal-error 10 vCPU with APIC ID 0x0: KVM_RUN: EIO at rip 0xfff0/);
   });
 
   test('EINTR without a reason changes nothing', () => {
