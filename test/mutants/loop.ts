@@ -38,7 +38,7 @@ export const loop: MutantList = {
       'test/unit/machine/{kernel-interrupts,user-interrupts,scheduler,wake-up}.test.ts',
     ],
   },
-  limitSeconds: 30,
+  limitSeconds: 20,
   mutants: [
     {
       name: 'the owner does not look at the request after it published `guest`',

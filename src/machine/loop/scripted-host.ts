@@ -4,6 +4,8 @@
  */
 import type { HostThread } from '../shared/host-thread.ts';
 
+const MAX_LOOKS = 20_000;
+
 export class ScriptedHost implements HostThread {
   readonly threadId: number;
   /** Nanoseconds. */
@@ -19,6 +21,7 @@ export class ScriptedHost implements HostThread {
   /** What happens elsewhere while this thread sleeps: one call for each sleep, or more if a call does not end it. */
   readonly whileAsleep: (() => void)[] = [];
   readonly #peers: Map<number, ScriptedHost>;
+  #looks = 0;
 
   /** @param peers the threads that can kick one another, by thread ID; this one is added */
   constructor(threadId = 1, peers: Map<number, ScriptedHost> = new Map()) {
@@ -27,7 +30,9 @@ export class ScriptedHost implements HostThread {
     peers.set(threadId, this);
   }
 
+  /** @throws Error after very many looks without a sleep's or a guest's time passing: the loop turns on the spot */
   nowNanos(): number {
+    if (++this.#looks > MAX_LOOKS) throw new Error('the loop turns on the spot');
     return this.now;
   }
 
@@ -60,6 +65,7 @@ export class ScriptedHost implements HostThread {
 
   /** Time passes, in nanoseconds; the timer rings when it is over. */
   advance(nanos: number): void {
+    if (nanos > 0) this.#looks = 0;
     this.now += nanos;
     this.#ring();
   }

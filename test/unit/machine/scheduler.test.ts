@@ -81,6 +81,16 @@ describe('whose turn it is', () => {
     expect(rig.host.now).toBe(2 * SLICE);
   });
 
+  test('a slice ends when it was to, however often something else became ready in it', () => {
+    const wakeAnother = meanwhile(() => {
+      rig.host.advance(300_000);
+      rig.scheduler.review(rig.cpus[0]);
+    }, NOTHING);
+    const rig: LoopRig = new LoopRig([[() => rig.end], [wakeAnother, wakeAnother, SPIN]]);
+    rig.loop();
+    expect(rig.host.now).toBe(SLICE);
+  });
+
   test('a vCPU that is woken on its own thread shares the time of the one that runs from then on', () => {
     const rig: LoopRig = new LoopRig([
       [HLT, () => rig.end],

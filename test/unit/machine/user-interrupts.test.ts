@@ -307,6 +307,20 @@ describe('INIT and SIPI', () => {
     expect(interrupts.prepare(true)).toBe(false);
   });
 
+  test('INIT resets the APIC, and an NMI handler that it broke off is forgotten', () => {
+    const { rig, interrupts, apic, run, step } = makeApplicationCpu(NOTHING_IF_OFF, NOTHING_IF_OFF);
+    step();
+    apic.writeMmio(TPR, 4, 0x20);
+    rig.send(0, NMI);
+    step();
+    expect(run.nmisMasked).toBe(true);
+    rig.send(0, INIT);
+    interrupts.prepare(true);
+    expect(apic.readMmio(TPR, 4)).toBe(0);
+    expect(apic.readMmio(SPIV, 4)).toBe(0xff);
+    expect(run.nmisMasked).toBe(false);
+  });
+
   test('an interrupt is not injected on what was said before the INIT', () => {
     const { rig, interrupts, vcpu, step } = makeCpu(NOTHING, NOTHING); // BSP: runs on
     step();
