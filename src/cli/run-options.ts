@@ -62,7 +62,7 @@ Exit status: odd is the guest's own, through the debug exit port 0xf4: value v g
 guest's success. Even is the command's:
   0 the guest powered off or reset     2 wrong options or image     4 the host cannot do it
   10 a vCPU failed                    12 nobody reads the output   70 a bug in apiary
-  124 --timeout                      130 Ctrl-C, SIGINT, SIGTERM, SIGHUP
+  14 every CPU halted for good       124 --timeout                 130 Ctrl-C, SIGINT, SIGTERM, SIGHUP
 
 On a terminal Ctrl-A is the escape: Ctrl-A x ends the run, Ctrl-A Ctrl-C sends Ctrl-C to the guest, Ctrl-A h is help.
 
