@@ -27,7 +27,7 @@ const FLOODS: readonly (readonly [guest: string, parameters: readonly string[]])
   ['flood-init', ['--reboot']],
   ['flood-broadcast', ['--cpus', '64', '--threads', '2']],
   ['flood-shouting', ['--cpus', '8', '--threads', '2']],
-  ['flood-halt', []],
+  ['flood-halt', ['--keep-halted']],
 ];
 
 describe.each(FLOODS)('%s', (guest, parameters) => {
