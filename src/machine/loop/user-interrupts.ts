@@ -193,7 +193,8 @@ export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
 
   #takeEvents(): void {
     const events = this.#apic.takeEvents(this.#state === RunState.waitForSipi);
-    if (events & APIC_EVENT.UNHALT) this.#unhalted = true;
+    // A SIPI that nobody waits for ends a HLT, too (kvm_apic_has_pending_init_or_sipi); it is not kept for the next one.
+    if (events & APIC_EVENT.UNHALT || isHalted(this.#state)) this.#unhalted = true;
     if (events & APIC_EVENT.INIT) {
       completeExit(this.#run);
       this.#forgetEvents();

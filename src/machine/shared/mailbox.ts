@@ -1,7 +1,7 @@
 /**
  * How a worker reaches the devices, which live on worker 0: its own mailbox in shared memory (shared.ts), one request at a
- * time. The requester fills the box, rings worker 0 and sleeps until the answer is there; worker 0 never waits for
- * anybody, so this cannot deadlock. Worker 0 itself uses the bus directly.
+ * time. The requester fills the box, rings worker 0 and sleeps until the answer is there; worker 0 waits for
+ * no other worker, and for main only where main waits for none, so this cannot deadlock. Worker 0 itself uses the bus directly.
  */
 import { Attention, MachineWord, type SharedState, WorkerWord } from './shared.ts';
 import { signalWorker } from './signals.ts';

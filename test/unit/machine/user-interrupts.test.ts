@@ -247,14 +247,23 @@ describe('a halted vCPU', () => {
     expect(interrupts.prepare(true)).toBe(false);
   });
 
-  test('a SIPI does not end HLT, and is not remembered', () => {
-    const { rig, interrupts, vcpu, step } = makeCpu(HLT_IF_OFF);
+  test('a SIPI that nobody waits for ends a HLT, as in KVM, and changes nothing else', () => {
+    const { rig, interrupts, vcpu, step } = makeCpu(HLT_IF_OFF, HLT_IF_OFF);
     step();
     rig.send(8, SIPI);
-    expect(interrupts.prepare(true)).toBe(false);
+    expect(interrupts.prepare(true)).toBe(true);
     expect(vcpu.given).not.toContain('regs');
-    rig.cpus[0].interrupts.prepare(true);
-    expect(rig.system.apic(0).hasEvents()).toBe(false);
+    step();
+    expect(interrupts.prepare(true)).toBe(false); // it is not kept for the next HLT
+  });
+
+  test('a SIPI that came before the HLT does not', () => {
+    const { rig, interrupts, step } = makeCpu(NOTHING_IF_OFF, NOTHING_IF_OFF, HLT_IF_OFF);
+    step();
+    rig.send(8, SIPI);
+    step();
+    step();
+    expect(interrupts.prepare(true)).toBe(false);
   });
 });
 
