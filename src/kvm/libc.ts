@@ -15,13 +15,16 @@ import { errnoName, KvmError } from './errors.ts';
 const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
 // It never gives a thread's memory back: 3 MiB as it comes. Nothing here needs more than the least it takes.
 const LEAST_KOFFI_BYTES = 65_536;
-koffi.config({
-  sync_stack_size: LEAST_KOFFI_BYTES,
-  sync_heap_size: LEAST_KOFFI_BYTES,
-  async_stack_size: LEAST_KOFFI_BYTES,
-  async_heap_size: LEAST_KOFFI_BYTES,
-  resident_async_pools: 0,
-});
+// Once in a process, and before the first library: the package's entries are bundles that each bring this file.
+if (koffi.config().sync_stack_size !== LEAST_KOFFI_BYTES) {
+  koffi.config({
+    sync_stack_size: LEAST_KOFFI_BYTES,
+    sync_heap_size: LEAST_KOFFI_BYTES,
+    async_stack_size: LEAST_KOFFI_BYTES,
+    async_heap_size: LEAST_KOFFI_BYTES,
+    resident_async_pools: 0,
+  });
+}
 const libc = koffi.load(null);
 const openFile = libc.func('int open(const char *path, int flags, int mode)') as (
   path: string,
