@@ -39,6 +39,7 @@ export type { ApicPort } from './port.ts';
 export { LVT_OFFSETS, MSR, PAGE_BYTES, REG, REGISTERS, type RegisterInfo, STATE_BYTES } from './registers.ts';
 export type { Path } from './router.ts';
 export { holds, isRuleName, RULE_NAMES, RULES, type RuleInfo, type RuleName } from './rules.ts';
+export type { LocalApicState } from './saved-state.ts';
 export type { ApicMapSnapshot, InhibitReason, LocalApicSnapshot, LogicalMode } from './snapshot.ts';
 export { ApicSystem } from './system.ts';
 export { type TellingCase, tellingCase, VERSIONED_RULES } from './telling.ts';

@@ -23,20 +23,32 @@
  *   --------------------  ------------------------------------  ----------------------------------------------
  *   page TMR              senders (or, and), before IRR         owner
  *   page IRR              senders (or), owner (and)             owner
+ *   page TMR, IRR also    owner (plain; reset stores IRR), when it resets or takes a whole state
+ *   page PPR              owner (plain)                         owner; senders (plain), for arbitration.ts
  *   page, all the rest    owner (plain)                         owner
- *   identity record       owner (plain), before MAP_DIRTY       builders, senders
+ *   identity record       owner (plain), before MAP_DIRTY       builders, senders (plain)
+ *     APIC_ID             addApic (plain), once                 builders, senders (plain)
  *   inbox EVENTS          senders (INIT stores, SIPI ors)       owner (exchange)
+ *   inbox EVENTS also     senders (a remote read ors), owner (store 0 at power-up; or, postEvents)
  *   inbox SIPI_VECTOR     senders (store), before EVENTS        owner, after EVENTS
  *   inbox NMIS, SMIS      senders (add)                         owner (exchange)
+ *   inbox NMIS also       owner (store 0, when it resets)
  *   inbox ARB_PRIORITY    senders (add), owner (store 0)        senders
  *   control *             owner (plain)                         owner; snapshots
- *   header COUNT          addApic (add), after the block        everyone
- *   header MAP_DIRTY      owners (store), builder (exchange)    everyone
- *   header MAP_LOCK       builders (compare-exchange, store)    builders
- *   header MAP_PUBLISHED  builder (store)                       senders
- *   header MAP_BUILDING   builder (store)                       senders
- *   map buffers           builder (plain), between stores to    senders (plain), between loads of PUBLISHED
- *                         MAP_BUILDING and MAP_PUBLISHED        and MAP_BUILDING (map.ts says why that is enough)
+ *   header MAGIC, RULES,  create, before anybody attaches       everyone (plain)
+ *     OPTIONS
+ *   header COUNT          addApic (store), after the block      everyone (load)
+ *   header MAP_DIRTY      owners (store DIRTY), builder         everyone (plain: recalculate), builder
+ *                         (compare-exchange to UPDATING, CLEAN)
+ *   header MAP_LOCK       builders (compare-exchange, exchange) builders
+ *   header ADD_LOCK       addApic (the same)                    addApic
+ *   header MAP_PUBLISHED  builder (store)                       senders, snapshots (load)
+ *   header MAP_BUILDING   builder (store)                       senders, snapshots (load)
+ *   header BASE_MODIFIED  owners (store 1)                      snapshots (load)
+ *   map buffers           builder (plain), between stores to    senders, snapshots (plain), between loads of
+ *                         MAP_BUILDING and MAP_PUBLISHED        PUBLISHED and BUILDING (map.ts: why that is enough)
+ *
+ * `LocalApic.restore` stores the whole block (plain), while nobody sends.
  *
  * Two orders matter, and are repeated where they are kept: TMR before IRR (an owner that sees the IRR bit must see its
  * trigger mode), and bits before wake (whoever wakes up must find why).
@@ -89,7 +101,7 @@ export const CONTROL = {
   TIMER_TARGET: CONTROL_AT + 14,
   COUNTERS: CONTROL_AT + 16, // 32 words
 } as const;
-const APIC_WORDS = CONTROL_AT + 48;
+export const APIC_WORDS = CONTROL_AT + 48;
 
 /** Words of an identity record, from its start. */
 export const IDENTITY = { FLAGS: 0, APIC_ID: 1, XAPIC_ID: 2, LDR: 3, DFR: 4 } as const;

@@ -26,6 +26,7 @@ import { type ApicMemory, type BlockWord, CONTROL, INBOX } from './layout.ts';
 import type { ApicMap } from './map.ts';
 import { APIC_EVENT, type ApicPort } from './port.ts';
 import { MSR, msrOffset, PAGE_BYTES, REG, STATE_BYTES } from './registers.ts';
+import { type LocalApicState, restoreState, saveState } from './saved-state.ts';
 import { COUNTER, type LocalApicSnapshot, takeSnapshot } from './snapshot.ts';
 import { LocalSources } from './sources.ts';
 import { readState, writeState } from './state.ts';
@@ -401,6 +402,21 @@ export class LocalApic {
     const accepted = writeState(this.#core, bytes);
     this.#system.map.recalculate();
     return accepted;
+  }
+
+  /** Everything that a later access can tell, as JSON can carry it; times are relative to now. While nobody sends. */
+  save(): LocalApicState {
+    return saveState(this.#core, this.#system.host.nowNanos());
+  }
+
+  /**
+   * Goes on where `save` of an APIC with this ID was, of whichever system with the same options and at whatever time. Wakes
+   * nobody. What is not in it: which EOIs I/O APICs want (`setHandledVectors`), which they say again.
+   * @throws RangeError for the state of another APIC ID
+   */
+  restore(state: LocalApicState): void {
+    restoreState(this.#core, state, this.#system.host.nowNanos());
+    this.#system.map.recalculate();
   }
 
   /** A readable copy of everything, for people. Any thread; not atomic against the owner. */

@@ -61,18 +61,21 @@ export class ApicMap {
   recalculate(): void {
     const words = this.#words;
     if (words[HEADER.MAP_DIRTY] === DIRT.CLEAN) return; // plain: our own change is seen, another's is its author's duty
-    lock(words, HEADER.MAP_LOCK);
-    if (Atomics.compareExchange(words, HEADER.MAP_DIRTY, DIRT.DIRTY, DIRT.UPDATING) !== DIRT.CLEAN) {
-      const serial = (Atomics.load(words, HEADER.MAP_PUBLISHED) + 1) | 0;
-      Atomics.store(words, HEADER.MAP_BUILDING, serial);
-      const m = this.#memory.mapBuffer(serial);
-      this.#build(m);
-      Atomics.store(words, HEADER.MAP_PUBLISHED, serial);
-      // If another change has come in, this leaves DIRTY.
-      Atomics.compareExchange(words, HEADER.MAP_DIRTY, DIRT.UPDATING, DIRT.CLEAN);
-      if (this.#host.trace !== null) this.#tell(serial, m);
+    lock(words, HEADER.MAP_LOCK, 'a rebuild of the APIC map');
+    try {
+      if (Atomics.compareExchange(words, HEADER.MAP_DIRTY, DIRT.DIRTY, DIRT.UPDATING) !== DIRT.CLEAN) {
+        const serial = (Atomics.load(words, HEADER.MAP_PUBLISHED) + 1) | 0;
+        Atomics.store(words, HEADER.MAP_BUILDING, serial);
+        const m = this.#memory.mapBuffer(serial);
+        this.#build(m);
+        Atomics.store(words, HEADER.MAP_PUBLISHED, serial);
+        // If another change has come in, this leaves DIRTY.
+        Atomics.compareExchange(words, HEADER.MAP_DIRTY, DIRT.UPDATING, DIRT.CLEAN);
+        if (this.#host.trace !== null) this.#tell(serial, m);
+      }
+    } finally {
+      unlock(words, HEADER.MAP_LOCK);
     }
-    unlock(words, HEADER.MAP_LOCK);
   }
 
   #tell(serial: number, m: MapWord): void {

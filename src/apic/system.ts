@@ -84,7 +84,7 @@ export class ApicSystem {
       throw new RangeError(`an APIC ID is 0 to ${maxApicId}, not ${apicId}`);
     }
     const { words } = this.#memory;
-    lock(words, HEADER.ADD_LOCK);
+    lock(words, HEADER.ADD_LOCK, 'the adding of an APIC');
     try {
       const index = this.count;
       if (this.apicById(apicId) !== undefined) throw new RangeError(`there is an APIC with ID ${hex(apicId)} already`);

@@ -14,7 +14,7 @@ type Words = () => Int32Array;
 /** Counts without atomics, under the lock. */
 const counter = (view: Words) => () => {
   const words = view();
-  lock(words, LOCK);
+  lock(words, LOCK, 'counting');
   words[COUNT]++;
   unlock(words, LOCK);
 };
@@ -38,7 +38,7 @@ const mutex: Scenario<Words> = {
 const add: Scenario<ApicWorld> = {
   name: 'add-while-others-send',
   from: 'apic/layout.ts',
-  promise: 'header COUNT addApic (add), after the block',
+  promise: 'header COUNT addApic (store), after the block',
   world: () => apics({ x2apicFormat: false, maxApics: 3 }, [0, 0x23]),
   threads: {
     'adder of 0x41': ({ attach }) => {
@@ -67,7 +67,7 @@ const add: Scenario<ApicWorld> = {
 const twoAdders: Scenario<ApicWorld> = {
   name: 'add-two-at-once',
   from: 'apic/layout.ts',
-  promise: 'header COUNT addApic (add), after the block',
+  promise: 'header COUNT addApic (store), after the block',
   world: () => apics({ x2apicFormat: false, maxApics: 3 }, [0]),
   threads: {
     'adder of 0x41': ({ attach }) => {
