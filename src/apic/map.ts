@@ -29,7 +29,6 @@ export const INHIBIT = {
   PHYSICAL_ID_ALIASED: 1,
   LOGICAL_ID_ALIASED: 2,
   APIC_ID_MODIFIED: 4,
-  APIC_BASE_MODIFIED: 8,
 } as const;
 
 /** Why a map of this state is none, in words. */

@@ -72,46 +72,47 @@ const LVT_COMMON = 0x000110ff; // mask, delivery status, vector
 const LVT_MODE = 0x00000700; // delivery mode
 const LINT_BITS = 0x0000e000; // trigger mode, remote IRR, polarity
 
+type Access = RegisterInfo['xapic'];
+
+/** `access` in xAPIC mode, then in x2APIC mode. */
 const entry = (
   name: string,
   offset: number,
-  xapic: RegisterInfo['xapic'],
-  x2apic: RegisterInfo['x2apic'],
-  writable = 0,
-  ones = 0,
+  [xapic, x2apic]: readonly [Access, Access],
+  { writable = 0, ones = 0 } = {},
 ): RegisterInfo => ({ name, offset, xapic, x2apic, writable, ones });
 
 const bank = (name: string, first: number): RegisterInfo[] =>
-  Array.from({ length: 8 }, (_, i) => entry(`${name}${i}`, first + (i << 4), 'r', 'r'));
+  Array.from({ length: 8 }, (_, i) => entry(`${name}${i}`, first + (i << 4), ['r', 'r']));
 
 /** Every register, in order of offset. */
 export const REGISTERS: readonly RegisterInfo[] = [
-  entry('ID', REG.ID, 'rw', 'r', 0xff000000),
-  entry('VERSION', REG.VERSION, 'r', 'r'),
-  entry('TPR', REG.TPR, 'rw', 'rw', 0xff),
-  entry('APR', REG.APR, 'r', ''),
-  entry('PPR', REG.PPR, 'r', 'r'),
-  entry('EOI', REG.EOI, 'w', 'w'),
-  entry('LDR', REG.LDR, 'rw', 'r', 0xff000000),
-  entry('DFR', REG.DFR, 'rw', '', 0xffffffff, 0x0fffffff),
-  entry('SPIV', REG.SPIV, 'rw', 'rw', 0x3ff), // and bit 12 where the version register offers it
+  entry('ID', REG.ID, ['rw', 'r'], { writable: 0xff000000 }),
+  entry('VERSION', REG.VERSION, ['r', 'r']),
+  entry('TPR', REG.TPR, ['rw', 'rw'], { writable: 0xff }),
+  entry('APR', REG.APR, ['r', '']),
+  entry('PPR', REG.PPR, ['r', 'r']),
+  entry('EOI', REG.EOI, ['w', 'w']),
+  entry('LDR', REG.LDR, ['rw', 'r'], { writable: 0xff000000 }),
+  entry('DFR', REG.DFR, ['rw', ''], { writable: 0xffffffff, ones: 0x0fffffff }),
+  entry('SPIV', REG.SPIV, ['rw', 'rw'], { writable: 0x3ff }), // and bit 12 where the version register offers it
   ...bank('ISR', REG.ISR),
   ...bank('TMR', REG.TMR),
   ...bank('IRR', REG.IRR),
-  entry('ESR', REG.ESR, 'rw', 'rw'), // KVM records no error: writes change nothing
-  entry('LVT_CMCI', REG.LVT_CMCI, 'rw', 'rw', LVT_COMMON | LVT_MODE), // only with MCG_CMCI_P
-  entry('ICR', REG.ICR, 'rw', 'rw', 0xffffefff), // all but BUSY; 64 bits in x2APIC mode
-  entry('ICR2', REG.ICR2, 'rw', '', 0xff000000),
-  entry('LVT_TIMER', REG.LVT_TIMER, 'rw', 'rw', LVT_COMMON), // and the timer mode bits that CPUID offers
-  entry('LVT_THERMAL', REG.LVT_THERMAL, 'rw', 'rw', LVT_COMMON | LVT_MODE),
-  entry('LVT_PERFORMANCE', REG.LVT_PERFORMANCE, 'rw', 'rw', LVT_COMMON | LVT_MODE),
-  entry('LVT_LINT0', REG.LVT_LINT0, 'rw', 'rw', LVT_COMMON | LVT_MODE | LINT_BITS),
-  entry('LVT_LINT1', REG.LVT_LINT1, 'rw', 'rw', LVT_COMMON | LVT_MODE | LINT_BITS),
-  entry('LVT_ERROR', REG.LVT_ERROR, 'rw', 'rw', LVT_COMMON),
-  entry('TMICT', REG.TMICT, 'rw', 'rw', 0xffffffff),
-  entry('TMCCT', REG.TMCCT, 'r', 'r'),
-  entry('TDCR', REG.TDCR, 'rw', 'rw', 0xb),
-  entry('SELF_IPI', REG.SELF_IPI, '', 'w', 0xff),
+  entry('ESR', REG.ESR, ['rw', 'rw']), // KVM records no error: writes change nothing
+  entry('LVT_CMCI', REG.LVT_CMCI, ['rw', 'rw'], { writable: LVT_COMMON | LVT_MODE }), // only with MCG_CMCI_P
+  entry('ICR', REG.ICR, ['rw', 'rw'], { writable: 0xffffefff }), // all but BUSY; 64 bits in x2APIC mode
+  entry('ICR2', REG.ICR2, ['rw', ''], { writable: 0xff000000 }),
+  entry('LVT_TIMER', REG.LVT_TIMER, ['rw', 'rw'], { writable: LVT_COMMON }), // and the timer mode bits that CPUID offers
+  entry('LVT_THERMAL', REG.LVT_THERMAL, ['rw', 'rw'], { writable: LVT_COMMON | LVT_MODE }),
+  entry('LVT_PERFORMANCE', REG.LVT_PERFORMANCE, ['rw', 'rw'], { writable: LVT_COMMON | LVT_MODE }),
+  entry('LVT_LINT0', REG.LVT_LINT0, ['rw', 'rw'], { writable: LVT_COMMON | LVT_MODE | LINT_BITS }),
+  entry('LVT_LINT1', REG.LVT_LINT1, ['rw', 'rw'], { writable: LVT_COMMON | LVT_MODE | LINT_BITS }),
+  entry('LVT_ERROR', REG.LVT_ERROR, ['rw', 'rw'], { writable: LVT_COMMON }),
+  entry('TMICT', REG.TMICT, ['rw', 'rw'], { writable: 0xffffffff }),
+  entry('TMCCT', REG.TMCCT, ['r', 'r']),
+  entry('TDCR', REG.TDCR, ['rw', 'rw'], { writable: 0xb }),
+  entry('SELF_IPI', REG.SELF_IPI, ['', 'w'], { writable: 0xff }),
 ];
 
 const ACCESS = { XAPIC_READ: 1, X2APIC_READ: 2 } as const;

@@ -9,7 +9,7 @@
  * Calls: every interrupt vector is a handler that reports the call, sets CF and returns, but for INT 10h AH=0Eh, which sends
  * AL to COM1, and the vectors of the 8259s' interrupts, which are ended.
  *
- *     0xfffffff0  reset vector (SDM vol. 3A 10.1.4), in a page of its own below 4 GiB: a jump to F000:FF80
+ *     0xfffffff0  reset vector (SDM vol. 3A 11.1.4), in a page of its own below 4 GiB: a jump to F000:FF80
  *     0x00000000  interrupt vectors, BIOS data area (0x400), and from 0x9fc00 on the extended one
  *     0x000ff000  a stub for each vector, and what they jump to: in RAM where a PC's BIOS shadows itself
  *     0x000fff80  the reset code      0x000ffff0  the jump to it, for guests that go to FFFF:0000

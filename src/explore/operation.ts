@@ -1,6 +1,6 @@
 /**
  * An access to shared memory, as the explored code makes it: one word (a `fill`: several), one of these kinds. A kind says
- * what the access does to memory and what x86 does with it (SDM vol. 3A, 9.2; V8's code for Atomics on x64):
+ * what the access does to memory and what x86 does with it (SDM vol. 3A, 10.2; V8's code for Atomics on x64):
  *
  *   plain load, Atomics.load           a mov from memory; sees this thread's own buffered stores first
  *   plain store, fill                  a mov to memory; waits in the store buffer and leaves it in order, at any later time

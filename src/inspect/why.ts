@@ -3,7 +3,7 @@
  * CPU and says so in a sentence; the first that finds something is the verdict. A CPU that merely waits gets a verdict that
  * says for what, with `stuck: false`.
  *
- * Sources: SDM vol. 3A, 12.8 (acceptance, priorities), 6.8.1 (IF), 12.5.1 (LVT), 12.5.4 (timer), 10.4.4 (INIT, SIPI).
+ * Sources: SDM vol. 3A, 12.8 (acceptance, priorities), 7.8.1 (IF), 12.5.1 (LVT), 12.5.4 (timer), 10.4.4 (INIT, SIPI).
  */
 import { DELIVERY, SHORTHAND } from '../apic/index.ts';
 import { hex } from '../hex.ts';

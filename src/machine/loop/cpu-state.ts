@@ -3,7 +3,7 @@
  * by SIPI, and the boot CPU's entry into an image.
  *
  * Without an in-kernel APIC, KVM leaves INIT and SIPI to userspace: both are register writes here. The power-up state is
- * what KVM gives a fresh vCPU (SDM vol. 3A, table 10-1), read back once rather than written down again, and what firmware
+ * what KVM gives a fresh vCPU (SDM vol. 3A, table 11-1), read back once rather than written down again, and what firmware
  * would have done to it, since there is none. Left out: MXCSR, which KVM_SET_FPU does not take.
  */
 import type { Segment as BootSegment, BootState, RegisterName } from '../../boot/index.ts';
@@ -14,7 +14,7 @@ import type { VcpuDescriptor, VcpuRun } from './vcpu-backend.ts';
 const range = (first: number, last: number): number[] =>
   Array.from({ length: last - first + 1 }, (_, index) => first + index);
 
-const CR0_CACHE_BITS = 0x6000_0000n; // CD and NW: INIT leaves them alone (SDM vol. 3A, table 10-1)
+const CR0_CACHE_BITS = 0x6000_0000n; // CD and NW: INIT leaves them alone (SDM vol. 3A, table 11-1)
 const RFLAGS_FIXED = 2n;
 /** More exits than one instruction can make: KVM looks up from a string instruction after 1,024 elements. */
 const MAX_PIECES = 4096;
@@ -31,7 +31,7 @@ const PARAVIRT_MSRS: readonly number[] = [
   0x4b56_4d06, // the vector of asynchronous page faults
 ];
 /**
- * MSRs that power-up sets and INIT leaves alone (SDM vol. 3A, table 10-1), beside those in KVM's own list of what is worth
+ * MSRs that power-up sets and INIT leaves alone (SDM vol. 3A, table 11-1), beside those in KVM's own list of what is worth
  * saving, from which some kernels leave these out. The banks of machine checks are no part of it: a reset keeps their story.
  */
 const POWER_UP_MSRS: readonly number[] = [
@@ -69,7 +69,7 @@ const NOT_BY_VALUE: readonly (readonly [first: number, last: number])[] = [
   [0x4000_0000, 0x4fff_ffff],
 ];
 /**
- * What firmware sets before a kernel starts. Without MTRRs on, memory is uncacheable (SDM vol. 3A 12.11.2.1) and Linux
+ * What firmware sets before a kernel starts. Without MTRRs on, memory is uncacheable (SDM vol. 3A 13.11.2.1) and Linux
  * leaves PAT alone; without fast strings, Linux copies without them.
  */
 const FIRMWARE_MSRS = { miscEnable: 0x1a0, fastStrings: 1n, mtrrDefType: 0x2ff, enabledWriteBack: 0x806n } as const;
@@ -145,7 +145,7 @@ export function completeExit(run: VcpuRun): void {
 }
 
 /**
- * INIT (SDM vol. 3A, table 10-1); after `completeExit`. FPU, XCR0 and most MSRs stay.
+ * INIT (SDM vol. 3A, table 11-1); after `completeExit`. FPU, XCR0 and most MSRs stay.
  * @param apicBase the value of IA32_APIC_BASE to keep in step with (INIT does not change it)
  */
 export function applyInit(vcpu: VcpuDescriptor, reset: ResetState, apicBase: bigint): void {

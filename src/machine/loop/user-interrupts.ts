@@ -14,7 +14,7 @@ import { MSR_KVM_PV_EOI_EN, type PvEoi } from './pv-eoi.ts';
 
 /** Not every host reports KVM_EXIT_SET_TPR: how long an interrupt may wait unseen for TPR to fall. */
 const TPR_RECHECK_NANOS = 250_000;
-/** One in service, one pending: a CPU keeps no more (SDM vol. 3A 6.7.1). */
+/** One in service, one pending: a CPU keeps no more (SDM vol. 3A 7.7.1). */
 const MAX_NMIS = 2;
 const IA32_APIC_BASE = 0x1b;
 const APIC_BASE_X2APIC = 1 << 10;

@@ -1,6 +1,6 @@
 /** IPIs: delivery modes, shorthands, logical destinations, INIT and SIPI, lowest priority (SDM vol. 3A, 12.6-12.8; KVM). */
 import { describe, expect, it } from 'vitest';
-import { APIC_EVENT, ApicSystem } from '../../../src/apic/index.ts';
+import { APIC_EVENT, ApicSystem, type LocalApic } from '../../../src/apic/index.ts';
 import {
   type CpuSpec,
   DFR,
@@ -226,6 +226,21 @@ describe('logical destinations', () => {
     expect(takers(apics, V)).toEqual([0, 1, 2]);
   });
 
+  it('the x2APIC broadcast reaches everyone in x2APIC mode, quirk on or off, from an IPI and from an MSI', () => {
+    for (const broadcastQuirkDisabled of [false, true]) {
+      const { system, apics } = make({ broadcastQuirkDisabled, x2apicFormat: true }, [
+        [0, 'x2apic'],
+        [1, 'x2apic'],
+        [2, 'x2apic'],
+      ]);
+      sendIpi(apics[0], 0xffffffff, V);
+      expect(takers(apics, V)).toEqual([0, 1, 2]);
+      expect([system.explain({ source: 0, destination: 0xffffffff, vector: V }).path]).toEqual(['scan']);
+      // An MSI to it: without the quirk a scan; with it the map has no such ID.
+      expect(sendMsi(system, 0xffffffff, V + 1)).toBe(broadcastQuirkDisabled ? 3 : 0);
+    }
+  });
+
   it('x2APIC: a cluster is 16 consecutive IDs', () => {
     const { apics } = make({}, [
       [0, 'x2apic'],
@@ -309,6 +324,24 @@ describe('lowest priority', () => {
       const { system, apics } = flat({ vectorHashing: false, failMapAllocation });
       for (let i = 0; i < 4; i++) sendMsi(system, 0b0111, LOWEST | (0x40 + i), MSI_LOGICAL);
       expect([0x40, 0x41, 0x42, 0x43].map((vector) => takers(apics, vector))).toEqual([[0], [1], [2], [0]]);
+    }
+  });
+
+  it('without hashing, INIT, power-up and a restored state forget what an APIC was offered before', () => {
+    const start: Record<string, (apic: LocalApic) => void> = {
+      INIT: (apic) => apic.reset(true),
+      'power-up': (apic) => apic.reset(false),
+      'a state': (apic) => apic.setState(apic.getState()),
+    };
+    for (const [name, act] of Object.entries(start)) {
+      const { system, apics } = flat({ vectorHashing: false });
+      for (let i = 0; i < 3; i++) sendMsi(system, 0b0001, LOWEST | (0x40 + i), MSI_LOGICAL);
+      sendMsi(system, 0b0010, LOWEST | 0x44, MSI_LOGICAL);
+      act(apics[0]);
+      write(apics[0], 0xf0, 0x1ff);
+      write(apics[0], LDR, 0x01000000);
+      sendMsi(system, 0b0011, LOWEST | 0x51, MSI_LOGICAL);
+      expect([name, takers(apics, 0x51)]).toEqual([name, [0]]);
     }
   });
 

@@ -136,7 +136,55 @@ describe('the ISR cache (KVM keeps the highest vector in service aside)', () => 
   });
 });
 
+describe('how many vectors a restored state has in service', () => {
+  it('is counted over all eight words: each EOI ends one, and the last leaves PPR to TPR', () => {
+    const { apic } = one();
+    const inService = [0xf1, 0xe0, 0xc5, 0xa1, 0x81, 0x7f, 0x3f, 0x3e, 0x21];
+    const banks: Record<number, number> = {};
+    for (const v of inService) banks[ISR + (v >> 5) * 16] = ((banks[ISR + (v >> 5) * 16] ?? 0) | (1 << (v & 31))) >>> 0;
+    setRegister(apic, banks);
+    inService.forEach((vector, ended) => {
+      expect([vectors(apic, ISR).length, read(apic, PPR)]).toEqual([inService.length - ended, vector & 0xf0]);
+      apic.eoi();
+    });
+    expect([vectors(apic, ISR), read(apic, PPR)]).toEqual([[], 0]);
+    apic.eoi();
+    expect(apic.snapshot().counters.eois).toBe(inService.length);
+  });
+});
+
+describe('counters', () => {
+  it('each counts its own: IPIs, EOIs, interrupts taken, timer expiries, faults', () => {
+    const { apic } = one();
+    for (let i = 0; i < 2; i++) write(apic, 0x300, 0x40031 + i);
+    apic.acknowledge();
+    apic.eoi();
+    apic.acknowledge();
+    write(apic, 0x320, 0x20040);
+    write(apic, 0x380, 1);
+    for (const now of [200_000, 400_000, 600_000]) {
+      apic.expireTimer(now - 1);
+      apic.expireTimer(now);
+      apic.pendingVector();
+    }
+    for (let i = 0; i < 4; i++) apic.readMsr(0x802);
+    expect(apic.snapshot().counters).toEqual({ ipis: 2, eois: 1, acknowledged: 2, timerExpiries: 3, faults: 4 });
+  });
+});
+
 describe('trigger mode and EOI broadcast', () => {
+  it('an edge IPI of the same vector clears TMR: the EOI is not told, and the I/O APIC keeps its remote IRR set', () => {
+    const eois: number[] = [];
+    const system = new ApicSystem({}, { eoi: (_, vector) => eois.push(vector) });
+    const apic = system.addApic(0);
+    write(apic, 0xf0, 0x1ff);
+    sendMsi(system, 0, 0x8000 | 0x51);
+    expect(apic.acknowledge()).toBe(0x51);
+    write(apic, 0x300, 0x40051);
+    apic.eoi();
+    expect([eois, vectors(apic, TMR)]).toEqual([[], []]);
+  });
+
   const withEois = (options = {}): { system: ApicSystem; eois: [number, number][] } => {
     const eois: [number, number][] = [];
     const system = new ApicSystem(options, { eoi: (index, vector) => eois.push([index, vector]) });
