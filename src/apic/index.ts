@@ -42,5 +42,5 @@ export { holds, isRuleName, RULE_NAMES, RULES, type RuleInfo, type RuleName } fr
 export type { LocalApicState } from './saved-state.ts';
 export type { ApicMapSnapshot, InhibitReason, LocalApicSnapshot, LogicalMode } from './snapshot.ts';
 export { ApicSystem } from './system.ts';
-export { type TellingCase, tellingCase, VERSIONED_RULES } from './telling.ts';
+export { type ApicsToAsk, modelToAsk, type TellingCase, tellingCase, VERSIONED_RULES } from './telling.ts';
 export type { ApicTrace, ApicTraceEvent } from './trace.ts';

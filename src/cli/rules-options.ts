@@ -8,6 +8,7 @@ const EXAMPLES = `
 Examples:
   apiary rules
   apiary rules --diff kvm@6.1 kvm@6.18
+  apiary rules --host
   apiary run guest/build/hello.elf --break gate`;
 
 function kernel(text: string): Behaviour {
@@ -25,6 +26,7 @@ export function addRulesOptions(command: Command): Command {
         return [...before, kernel(text)];
       }),
     )
+    .option('--host', 'which of them the kernel under /dev/kvm follows, by its own answers to the telling cases')
     .hook('preAction', (self) => {
       const { diff: kernels } = self.opts<{ diff?: readonly Behaviour[] }>();
       if (kernels !== undefined && kernels.length !== 2) {

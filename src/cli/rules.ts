@@ -1,17 +1,36 @@
 /**
  * `apiary rules`: the named rules of the local APICs, since when each is, and where two kernels differ (`--diff A B`), with
- * the smallest case that tells. Needs no KVM: the answers are the model's.
+ * the smallest case that tells: the model's answers, without KVM. `--host` puts the same cases to the kernel under /dev/kvm.
  */
-import { type Behaviour, holds, RULE_NAMES, RULES, tellingCase, VERSIONED_RULES } from '../apic/index.ts';
+import { type Behaviour, holds, modelToAsk, RULE_NAMES, RULES, tellingCase, VERSIONED_RULES } from '../apic/index.ts';
 import { table, wrapped } from './table.ts';
 
 export interface RulesOptions {
   readonly diff?: readonly [Behaviour, Behaviour];
+  readonly host?: boolean;
 }
 
-export function rules({ diff }: RulesOptions): number {
+/** Exit status 1 only when the kernel follows the rules of no model. */
+export async function rules({ diff, host = false }: RulesOptions): Promise<number> {
+  if (host) return await ofHost();
   process.stdout.write(`${diff === undefined ? list() : differences(...diff)}\n`);
   return 0;
+}
+
+async function ofHost(): Promise<number> {
+  const { askKernel, kernelsLike } = await import('../conform/kernel-to-ask.ts');
+  const answers = askKernel();
+  const rows = answers.map(({ rule, answer, follows }) => [
+    rule,
+    follows === null ? '?' : follows ? 'yes' : 'no',
+    answer,
+  ]);
+  const kernels = kernelsLike(answers);
+  const like = kernels.length === 0 ? 'none of our models' : kernels.join(', ');
+  process.stdout.write(
+    `${table(['rule', 'in force', 'the kernel'], rows)}\nThis kernel follows the rules of ${like}.\n`,
+  );
+  return kernels.length === 0 ? 1 : 0;
 }
 
 const sinceOf = (name: keyof typeof RULES): string => {
@@ -35,7 +54,7 @@ function differences(a: Behaviour, b: Behaviour): string {
       const lines = [
         `- before: ${before}`,
         `- case: ${message}`,
-        ...[a, b].map((behaviour) => `- ${behaviour}: ${ask({ behaviour })}`),
+        ...[a, b].map((behaviour) => `- ${behaviour}: ${ask(modelToAsk({ behaviour }))}`),
       ];
       return [`${name}, since Linux ${sinceOf(name)}: ${rule}`, ...lines].map((line) => wrapped(line, '  ')).join('\n');
     })
