@@ -113,7 +113,7 @@ export const APIC_OPTIONS = {
 type PlainOptions = Omit<ResolvedOptions, 'breakRules'>;
 export type ApicOptionName = keyof PlainOptions;
 export const APIC_OPTION_NAMES = Object.keys(APIC_OPTIONS) as readonly ApicOptionName[];
-const specs: readonly (readonly [ApicOptionName, OptionSpec])[] = APIC_OPTION_NAMES.map((name) => [
+const SPECS: readonly (readonly [ApicOptionName, OptionSpec])[] = APIC_OPTION_NAMES.map((name) => [
   name,
   APIC_OPTIONS[name],
 ]);
@@ -136,7 +136,7 @@ function check(name: string, spec: OptionSpec, value: unknown): void {
 /** Fills in the defaults. Throws RangeError for a value out of range and for a name that is no option or rule. */
 export function resolveOptions(options: ApicSystemOptions): ResolvedOptions {
   const resolved: Record<string, unknown> = { breakRules: options.breakRules ?? [] };
-  for (const [name, spec] of specs) {
+  for (const [name, spec] of SPECS) {
     const value = options[name] ?? spec.initial;
     check(name, spec, value);
     resolved[name] = value;
@@ -174,13 +174,13 @@ const FLAG_WORDS = new Map([
 ]);
 
 /** Header words that the options need: one of flags, one for each of the others. */
-export const OPTION_WORDS = 1 + specs.filter(([, { kind }]) => kind !== 'flag').length;
+export const OPTION_WORDS = 1 + SPECS.filter(([, { kind }]) => kind !== 'flag').length;
 
 /** Writes checked options to the header, from word `at` on. */
 export function optionsToWords(options: ResolvedOptions, words: Int32Array, at: number): void {
   let bit = 0;
   let word = at + 1;
-  for (const [name, spec] of specs) {
+  for (const [name, spec] of SPECS) {
     const value = options[name];
     if (spec.kind === 'flag') words[at] |= Number(value) << bit++;
     else words[word++] = spec.kind === 'choice' ? spec.choices.indexOf(value as string) : (value as number);
@@ -195,5 +195,5 @@ export function wordsToOptions(words: Int32Array, at: number): PlainOptions {
     if (spec.kind === 'flag') return (words[at] & (1 << bit++)) !== 0;
     return spec.kind === 'choice' ? spec.choices[words[word++]] : words[word++];
   };
-  return Object.fromEntries(specs.map(([name, spec]) => [name, value(spec)])) as unknown as PlainOptions;
+  return Object.fromEntries(SPECS.map(([name, spec]) => [name, value(spec)])) as unknown as PlainOptions;
 }

@@ -118,25 +118,25 @@ export const REGISTERS: readonly RegisterInfo[] = [
 const ACCESS = { XAPIC_READ: 1, X2APIC_READ: 2 } as const;
 
 /** Access bits and masks by `offset >> 4`: what the hot paths look at instead of the objects above. */
-const accessBits = new Uint8Array(REGISTER_COUNT);
-const writableBits = new Int32Array(REGISTER_COUNT);
-const oneBits = new Int32Array(REGISTER_COUNT);
+const ACCESS_BITS = new Uint8Array(REGISTER_COUNT);
+const WRITABLE_BITS = new Int32Array(REGISTER_COUNT);
+const ONE_BITS = new Int32Array(REGISTER_COUNT);
 for (const { offset, xapic, x2apic, writable, ones } of REGISTERS) {
   const index = registerIndex(offset);
-  accessBits[index] =
+  ACCESS_BITS[index] =
     (xapic.startsWith('r') ? ACCESS.XAPIC_READ : 0) | (x2apic.startsWith('r') ? ACCESS.X2APIC_READ : 0);
-  writableBits[index] = writable;
-  oneBits[index] = ones;
+  WRITABLE_BITS[index] = writable;
+  ONE_BITS[index] = ones;
 }
 
 /** May this register be read in this mode? `index` is 0-63. */
 export function isReadable(index: number, x2apicMode: boolean): boolean {
-  return (accessBits[index] & (x2apicMode ? ACCESS.X2APIC_READ : ACCESS.XAPIC_READ)) !== 0;
+  return (ACCESS_BITS[index] & (x2apicMode ? ACCESS.X2APIC_READ : ACCESS.XAPIC_READ)) !== 0;
 }
 
 /** What the register holds after `value` was written to it, as a 32-bit integer. */
 export function maskWrite(index: number, value: number): number {
-  return (value & writableBits[index]) | oneBits[index];
+  return (value & WRITABLE_BITS[index]) | ONE_BITS[index];
 }
 
 /** The local vector table, in KVM's order (enum lapic_lvt_entry). CMCI is last and optional. */
