@@ -8,8 +8,15 @@
 import { LOGICAL } from './behaviour.ts';
 import { explain } from './explain.ts';
 import { BROADCAST, DELIVERY, DFR, x2apicLogicalId } from './fields.ts';
-import { destinationFormat, isSoftwareEnabled, isX2apicMode, logicalDestination, x2apicId } from './identity.ts';
-import { type ApicMemory, HEADER, MAP } from './layout.ts';
+import {
+  destinationFormat,
+  isSoftwareEnabled,
+  isX2apicMode,
+  logicalDestination,
+  x2apicId,
+  xapicId,
+} from './identity.ts';
+import { type ApicMemory, HEADER, MAP, type RecordWord } from './layout.ts';
 import { type ApicMessage, FROM_DEVICE, inWords, makeCommand } from './message.ts';
 import { REASON, REASON_TEXT } from './reasons.ts';
 import type { Router } from './router.ts';
@@ -65,12 +72,10 @@ export function findDifferences(memory: ApicMemory, router: Router, message: Api
 }
 
 function whyMapOnly(memory: ApicMemory, vcpuIndex: number, m: Required<ApicMessage>): MapDifferenceName | null {
-  const { words, rules } = memory;
+  const { words } = memory;
   const r = memory.identity(vcpuIndex);
-  if (!m.logical || isX2apicMode(words, r)) {
-    if (foreignIds(memory)) return 'legacy-id-of-a-state';
-    return !rules.xapicIdOnLeavingX2apic && !isX2apicMode(words, r) ? 'legacy-left-x2apic' : null;
-  }
+  if (hasStaleEntry(memory, r)) return 'legacy-left-x2apic';
+  if (!m.logical || isX2apicMode(words, r)) return foreignIds(memory) ? 'legacy-id-of-a-state' : null;
   const map = memory.mapBuffer(Atomics.load(words, HEADER.MAP_PUBLISHED));
   if (words[map + MAP.LOGICAL_MODE] === LOGICAL.X2APIC) return 'physical-id-in-cluster';
   const format = destinationFormat(words, r);
@@ -87,6 +92,7 @@ function whyScanOnly(
   const { words, options, rules } = memory;
   const r = memory.identity(vcpuIndex);
   if (why === REASON_TEXT[REASON.BROADCAST]) return isBroadcast(m.destination) ? 'broadcast-of-the-other-mode' : null;
+  if (hasStaleEntry(memory, r)) return 'legacy-left-x2apic';
   if (foreignIds(memory)) return 'legacy-id-of-a-state';
   if (!m.logical) {
     const hack = options.x2apicFormat || !rules.gate;
@@ -96,6 +102,10 @@ function whyScanOnly(
   if (!isSoftwareEnabled(words, r)) return 'software-disabled';
   return !rules.logicalAlias && !isX2apicMode(words, r) ? 'legacy-logical-alias' : null;
 }
+
+/** May the map know this APIC by an ID that it had in x2APIC mode? */
+const hasStaleEntry = ({ words, rules }: ApicMemory, r: RecordWord): boolean =>
+  !rules.xapicIdOnLeavingX2apic && !isX2apicMode(words, r) && xapicId(words, r) !== (x2apicId(words, r) & 0xff);
 
 /** Has an APIC in x2APIC mode a LDR that is not its own? */
 function foreignIds(memory: ApicMemory): boolean {

@@ -411,7 +411,7 @@ export class LocalApic {
 
   /**
    * Goes on where `save` of an APIC with this ID was, of whichever system with the same options and at whatever time. Wakes
-   * nobody. What is not in it: which EOIs I/O APICs want (`setHandledVectors`), which they say again.
+   * nobody; the map is rebuilt. What is not in it: which EOIs I/O APICs want (`setHandledVectors`), which they say again.
    * @throws RangeError for the state of another APIC ID
    */
   restore(state: LocalApicState): void {
