@@ -28,6 +28,7 @@ export interface RunOptions {
   readonly timeout?: number;
   readonly trace?: string;
   readonly traceLimit: number;
+  readonly watch?: boolean;
   readonly failMapAllocation?: boolean;
   readonly vectorHashing: boolean;
   readonly kernelArgs?: string;
@@ -132,6 +133,7 @@ export function addRunOptions(command: Command): Command {
         .default('serial'),
     )
     .option('--timeout <time>', 'end the run after this long, e.g. 30s', duration)
+    .option('--watch', 'a live view on the terminal: each CPU, its vectors, interrupts and exits a second')
     .option('--trace <file>', 'write each APIC event to a file that ui.perfetto.dev opens')
     .addOption(
       new Option('--trace-limit <size>', 'end the trace, not the run, when its file is as large')

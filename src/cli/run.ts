@@ -12,6 +12,7 @@ import { cannotPrint, LAST_WORDS_MILLIS } from './failures.ts';
 import { errors, hurry, output } from './output.ts';
 import { bootOptions, type HotplugAction, hotplugActions, machineOptions, type RunOptions } from './run-options.ts';
 import { connectTerminal } from './terminal.ts';
+import { Watch } from './watch.ts';
 
 export async function run(image: string, options: RunOptions): Promise<number> {
   checkActions(options.cpus.cpus, hotplugActions);
@@ -27,7 +28,9 @@ export async function run(image: string, options: RunOptions): Promise<number> {
     const { warnings } = await machine.load(image, bootOptions(options));
     for (const warning of warnings) void errors.write(`apiary: warning: ${warning}\n`);
     if (options.trace !== undefined) undo.push(traceTo(options.trace, options.traceLimit, machine, fail));
-    connectOutput(machine, fail);
+    const watch = options.watch === true ? new Watch(machine) : undefined;
+    if (watch) undo.push(() => watch.close());
+    connectOutput(machine, watch, fail);
     machine.once('biosCall', (vector, ax) => {
       void errors.write(`apiary: warning: ${describeBiosCall(vector, ax)}\n`);
     });
@@ -63,12 +66,13 @@ function traceTo(path: string, maxBytes: number, machine: Machine, fail: (error:
 }
 
 /** The guest's output is ours, and the guest waits for whoever reads it. */
-function connectOutput(machine: Machine, fail: (error: Error) => void): void {
+function connectOutput(machine: Machine, watch: Watch | undefined, fail: (error: Error) => void): void {
   output.onFailure((error) => {
     if (error.code === 'EPIPE') void machine.stop(Status.outputGone);
     else fail(cannotPrint(error));
   });
-  machine.on('serial', (chunk) => output.write(chunk));
+  const view = process.stdout.isTTY ? watch : undefined;
+  machine.on('serial', (chunk) => (view ? view.print(chunk) : output.write(chunk)));
   machine.on('debugOutput', (chunk) => errors.write(chunk));
   machine.once('exit', ({ reason }) => {
     if (reason === 'timeout' || reason === 'stopped') hurry(LAST_WORDS_MILLIS);

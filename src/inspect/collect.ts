@@ -8,7 +8,7 @@ import { type ApicSystem, DELIVERY } from '../apic/index.ts';
 import type { SentMessage, VcpuSnapshot } from './snapshot.ts';
 
 /** What only the machine knows of a vCPU. */
-export type VcpuFacts = Pick<VcpuSnapshot, 'state' | 'registers'>;
+export type VcpuFacts = Pick<VcpuSnapshot, 'state' | 'registers' | 'exits'>;
 
 export function collectVcpu(system: ApicSystem, vcpuIndex: number, facts: VcpuFacts): VcpuSnapshot {
   const local = system.apic(vcpuIndex);
@@ -16,7 +16,9 @@ export function collectVcpu(system: ApicSystem, vcpuIndex: number, facts: VcpuFa
   const sent = lastSent(system, vcpuIndex);
   return {
     apicId: apic.apicId,
-    ...facts,
+    state: facts.state,
+    ...(facts.registers === undefined ? {} : { registers: facts.registers }),
+    ...(facts.exits === undefined ? {} : { exits: facts.exits }),
     apic,
     acceptsPic: local.acceptsPic(),
     ...(sent === undefined ? {} : { sent }),

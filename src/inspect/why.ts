@@ -46,6 +46,7 @@ const CASCADE = 1 << 2;
 /** Vectors below are illegal for interrupts. */
 const FIRST_VECTOR = 16;
 const EVENT_INIT = 1;
+const EVENT_SIPI = 2;
 
 const stuck = (cause: Cause, text: string): Finding => ({ cause, text, stuck: true });
 const waits = (cause: Cause, text: string): Finding => ({ cause, text, stuck: false });
@@ -89,6 +90,7 @@ const parked: Rule = (cpu) =>
 
 const waitsForSipi: Rule = (cpu, machine) => {
   if (cpu.state !== 'waiting for SIPI') return undefined;
+  if ((cpu.apic.pending.events & EVENT_SIPI) !== 0) return waits('about to wake', 'is about to start: a SIPI has come');
   const starts = lostMessages(cpu, machine).filter(({ deliveryMode }) => deliveryMode === DELIVERY.STARTUP);
   const [lost] = starts;
   if (lost) {

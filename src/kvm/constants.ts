@@ -61,6 +61,7 @@ export const Ioctl = {
   KVM_SET_TSC_KHZ: plain(0xa2),
   KVM_ENABLE_CAP: number(WRITE, 0xa3, layout.kvmEnableCap),
   KVM_GET_TSC_KHZ: plain(0xa3),
+  KVM_GET_STATS_FD: plain(0xce),
   KVM_SIGNAL_MSI: number(WRITE, 0xa5, layout.kvmMsi),
   KVM_GET_XCRS: number(READ, 0xa6, layout.kvmXcrs),
   KVM_SET_XCRS: number(WRITE, 0xa7, layout.kvmXcrs),

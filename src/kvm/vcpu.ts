@@ -31,6 +31,7 @@ import {
 import { close, ioctl, ioctlWith, scratch, tryIoctl } from './libc.ts';
 import { native } from './native.ts';
 import { KvmRun } from './run.ts';
+import { readVcpuStats } from './stats.ts';
 
 export interface Msr {
   readonly index: number;
@@ -194,6 +195,11 @@ export class Vcpu {
   /** Queues an NMI; KVM holds at most two. */
   nmi(): void {
     ioctlWith(this.fd, 'KVM_NMI', 0);
+  }
+
+  /** VM exits since the vCPU was made, by KVM's own count; undefined where this kernel keeps none (before 5.14). */
+  exits(): number | undefined {
+    return readVcpuStats(this.fd, ['exits'])?.exits;
   }
 
   getTscKhz(): number {

@@ -22,6 +22,7 @@ export interface VcpuInspection {
   readonly state: VcpuState;
   readonly rip: bigint;
   readonly interruptFlag: boolean;
+  readonly exits?: number;
   /** With KVM's own APICs: what KVM has. */
   readonly kernelApic?: LocalApicSnapshot;
 }
@@ -44,7 +45,9 @@ export function inspectCpu(cpu: Cpu, use32bitIds: boolean, nowNanos: number): Vc
   const { vcpuIndex, apicId, vcpu, run } = cpu;
   const { rip } = vcpu.getRegs();
   const state = RUN_STATE_NAME[cpu.interrupts.state];
-  const told = { vcpuIndex, apicId, state, rip, interruptFlag: run.ifFlag };
+  const exits = vcpu.exits();
+  const counted = exits === undefined ? {} : { exits };
+  const told = { vcpuIndex, apicId, state, rip, interruptFlag: run.ifFlag, ...counted };
   if (cpu.apic !== null) return told;
   const kernelApic = kernelLapicSnapshot(vcpu, { vcpuIndex, apicId, use32bitIds, nowNanos });
   return {
@@ -79,7 +82,7 @@ export function makeSnapshot({ nowNanos, use32bitIds, system, vcpus, told }: Sna
     vcpus: vcpus.flatMap(({ vcpuIndex, state }): VcpuSnapshot[] => {
       const vcpu = byIndex.get(vcpuIndex);
       const facts: VcpuFacts = vcpu
-        ? { state: vcpu.state, registers: { rip: vcpu.rip, interruptFlag: vcpu.interruptFlag } }
+        ? { ...vcpu, registers: { rip: vcpu.rip, interruptFlag: vcpu.interruptFlag } }
         : { state };
       if (system) return [collectVcpu(system, vcpuIndex, facts)];
       const apic = vcpu?.kernelApic;

@@ -98,6 +98,9 @@ export class ScriptedDescriptor implements VcpuDescriptor {
     this.#state.given.push('lapic');
   }
 
+  /** A script counts nothing. */
+  exits = (): undefined => undefined;
+
   getMpState = (): number => this.#state.mpState;
   setMpState(state: number): void {
     this.#state.mpState = state;

@@ -21,6 +21,7 @@ export type VcpuDescriptor = Pick<
   | 'setFpu'
   | 'getXcrs'
   | 'setXcrs'
+  | 'exits'
   | 'nmi'
   // With an in-kernel APIC
   | 'interrupt'

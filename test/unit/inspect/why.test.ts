@@ -237,6 +237,16 @@ describe('a CPU that does not hang', () => {
     expect(verdictOf(0, machineOf(system, [HALTED, HALTED]))).toMatchObject({ cause: 'about to wake', stuck: false });
   });
 
+  it('is about to start', () => {
+    const { system, apics } = two();
+    for (const command of [INIT, SIPI]) {
+      apics[0].writeMmio(ICR2, 4, 0x23 << 24);
+      apics[0].writeMmio(ICR, 4, command);
+    }
+    const verdict = verdictOf(0x23, machineOf(system, [RUNNING, WAITS_FOR_SIPI]));
+    expect(verdict).toMatchObject({ cause: 'about to wake', stuck: false });
+  });
+
   it('was reached by the message that names it', () => {
     const { system, apics } = two();
     apics[0].writeMmio(ICR2, 4, 0x23 << 24);
