@@ -18,6 +18,8 @@ import type { RunAnswer } from './runner.ts';
 const LISTS: readonly MutantList[] = [loop];
 const COPIED = ['src', 'test', 'guest', 'native', 'package.json', 'tsconfig.json'];
 const BAR = 0.9;
+const FIRST_RUN_LIMIT = 10;
+const SLOWNESS = 2;
 
 const say = (line: string): boolean => process.stdout.write(`${line}\n`);
 
@@ -30,13 +32,13 @@ process.once('exit', () => rmSync(copy, { recursive: true, force: true }));
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
 
 /** What notices: the first test that failed, or how the command ended. Undefined: nothing did. */
-type Killer = (changed: readonly string[]) => Promise<string | undefined>;
+type Killer = (changed: readonly string[], limitMillis: number) => Promise<string | undefined>;
 
-function commandKiller(list: MutantList, [program, ...rest]: readonly string[]): Killer {
-  return async () => {
+function commandKiller([program, ...rest]: readonly string[]): Killer {
+  return async (_changed, timeout) => {
     const { status, error } = spawnSync(program, rest, {
       cwd: copy,
-      timeout: list.limitSeconds * 1000,
+      timeout,
       stdio: 'ignore',
     });
     if (error !== undefined && !('code' in error && error.code === 'ETIMEDOUT')) throw error;
@@ -45,7 +47,7 @@ function commandKiller(list: MutantList, [program, ...rest]: readonly string[]):
 }
 
 /** A Vitest that is started again after a mutant that hangs. */
-function testKiller(list: MutantList, tests: readonly string[]): Killer {
+function testKiller(tests: readonly string[]): Killer {
   let runner: ChildProcess | undefined;
   process.once('exit', () => runner?.kill('SIGKILL'));
   const started = async (): Promise<ChildProcess> => {
@@ -58,14 +60,14 @@ function testKiller(list: MutantList, tests: readonly string[]): Killer {
     await new Promise((resolve) => child.once('message', resolve));
     return child;
   };
-  return async (changed) => {
+  return async (changed, limitMillis) => {
     const child = await started();
     return new Promise((resolve) => {
       const timer = setTimeout(() => {
         child.kill('SIGKILL');
         runner = undefined;
         resolve('hangs');
-      }, list.limitSeconds * 1000);
+      }, limitMillis);
       child.once('message', ({ passed, failure }: RunAnswer) => {
         clearTimeout(timer);
         resolve(passed ? undefined : failure);
@@ -76,7 +78,7 @@ function testKiller(list: MutantList, tests: readonly string[]): Killer {
 }
 
 function makeKiller(list: MutantList): Killer {
-  return 'tests' in list.killedBy ? testKiller(list, list.killedBy.tests) : commandKiller(list, list.killedBy.command);
+  return 'tests' in list.killedBy ? testKiller(list.killedBy.tests) : commandKiller(list.killedBy.command);
 }
 
 interface Outcome {
@@ -86,7 +88,10 @@ interface Outcome {
 
 async function runList(list: MutantList, mutants: readonly Mutant[]): Promise<Outcome[]> {
   const killer = makeKiller(list);
-  const before = await killer([]);
+  const launched = Date.now();
+  const before = await killer([], FIRST_RUN_LIMIT * list.limitSeconds * 1000);
+  const limitMillis = Math.max(list.limitSeconds * 1000, SLOWNESS * (Date.now() - launched)); // a busy host
+
   if (before !== undefined) throw new Error(`${list.name}: fails without a mutant: ${before}`);
   const outcomes: Outcome[] = [];
   let restored: string[] = [];
@@ -95,7 +100,7 @@ async function runList(list: MutantList, mutants: readonly Mutant[]): Promise<Ou
     const file = join(copy, mutant.file);
     const source = readFileSync(file, 'utf8');
     writeFileSync(file, mutate(source, mutant));
-    const killedBy = await killer([file, ...restored]);
+    const killedBy = await killer([file, ...restored], limitMillis);
     writeFileSync(file, source);
     restored = [file];
     outcomes.push({ mutant, killedBy });
