@@ -21,6 +21,7 @@ const FLOODS: readonly (readonly [guest: string, parameters: readonly string[]])
   ['flood-serial', []],
   ['flood-newlines', []],
   ['flood-debug-console', []],
+  ['flood-debug-console', ['--debug-console', 'stderr']], // whose pipe nobody reads
   ['flood-unclaimed', []],
   ['flood-ost', []],
   ['flood-reset', ['--reboot']],
