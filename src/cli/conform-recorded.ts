@@ -4,6 +4,7 @@ import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pc from 'picocolors';
 import { BEHAVIOURS, type Behaviour, type RuleName } from '../apic/index.ts';
+import type { Layer } from '../conform/breaking.ts';
 import { readRecording, writeRecording } from '../conform/recorded.ts';
 import { type Replayed, replay } from '../conform/replay.ts';
 import { ConfigError } from '../machine/errors.ts';
@@ -17,9 +18,13 @@ const HOST_LISTS = 280;
 const GUEST_LISTS = 180;
 const MOST_FILE_BYTES = 64 * 2 ** 20;
 
-export async function recordTo(file: string, seed: number, behaviour: Behaviour): Promise<number> {
+/** @param layer only its lists: 1 the host's, 2 a guest's */
+export async function recordTo(file: string, seed: number, behaviour: Behaviour, layer?: Layer): Promise<number> {
+  if (layer === 3) throw new ConfigError('layer 3 asks no kernel: there is nothing to record');
   const { record } = await import('../conform/record.ts');
-  const lists = HOST_LISTS + GUEST_LISTS;
+  const hostLists = layer === 2 ? 0 : HOST_LISTS;
+  const guestLists = layer === 1 ? 0 : GUEST_LISTS;
+  const lists = hostLists + guestLists;
   const onProgress = (done: number): void => {
     if (done % 20 === 0) process.stderr.write(`${done} of ${lists} lists\n`);
   };
@@ -27,8 +32,8 @@ export async function recordTo(file: string, seed: number, behaviour: Behaviour)
   const recording = await record({
     seed,
     behaviour,
-    hostLists: HOST_LISTS,
-    guestLists: GUEST_LISTS,
+    hostLists,
+    guestLists,
     onProgress,
     onTrouble,
   });

@@ -48,7 +48,7 @@ export async function conform(options: ConformOptions): Promise<number> {
     return replayFrom(options.replay === true ? undefined : options.replay, options.behaviour, rule);
   const seed = options.seed ?? freshSeed();
   const { behaviour = 'kvm' } = options;
-  if (options.record !== undefined) return await recordTo(options.record, seed, behaviour);
+  if (options.record !== undefined) return await recordTo(options.record, seed, behaviour, options.layer);
   const layers = options.layer === undefined ? (rule === undefined ? LAYERS : [layerOf(rule)]) : [options.layer];
   process.stderr.write(`seed ${seed}\n`);
   const results: [Layer, Result][] = [];
