@@ -58,7 +58,9 @@ export function replayFrom(
 ): number {
   const rows: string[][] = [];
   let status = 0;
-  for (const path of file === undefined ? shipped() : [file]) {
+  const paths = file === undefined ? shipped() : [file];
+  if (paths.length === 0) throw new ConfigError(`there are no recorded cases in ${RECORDED}; give a file`);
+  for (const path of paths) {
     const recording = readRecordingFrom(path);
     const rules = behaviour ?? behaviourOf(recording.header.behaviour, path);
     const result = replay(recording, { behaviour: rules, breakRules: rule === undefined ? [] : [rule] });
@@ -74,7 +76,7 @@ export function replayFrom(
 }
 
 export function shipped(): string[] {
-  if (!existsSync(RECORDED)) throw new ConfigError(`there are no recorded cases in ${RECORDED}`);
+  if (!existsSync(RECORDED)) return [];
   return readdirSync(RECORDED)
     .filter((name) => name.endsWith('.jsonl.gz'))
     .toSorted()

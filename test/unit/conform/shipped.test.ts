@@ -1,0 +1,42 @@
+/** The recorded cases that the package ships: each kernel's model agrees with all of them, and no rule could be missing. */
+import { readFileSync, statSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { BEHAVIOURS, holds, RULE_NAMES } from '../../../src/apic/index.ts';
+import { replayFrom, shipped } from '../../../src/cli/conform-recorded.ts';
+import { layerOf } from '../../../src/conform/breaking.ts';
+import { readRecording } from '../../../src/conform/recorded.ts';
+import { replay } from '../../../src/conform/replay.ts';
+
+const files = shipped();
+
+describe.skipIf(files.length === 0)(
+  `what the package ships${files.length === 0 ? ' (skipped: nothing yet)' : ''}`,
+  () => {
+    it('is under a megabyte', () => {
+      expect(files.reduce((sum, file) => sum + statSync(file).size, 0)).toBeLessThan(1e6);
+    });
+
+    describe.each(files.map((path) => [path.slice(path.lastIndexOf('/') + 1), path] as const))('%s', (_, path) => {
+      const recording = readRecording(readFileSync(path));
+      const behaviour = BEHAVIOURS.find((each) => each === recording.header.behaviour) ?? 'kvm';
+
+      it('its model agrees with the kernel in all of it', () => {
+        const { failure, operations, coverage } = replay(recording, { behaviour });
+        expect(failure?.join('\n')).toBeUndefined();
+        expect(operations).toBeGreaterThan(3000);
+        expect(coverage.entries.length - coverage.missing.length).toBeGreaterThan(50);
+      });
+
+      it.each(RULE_NAMES.filter((rule) => holds(rule, behaviour) && layerOf(rule) === 1))(
+        'without %s the model does not',
+        (rule) => {
+          expect(replay(recording, { behaviour, breakRules: [rule] }).failure).toBeDefined();
+        },
+      );
+    });
+  },
+);
+
+it('a file that is not there is one line', () => {
+  expect(() => replayFrom('/nonexistent.gz', undefined, undefined)).toThrow('/nonexistent.gz: ENOENT');
+});
