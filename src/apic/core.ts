@@ -42,6 +42,8 @@ export class ApicCore {
   readonly apicId: number;
   /** First word of the block. */
   readonly a: BlockWord;
+  /** Word of the upper half of ICR in x2APIC mode: where the vendor module keeps it. */
+  readonly icrHighWord: number;
   /** First word of the identity record. */
   readonly #r: RecordWord;
 
@@ -52,6 +54,7 @@ export class ApicCore {
     this.map = map;
     this.timer = timer;
     this.a = memory.block(vcpuIndex);
+    this.icrHighWord = this.a + (memory.options.x2apicIcrSplit ? ICR_HIGH : ICR_LOW + 1);
     this.priority = new Priority(memory, this.a);
     this.#r = memory.identity(vcpuIndex);
     this.apicId = memory.words[this.#r + IDENTITY.APIC_ID];
@@ -113,11 +116,6 @@ export class ApicCore {
       default:
         return this.register(offset) >>> 0;
     }
-  }
-
-  /** The upper half of ICR in x2APIC mode, which is where the vendor module keeps it. */
-  get icrHighWord(): number {
-    return this.a + (this.memory.options.x2apicIcrSplit ? ICR_HIGH : ICR_LOW + 1);
   }
 
   clearUpperIcr(): void {

@@ -152,7 +152,7 @@ export class ApicMemory {
     this.words = new Int32Array(buffer);
     this.doubles = new Float64Array(buffer);
     this.bytes = new Uint8Array(buffer);
-    this.options = options;
+    this.options = { ...options }; // a copy has fast properties: one that was filled name by name is a dictionary to V8
     this.rules = rulesOf(options.behaviour, options.breakRules);
     this.#blocksAt = blocksAt(options.maxApics);
     this.#mapsAt = mapsAt(options.maxApics);
