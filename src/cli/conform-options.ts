@@ -44,7 +44,7 @@ export function addConformOptions(command: Command): Command {
     .addOption(
       new Option(
         '--behaviour <rules>',
-        "which rules our APICs follow; default kvm, with --replay the recording's",
+        "which rules our APICs follow; default: those of this host's kernel, with --replay the recording's",
       ).choices([...BEHAVIOURS]),
     )
     .option('--break <rule>', "switch off one of our rules, to see that it would be noticed; 'list' shows them")

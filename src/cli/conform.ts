@@ -11,6 +11,7 @@ import { runLayerOnCores } from '../conform/cores.ts';
 import type { Coverage } from '../conform/coverage.ts';
 import { type HeadlineJudge, modelHeadline } from '../conform/headline.ts';
 import { headlineTable, LEGEND } from '../conform/headline-table.ts';
+import type { KernelRules } from '../conform/kernel-rules.ts';
 import { freshSeed } from '../conform/random.ts';
 import { hex } from '../hex.ts';
 import { recordTo, replayFrom } from './conform-recorded.ts';
@@ -22,6 +23,7 @@ export interface ConformOptions {
   readonly seconds: number;
   readonly seed?: number;
   readonly path?: string;
+  /** Absent: the rules of this host's kernel, as it says itself. */
   readonly behaviour?: Behaviour;
   readonly break?: string;
   readonly table?: boolean;
@@ -47,7 +49,7 @@ export async function conform(options: ConformOptions): Promise<number> {
   if (options.replay !== undefined)
     return replayFrom(options.replay === true ? undefined : options.replay, options.behaviour, rule);
   const seed = options.seed ?? freshSeed();
-  const { behaviour = 'kvm' } = options;
+  const { behaviour, lacking } = await modelFor(options);
   if (options.record !== undefined) return await recordTo(options.record, seed, behaviour, options.layer);
   const layers = options.layer === undefined ? (rule === undefined ? LAYERS : [layerOf(rule)]) : [options.layer];
   process.stderr.write(`seed ${seed}\n`);
@@ -61,7 +63,7 @@ export async function conform(options: ConformOptions): Promise<number> {
       millis: options.seconds * 1000,
       path: options.path,
       behaviour,
-      breakRules: rule === undefined ? [] : [rule],
+      breakRules: rule === undefined ? lacking : [...lacking, rule],
       onProgress: show,
     });
     const result = layers.length === 1 ? await running : await running.catch(unlessHosts);
@@ -82,6 +84,20 @@ export async function conform(options: ConformOptions): Promise<number> {
   return short.length > 0 ? STATUS.coverageShort : STATUS.equal;
 }
 
+/** What the kernel is compared with: what was asked for, or the rules that it follows itself, which are said. */
+async function modelFor({ behaviour }: ConformOptions): Promise<Pick<KernelRules, 'behaviour' | 'lacking'>> {
+  if (behaviour !== undefined) return { behaviour, lacking: [] };
+  try {
+    const { hostKernelRules } = await import('../conform/kernel-rules.ts');
+    const rules = await hostKernelRules();
+    process.stderr.write(`${rules.text}\n`);
+    return rules;
+  } catch (error) {
+    unlessHosts(error); // the layers that need KVM say so themselves
+    return { behaviour: 'kvm', lacking: [] };
+  }
+}
+
 /** Among several layers one that this host cannot run is left out, loudly: layer 3 needs no KVM. */
 function unlessHosts(error: unknown): string {
   const word = hostsWord(error);
@@ -92,8 +108,9 @@ function unlessHosts(error: unknown): string {
 const wordsOf = ({ why, remedy }: WithoutKvm): string => (remedy === '' ? why : `${why}: ${remedy}`);
 
 /** Who takes what: on the model, and with the rules intact on the kernel and on our monitor as well. */
-async function showHeadline({ behaviour = 'kvm' }: ConformOptions, rule: RuleName | undefined): Promise<number> {
-  const rules = { behaviour, breakRules: rule === undefined ? [] : [rule] };
+async function showHeadline(options: ConformOptions, rule: RuleName | undefined): Promise<number> {
+  const { behaviour, lacking } = await modelFor(options);
+  const rules = { behaviour, breakRules: rule === undefined ? lacking : [...lacking, rule] };
   const judges: HeadlineJudge[] = [];
   let model: ApicSystemOptions = rules;
   let note = '';
@@ -103,7 +120,7 @@ async function showHeadline({ behaviour = 'kvm' }: ConformOptions, rule: RuleNam
     const { kernelHeadline, monitorHeadline } = await import('../conform/headline-kvm.ts');
     model = { ...probeHost(), ...rules };
     judges.push(modelHeadline(model), monitorHeadline(model));
-    if (behaviour === 'kvm') judges.push(kernelHeadline());
+    if (options.behaviour === undefined || behaviour === 'kvm') judges.push(kernelHeadline());
     else note = `The kernel's APICs were not asked: behaviour ${behaviour} is not theirs.`;
   } catch (error) {
     const word = hostsWord(error);

@@ -1,11 +1,13 @@
 /**
  * `apiary demo` (what `npm start` runs): the hotplug guest under each set of rules, gate off and gate on, beside KVM's own
- * local APIC. Exit status 1 if our `kvm` rules and the kernel differ anywhere in the guest's report. Where there is no KVM,
- * the rows that the model alone can say.
+ * local APIC. The kernel is asked first which of them it follows (conform/kernel-rules.ts). Exit status 1 if our guest under
+ * those and the kernel's differ anywhere in the guest's report. Where there is no KVM, the rows that the model alone can say.
  */
 
 import { availableParallelism } from 'node:os';
 import pc from 'picocolors';
+import { holds } from '../apic/index.ts';
+import type { KernelRules } from '../conform/kernel-rules.ts';
 import { hex } from '../hex.ts';
 import type { MachineOptions } from '../machine/options.ts';
 import { ADDED_CPU, BOOT_CPUS, DESTINATIONS, type HotplugRow, hotplugRow } from '../route/hotplug.ts';
@@ -36,7 +38,10 @@ export async function demo({ verbose = false }: { verbose?: boolean }): Promise<
   const without = whyNoKvm();
   if (without !== undefined) return showModel(without);
   let rows: Row[];
+  let host: KernelRules;
   try {
+    const { hostKernelRules } = await import('../conform/kernel-rules.ts');
+    host = await hostKernelRules();
     rows = await measureAll();
   } catch (error) {
     const word = hostsWord(error);
@@ -46,7 +51,8 @@ export async function demo({ verbose = false }: { verbose?: boolean }): Promise<
   if (verbose) for (const { rules, gate, report } of rows) showGuest(`${rules}, gate ${gate ? 'on' : 'off'}`, report);
   print(intro());
   print(table(HEAD, rows.map(cells)));
-  return verdict(rows);
+  print(wrapped(`${host.text}.`));
+  return verdict(rows, holds('gate', host.behaviour) && !host.lacking.includes('gate') ? 'kvm' : 'kvm-legacy');
 }
 
 async function measureAll(): Promise<Row[]> {
@@ -133,33 +139,33 @@ function showGuest(title: string, { text }: HotplugReport): void {
   process.stdout.write(`${pc.bold(title)}\n${text.replaceAll(/^/gm, '  ')}\n`);
 }
 
-/** Our `kvm` rows against the kernel's, over the whole report: every phase and destination, removal and return. */
-function verdict(rows: readonly Row[]): number {
+/** Our rows of the kernel's rules against its own, over the whole report: every phase and destination, removal and return. */
+function verdict(rows: readonly Row[], rules: (typeof BEHAVIOURS)[number]): number {
   let status = 0;
-  for (const { gate, rules, report } of rows) {
+  for (const { gate, rules: under, report } of rows) {
     const { reason, detail } = report.result;
     if (reason === 'debug-exit' && report.result.status === 1) continue;
     const last = report.text.trimEnd().split('\n').at(-1) ?? '';
     const said = last === '' ? 'It said nothing.' : `Its last line: ${last}`;
-    print(pc.red(`The guest failed under ${rules}, gate ${gate ? 'on' : 'off'}: ${detail ?? reason}\n  ${said}`));
+    print(pc.red(`The guest failed under ${under}, gate ${gate ? 'on' : 'off'}: ${detail ?? reason}\n  ${said}`));
     status = 1;
   }
   for (const gate of [false, true]) {
-    const [ours, kernels] = ['kvm', 'kernel'].map((rules) =>
-      rows.find((row) => row.gate === gate && row.rules === rules),
+    const [ours, kernels] = [rules, 'kernel'].map((each) =>
+      rows.find((row) => row.gate === gate && row.rules === each),
     );
     const count = kernels?.report.lines.length ?? 0;
     const differences = (kernels?.report.lines ?? []).flatMap((line, index) => {
       const our = ours?.report.lines[index];
-      return our === line ? [] : [`  kernel: ${line}\n  kvm:    ${our ?? '(missing)'}`];
+      return our === line ? [] : [`  kernel: ${line}\n  ours:   ${our ?? '(missing)'}`];
     });
     if (differences.length === 0 && count > 0 && ours?.report.lines.length === count) {
       process.stdout.write(
-        `Gate ${gate ? 'on' : 'off'}: kvm and the kernel agree on all ${count} lines of the guest's report.\n`,
+        `Gate ${gate ? 'on' : 'off'}: ${rules} and the kernel agree on all ${count} lines of the guest's report.\n`,
       );
     } else {
       process.stdout.write(
-        pc.red(`Gate ${gate ? 'on' : 'off'}: kvm and the kernel differ:\n${differences.join('\n')}\n`),
+        pc.red(`Gate ${gate ? 'on' : 'off'}: ${rules} and the kernel differ:\n${differences.join('\n')}\n`),
       );
       status = 1;
     }

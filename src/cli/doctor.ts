@@ -1,7 +1,11 @@
-/** `apiary doctor`: prints what src/kvm/doctor.ts finds. Exit status 0 when guests can run, 4 when not. */
+/**
+ * `apiary doctor`: prints what src/kvm/doctor.ts finds, and which kernel's rules KVM follows. Exit status 0 when guests can
+ * run, 4 when not.
+ */
 import pc from 'picocolors';
 import { examine } from '../kvm/doctor.ts';
 import { Status } from '../machine/status.ts';
+import { wrapped } from './table.ts';
 
 export async function doctor({ json = false }: { json?: boolean } = {}): Promise<number> {
   const findings = await examine();
@@ -19,5 +23,9 @@ export async function doctor({ json = false }: { json?: boolean } = {}): Promise
   process.stdout.write(
     failed === 0 ? 'This machine can run guests.\n' : `This machine cannot run guests: ${failed} problem(s) above.\n`,
   );
-  return failed === 0 ? 0 : Status.host;
+  if (failed > 0) return Status.host;
+  const { hostKernelRules } = await import('../conform/kernel-rules.ts');
+  const { text } = await hostKernelRules();
+  process.stdout.write(`${wrapped(`${text}.`, '  ')}\n`);
+  return 0;
 }

@@ -57,7 +57,7 @@ export async function matrix(seconds: number): Promise<number> {
   for (const kernel of Object.keys(SERIES)) {
     const [release, doctor, ...rest] = await runSteps(kernel, steps, { limitSeconds, output: process.stderr });
     if (!rest.every(({ good }) => good)) status = 1;
-    const rules = /^.*rules.*: (.*)$/m.exec(doctor?.output ?? '')?.[1] ?? '-';
+    const rules = /this kernel routes as ([^:]*):/.exec(doctor?.output.replaceAll(/\s+/g, ' ') ?? '')?.[1] ?? '-';
     rows.push(`| ${[`svm, ${release?.output.trim()}`, rules, ...rest.map(cell)].join(' | ')} |`);
   }
   const head = ['host', 'rules of its kernel', ...steps.slice(2).map(({ name }) => name)];
