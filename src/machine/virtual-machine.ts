@@ -14,6 +14,8 @@ import type { GuestMemory } from './shared/guest-memory.ts';
 /** Three pages below 4 GiB that VMX needs for itself (KVM_SET_TSS_ADDR), and one for its identity map. */
 const TSS_ADDRESS = 0xfffb_d000;
 const IDENTITY_MAP_ADDRESS = 0xfffb_c000;
+/** KVM_SET_USER_MEMORY_REGION: bits 31:16 of a slot are its address space; 1 is SMM's. */
+const ADDRESS_SPACE_SHIFT = 16;
 /** Bits an APIC ID takes in CPUID even if the highest ID is lower, so that IDs hot-added later still fit. */
 const MIN_TOPOLOGY_ID = 0xff;
 
@@ -28,6 +30,7 @@ export class VirtualMachine implements VmBackend {
   #vm: Vm | undefined;
   #model: CpuModel | undefined;
   #closed = false;
+  #addressSpaces = 1;
   #topologyId = MIN_TOPOLOGY_ID;
   #cpus = 1;
 
@@ -66,6 +69,7 @@ export class VirtualMachine implements VmBackend {
         (config.use32bitIds ? X2apicFlag.API_USE_32BIT_IDS : 0) |
         (config.disableBroadcastQuirk ? X2apicFlag.API_DISABLE_BROADCAST_QUIRK : 0);
       if (flags !== 0) vm.enableCap(Cap.X2APIC_API, flags);
+      this.#addressSpaces = Math.max(1, vm.checkExtension(Cap.MULTI_ADDRESS_SPACE));
     } else {
       vm.trapApicMsrs();
     }
@@ -91,9 +95,16 @@ export class VirtualMachine implements VmBackend {
     return this.#created().fd;
   }
 
-  /** Guest RAM, or another piece of memory in a slot of its own. */
+  /**
+   * Guest RAM, or another piece of memory in a slot of its own. With APICs in the kernel a guest can send itself an SMI, and
+   * SMM has an address space of its own where KVM saves the CPU's state: without memory there KVM declares the whole VM dead,
+   * and every ioctl answers EIO. So SMM sees the same memory; what it finds at 0x38000 is the guest's business.
+   */
   setMemory(memory: GuestMemory, slot = 0, gpa = 0): void {
-    this.#created().setUserMemoryRegion(slot, gpa, memory.bytes);
+    const vm = this.#created();
+    for (let space = 0; space < this.#addressSpaces; space++) {
+      vm.setUserMemoryRegion(slot | (space << ADDRESS_SPACE_SHIFT), gpa, memory.bytes);
+    }
   }
 
   /** @throws KvmError when KVM refuses (descriptors, memory, limits) */

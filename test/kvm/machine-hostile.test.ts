@@ -37,6 +37,8 @@ async function growth(source: string, millis: number, slowly = false): Promise<n
 }
 
 const FLOOD_MS = 1500;
+/** ICR: delivery mode SMI, assert. */
+const SMI = 0x4200;
 
 describeKvm('hostile guests', () => {
   test.each([
@@ -178,4 +180,23 @@ describeKvm('hostile guests', () => {
     expect(result.detail).toMatch(/^vCPU with APIC ID 0x0: KVM cannot go on at rip 0x/);
     expect(result.detail).toContain('KVM_EXIT_INTERNAL_ERROR');
   });
+
+  // KVM saves the CPU's state in SMM's address space. Without memory there it declared the VM dead: EIO, and no word why.
+  test.each(['user', 'kernel'] as const)(
+    'an SMI to itself leaves the guest running, on the APICs of %s',
+    async (apic) => {
+      const source = `
+        mov $0x3800, %ax
+        mov %ax, %ds
+        movw $0xaa0f, 0             # RSM, where SMM begins
+        xor %ax, %ax
+        mov %ax, %ds
+        ${X2APIC_MODE}
+        ${sendIpi(SMI, 0)}
+        ${sendIpi(SMI, 0)}
+        ${EXIT_OK}`;
+      const { result } = await runGuest(assemble(source), { apic });
+      expect(result).toMatchObject({ reason: 'debug-exit', status: GUEST_OK });
+    },
+  );
 });
