@@ -14,7 +14,7 @@ import { batchSeed } from './random.ts';
 import type { RecordedCase, Recording } from './recorded.ts';
 import { KernelRig } from './registers/kernel-rig.ts';
 import { prepareGuests } from './registers/layer2.ts';
-import { probeMachine } from './registers/probe.ts';
+import { askLowTpr, probeMachine } from './registers/probe.ts';
 import { type RigSpec, rigKey } from './rigs.ts';
 import type { Case, HostOperation, Judge, Outcome } from './spec.ts';
 
@@ -63,10 +63,11 @@ export async function record({
   layer1.close();
   const guestModel = new ModelJudge({ ...guest, behaviour });
   try {
+    const lowTpr = guestLists > 0 && (await askLowTpr());
     for (let n = 0; n * BATCH.guest < guestLists; n++) {
       const batch = batchSeed(seed, n);
       const count = Math.min(BATCH.guest, guestLists - n * BATCH.guest);
-      const { rigs, prepared } = prepareGuests(batch, guest);
+      const { rigs, prepared } = prepareGuests(batch, guest, lowTpr);
       await onMachines(rigs, (machines) => {
         for (const candidate of sample(prepared, batch, count)) {
           const machine = machines.get(rigKey(candidate.machine));

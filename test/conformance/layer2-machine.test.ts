@@ -45,7 +45,10 @@ function isSteady(operation: GuestOperation): boolean {
 const makeList = (seed: number, khz: number): GuestOperation[] => {
   const [recipe] = fc.sample(recipes(1), { seed, numRuns: 1 });
   const cpus = CPUS.map((slot) => ({ slot, mode: 0, state: 0 }));
-  const { operations } = resolve({ ...recipe, cpus }, [RIG], { khz, high: 0 });
+  const { operations } = resolve({ ...recipe, cpus }, [RIG], {
+    tsc: { khz, high: 0 },
+    lowTpr: false,
+  });
   // Handlers that EOI: then it does not show whether a host's KVM records what is in service.
   const steady = operations.filter(isSteady).map((each) => (each.kind === 'window' ? { ...each, size: 0 } : each));
   return [...steady, ...CPUS.map((cpu) => ({ kind: 'window', cpu, size: 0, address: 0, low: 0, high: 0 }) as const)];

@@ -58,7 +58,18 @@ export function recipes(rigs: number): fc.Arbitrary<RegisterRecipe> {
   });
 }
 
-export function resolve(recipe: RegisterRecipe, rigs: readonly RigSpec[], tsc: Tsc): Case<GuestOperation> {
+/** What lists must know of the host. */
+export interface ListHost {
+  readonly tsc: Tsc;
+  /** Does KVM keep TPR's low bits while a guest runs? SVM without AVIC takes TPR from CR8 at every exit. */
+  readonly lowTpr: boolean;
+}
+
+export function resolve(
+  recipe: RegisterRecipe,
+  rigs: readonly RigSpec[],
+  { tsc, lowTpr }: ListHost,
+): Case<GuestOperation> {
   const rig = rigs[recipe.rig % rigs.length];
   if (rig === undefined) throw new RangeError('there are no rigs');
   const slots = new Map<number, CpuRecipe>();
@@ -66,21 +77,28 @@ export function resolve(recipe: RegisterRecipe, rigs: readonly RigSpec[], tsc: T
     const slot = cpu.slot % rig.rig.length;
     if (!slots.has(slot)) slots.set(slot, cpu);
   }
+  const wholeTpr = lowTpr && !recipe.cr8;
   const apics = [...slots]
     .toSorted(([a], [b]) => a - b)
-    .map(([slot, cpu], i) => resolveCpu(cpu, rig.rig[slot] ?? 0, i, slot === 0, recipe.cr8));
-  const list = new ListMaker(apics, tsc, recipe.cr8);
+    .map(([slot, cpu], i) => resolveCpu(cpu, rig.rig[slot] ?? 0, i, slot === 0, wholeTpr));
+  const list = new ListMaker(apics, tsc, { cr8: recipe.cr8, wholeTpr });
   for (const operation of recipe.operations) list.add(operation);
   return { machine: { ...rig, bootstrap: rig.rig[0] ?? 0, apics }, operations: list.operations };
 }
 
-function resolveCpu({ mode, state }: CpuRecipe, apicId: number, index: number, boots: boolean, cr8: boolean): ApicSpec {
+function resolveCpu(
+  { mode, state }: CpuRecipe,
+  apicId: number,
+  index: number,
+  boots: boolean,
+  wholeTpr: boolean,
+): ApicSpec {
   const base = mode < 7 ? BASE.ENABLE : mode < 14 ? X2APIC : mode === 14 ? 0 : BASE.ENABLE;
   const registers: RegisterValue[] = [[REG.SPIV, (state & 0xf) === 0xf ? 0xff : 0x1ff]];
   if (base !== X2APIC) registers.push([REG.ID, (apicId & 0xff) * 2 ** 24]);
   registers.push([REG.LDR, (1 << (index & 7)) * 2 ** 24]);
   registers.push([REG.DFR, (state & 0x70) === 0x70 ? DFR_CLUSTER : DFR_FLAT]);
-  if ((state & 0x700) === 0x700) registers.push([REG.TPR, (state >>> 12) & (cr8 ? 0xf0 : 0xff)]);
+  if ((state & 0x700) === 0x700) registers.push([REG.TPR, (state >>> 12) & (wholeTpr ? 0xff : 0xf0)]);
   // In service from the start, for EOIs: where KVM ends interrupts by itself, nothing else ever is.
   if ((state & 0x1800) === 0x800) {
     registers.push([REG.ISR + ((state >>> 16) & 7) * 16, ((1 << (state >>> 19)) | (1 << (state >>> 24))) >>> 0]);

@@ -13,7 +13,7 @@ import { makeRigs, type RigSpec, rigKey } from '../rigs.ts';
 import type { Case, GuestOperation, Judge } from '../spec.ts';
 import { type RegisterRecipe, recipes, resolve } from './generate.ts';
 import { KernelRig } from './kernel-rig.ts';
-import { askTscHigh, probeMachine } from './probe.ts';
+import { askLowTpr, askTscHigh, probeMachine } from './probe.ts';
 import { RegisterObserver, registerCoverage } from './register-coverage.ts';
 import { UserRig } from './user-rig.ts';
 
@@ -31,6 +31,7 @@ export class Layer2 extends Layer<RegisterRecipe, GuestOperation> {
   readonly #options: ApicSystemOptions;
   readonly #pairs = new Map<string, Pair>();
   #seed: number | undefined;
+  #lowTpr: boolean | undefined;
   readonly #model: ModelJudge;
 
   /**
@@ -54,7 +55,8 @@ export class Layer2 extends Layer<RegisterRecipe, GuestOperation> {
   }
 
   async prepare(seed: number): Promise<Prepared<RegisterRecipe, Case<GuestOperation>>> {
-    const { rigs, prepared } = prepareGuests(seed, this.#options);
+    this.#lowTpr ??= await askLowTpr();
+    const { rigs, prepared } = prepareGuests(seed, this.#options, this.#lowTpr);
     if (this.#seed !== seed) {
       this.close();
       for (const rig of rigs) {
@@ -92,8 +94,9 @@ export class Layer2 extends Layer<RegisterRecipe, GuestOperation> {
 export function prepareGuests(
   seed: number,
   { tscKhz = 1_000_000 }: ApicSystemOptions,
+  lowTpr: boolean,
 ): { readonly rigs: readonly RigSpec[]; readonly prepared: Prepared<RegisterRecipe, Case<GuestOperation>> } {
   const rigs = makeRigs(seed, RIG_CPUS);
-  const tsc = { khz: tscKhz, high: askTscHigh() };
-  return { rigs, prepared: { arbitrary: recipes(rigs.length), resolve: (recipe) => resolve(recipe, rigs, tsc) } };
+  const host = { tsc: { khz: tscKhz, high: askTscHigh() }, lowTpr };
+  return { rigs, prepared: { arbitrary: recipes(rigs.length), resolve: (recipe) => resolve(recipe, rigs, host) } };
 }

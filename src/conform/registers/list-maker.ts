@@ -55,11 +55,14 @@ export class ListMaker {
   readonly #cpus: Tracked[];
   readonly #tsc: Tsc;
   readonly #cr8Writes: boolean;
+  readonly #wholeTpr: boolean;
   #units = 0;
   #unit: number | undefined;
 
-  constructor(apics: readonly ApicSpec[], tsc: Tsc, cr8: boolean) {
-    this.#cr8Writes = cr8;
+  /** @param may whether there are writes to CR8, and whether TPR's low bits may be set */
+  constructor(apics: readonly ApicSpec[], tsc: Tsc, may: { readonly cr8: boolean; readonly wholeTpr: boolean }) {
+    this.#cr8Writes = may.cr8;
+    this.#wholeTpr = may.wholeTpr;
     this.#cpus = apics.map(({ apicId, baseLow }) => ({ apicId, base: baseLow }));
     this.#tsc = tsc;
   }
@@ -84,7 +87,7 @@ export class ListMaker {
   }
 
   #put(kind: GuestKind, cpu: number, address = 0, low = 0, high = 0, size = 4): void {
-    const kept = this.#cr8Writes && isTprWrite(kind, address) ? low & ~0xf : low;
+    const kept = !this.#wholeTpr && isTprWrite(kind, address) ? low & ~0xf : low;
     const operation = { kind, cpu, size, address: address >>> 0, low: kept >>> 0, high: high >>> 0 };
     this.operations.push(this.#unit === undefined ? operation : { ...operation, unit: this.#unit });
   }

@@ -1,7 +1,9 @@
 /** What the APICs of a whole machine depend on besides what probeHost (../host.ts) asks: asked of the host, not assumed. */
 import { type ApicSystemOptions, ICR, REG } from '../../apic/index.ts';
 import { System } from '../../kvm/index.ts';
+import { readRegister } from '../page.ts';
 import type { RigSpec } from '../rigs.ts';
+import type { GuestOperation, RegisterValue } from '../spec.ts';
 import { KernelRig } from './kernel-rig.ts';
 
 /** @throws KvmError when the host has no KVM that can be used */
@@ -40,17 +42,39 @@ function askHost(): ApicSystemOptions {
 
 /** What only a guest can find out of the kernel's APICs: whether an interrupt that was taken is in ISR until its EOI. */
 async function askGuest(): Promise<ApicSystemOptions> {
+  const page = await pageAfter(
+    [],
+    [
+      { kind: 'mmio-write', address: 0xfee00000 + REG.ICR, low: ICR.SELF | 0x45 },
+      { kind: 'window', size: 1 },
+    ],
+  );
+  return { autoEoi: page.subarray(REG.ISR, REG.TMR).every((byte) => byte === 0) };
+}
+
+/** Whether TPR's bits 3:0 outlive a run of the guest: see `ListHost.lowTpr`. */
+export async function askLowTpr(): Promise<boolean> {
+  const page = await pageAfter([[REG.TPR, TPR_WITH_LOW_BITS]], [{ kind: 'window' }]);
+  return readRegister(page, REG.TPR) === TPR_WITH_LOW_BITS;
+}
+
+const TPR_WITH_LOW_BITS = 0x1c;
+
+/** The register page of a lone CPU's in-kernel APIC once a guest has carried out the operations. */
+async function pageAfter(
+  registers: readonly RegisterValue[],
+  operations: readonly (Pick<GuestOperation, 'kind'> & Partial<GuestOperation>)[],
+): Promise<Uint8Array> {
   const rig: RigSpec = { x2apicFormat: false, broadcastQuirkDisabled: false, rig: [0] };
   const kernel = await KernelRig.create(rig);
-  const apic = { apicId: 0, baseLow: 0xfee00900, baseHigh: 0, registers: [[REG.SPIV, 0x1ff]] as const };
-  const operation = { cpu: 0, size: 4, address: 0, low: 0, high: 0 };
-  const { cpus } = kernel.carryOut({
-    machine: { ...rig, bootstrap: 0, apics: [apic] },
-    operations: [
-      { ...operation, kind: 'mmio-write', address: 0xfee00000 + REG.ICR, low: ICR.SELF | 0x45 },
-      { ...operation, kind: 'window', size: 1 },
-    ],
-  });
-  kernel.close();
-  return { autoEoi: cpus[0]?.page.subarray(REG.ISR, REG.TMR).every((byte) => byte === 0) ?? false };
+  try {
+    const apic = { apicId: 0, baseLow: 0xfee00900, baseHigh: 0, registers: [[REG.SPIV, 0x1ff] as const, ...registers] };
+    const { cpus } = kernel.carryOut({
+      machine: { ...rig, bootstrap: 0, apics: [apic] },
+      operations: operations.map((each) => ({ cpu: 0, size: 4, address: 0, low: 0, high: 0, ...each })),
+    });
+    return Uint8Array.from(cpus[0]?.page ?? []);
+  } finally {
+    kernel.close();
+  }
 }

@@ -13,7 +13,7 @@ import { makeRigs } from '../../../src/conform/rigs.ts';
 
 const HEADER = { kernel: 'a model', behaviour: 'kvm', host: {}, guest: {} };
 const FIRST_LINE = '{"format":"apiary-cases","version":1}\n';
-const TSC = { khz: 1_000_000, high: 256 };
+const HOST = { tsc: { khz: 1_000_000, high: 256 }, lowTpr: true };
 
 /** The intact model stands in for a kernel. */
 function cases(): RecordedCase[] {
@@ -21,7 +21,7 @@ function cases(): RecordedCase[] {
   const rigs = makeRigs(3);
   const host = fc.sample(hostRecipes(rigs.length), { seed: 5, numRuns: 60 }).map((each) => resolveHost(each, rigs));
   const small = makeRigs(3, 8);
-  const guest = fc.sample(recipes(small.length), { seed: 5, numRuns: 30 }).map((each) => resolve(each, small, TSC));
+  const guest = fc.sample(recipes(small.length), { seed: 5, numRuns: 30 }).map((each) => resolve(each, small, HOST));
   return [...host.map(withLooks), ...guest].map((candidate) => recordCase(reference, model, candidate));
 }
 

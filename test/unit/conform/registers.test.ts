@@ -13,7 +13,7 @@ import { type Case, type GuestKind, type GuestOperation, SKIPPED } from '../../.
 
 const PAGE = 0xfee00000;
 const RIGS = makeRigs(1, 8);
-const TSC = { khz: 1_000_000, high: 256 };
+const HOST = { tsc: { khz: 1_000_000, high: 256 }, lowTpr: true };
 
 const operation = (kind: GuestKind, cpu: number, address = 0, low = 0, high = 0, size = 4): GuestOperation => ({
   kind,
@@ -72,7 +72,7 @@ describe('the model as a judge', () => {
 
 describe('comparing', () => {
   const candidates = (): Case<GuestOperation>[] =>
-    fc.sample(recipes(RIGS.length), { seed: 5, numRuns: 300 }).map((recipe) => resolve(recipe, RIGS, TSC));
+    fc.sample(recipes(RIGS.length), { seed: 5, numRuns: 300 }).map((recipe) => resolve(recipe, RIGS, HOST));
 
   const differs = (reference: ModelJudge, other: ModelJudge): boolean =>
     candidates().some(
@@ -126,4 +126,22 @@ describe('the memory shared with the guest', () => {
     view.setUint32(0x40000c, 5, true);
     expect(memory.taken(0)).toEqual([{ vector: 0x31, position: 5 }]);
   });
+});
+
+it("a host that loses TPR's low bits gets lists without them", () => {
+  const isTpr = ({ kind, address }: { kind: string; address: number }): boolean =>
+    (kind === 'mmio-write' && (address & 0xff0) === 0x80) || (kind === 'wrmsr' && address === 0x808);
+  const lowBits = (lowTpr: boolean): number =>
+    fc
+      .sample(recipes(RIGS.length), { seed: 5, numRuns: 300 })
+      .map((recipe) => resolve(recipe, RIGS, { ...HOST, lowTpr }))
+      .flatMap(({ machine, operations }) => [
+        ...operations.filter(isTpr).map(({ low }) => low & 0xf),
+        ...machine.apics.flatMap(({ registers }) =>
+          registers.filter(([at]) => at === 0x80).map(([, tpr]) => tpr & 0xf),
+        ),
+      ])
+      .filter((low) => low !== 0).length;
+  expect(lowBits(false)).toBe(0);
+  expect(lowBits(true)).toBeGreaterThan(0);
 });
