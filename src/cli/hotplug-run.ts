@@ -4,7 +4,8 @@
  */
 import { fileURLToPath } from 'node:url';
 import type { Path } from '../apic/index.ts';
-import { Machine, type RunResult } from '../machine/machine.ts';
+import { Machine } from '../machine/machine.ts';
+import type { RunResult } from '../machine/machine-events.ts';
 import type { MachineOptions } from '../machine/options.ts';
 import { PACKAGE_ROOT } from '../package-root.ts';
 import { ADDED_CPU, BOOT_CPUS, TEST_VECTOR } from '../route/hotplug.ts';

@@ -1,7 +1,8 @@
 /** `apiary run`: one guest, its serial port on this terminal, its exit status as ours. */
 import { hex } from '../hex.ts';
 import { ConfigError } from '../machine/errors.ts';
-import { Machine, type RunResult } from '../machine/machine.ts';
+import { Machine } from '../machine/machine.ts';
+import type { RunResult } from '../machine/machine-events.ts';
 import { Status } from '../machine/status.ts';
 import type { TraceEvent } from '../machine/trace.ts';
 import { printable } from '../printable.ts';

@@ -67,6 +67,12 @@ export interface Board {
   report(event: DeviceEvent): void;
 }
 
+/** A module that a machine loads for its `devices` option, on the thread that owns the devices. */
+export interface DeviceModule {
+  /** Makes its devices, once for each machine, before any vCPU runs. */
+  devices(board: Board): Iterable<Device>;
+}
+
 /** INIT to the CPUs, devices and memory untouched; or a reset of everything but memory. */
 export type ResetKind = 'init' | 'hard';
 

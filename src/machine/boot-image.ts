@@ -4,9 +4,12 @@
  */
 import { fileURLToPath } from 'node:url';
 import { type BootModule, type BootState, installAcpiTables, loadImage, writeFirmware } from '../boot/index.ts';
+import { ConfigError } from './errors.ts';
 import { type InputBytes, readImage, readModule } from './input-file.ts';
 import type { MachineConfig } from './options.ts';
+import { checkShapes, NUMBER, type Shapes, TEXT, TEXTS } from './shapes.ts';
 
+/** What goes with an image, where its format has a place for it; a format that has none refuses it. */
 export interface BootOptions {
   /** The kernel's command line, for formats that have one. */
   readonly commandLine?: string;
@@ -15,6 +18,8 @@ export interface BootOptions {
   /** Treats the image as raw real-mode code for this guest-physical address (below 1 MiB). */
   readonly loadAddress?: number;
 }
+
+const SHAPES: Shapes<BootOptions> = { commandLine: TEXT, modules: TEXTS, loadAddress: NUMBER };
 
 /** A raw image lies below 1 MiB. */
 const REAL_MODE_BYTES = 0x10_0000;
@@ -42,6 +47,10 @@ export class BootImage {
     memoryBytes: number,
     signal?: AbortSignal,
   ): Promise<BootImage> {
+    checkShapes('load option', options, SHAPES);
+    if (typeof image !== 'string' && !(image instanceof URL) && !(image instanceof Uint8Array)) {
+      throw new ConfigError('the image must be a path, a file URL or a Uint8Array');
+    }
     const source = image instanceof URL ? fileURLToPath(image) : image;
     const name = typeof source === 'string' ? source : 'image';
     const maxBytes = options.loadAddress === undefined ? memoryBytes : Math.min(memoryBytes, REAL_MODE_BYTES);

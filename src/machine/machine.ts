@@ -17,54 +17,41 @@ import { BootImage, type BootOptions } from './boot-image.ts';
 import { CpuTable } from './cpu-table.ts';
 import { ConfigError, HostError } from './errors.ts';
 import { makeSnapshot } from './inspection.ts';
-import { checkApicId, checkOptions, type MachineConfig, type MachineOptions } from './options.ts';
+import type { MachineEvents, RunResult } from './machine-events.ts';
+import { checkApicId, checkOptionShapes, checkOptions, type MachineConfig, type MachineOptions } from './options.ts';
+import { SerialOutput, type WaitOptions } from './output.ts';
 import { GuestMemory } from './shared/guest-memory.ts';
-import type { EndReason, FromWorker } from './shared/messages.ts';
+import type { FromWorker } from './shared/messages.ts';
 import { nativeHost } from './shared/native-host.ts';
 import { backlogFor } from './shared/outbox.ts';
 import { SharedState } from './shared/shared.ts';
 import { Status } from './status.ts';
 import { Thread } from './thread.ts';
-import type { HotplugTraceEvent, TraceEvent } from './trace.ts';
+import type { HotplugTraceEvent } from './trace.ts';
 import { VirtualMachine } from './virtual-machine.ts';
 import { WorkerPool } from './worker-pool.ts';
-
-/** How a run ended, and the status that the command exits with. */
-export interface RunResult {
-  readonly reason: EndReason | 'timeout' | 'stopped';
-  /** 0-255. A guest's own, through the debug exit port, is odd; else one of `Status` (status.ts). */
-  readonly status: number;
-  /** What happened, where the guest did not end the run itself: for failures a line and registers; then each CPU and its verdict. */
-  readonly detail?: string;
-}
-
-interface MachineEvents {
-  /**
-   * What the guest wrote to its serial port. A Buffer: write it out as it is, or `String(chunk)`. A listener that returns a
-   * promise holds further output back until it is settled, and after a few KiB the guest.
-   */
-  serial: [chunk: Buffer];
-  /** What it wrote to a debug console, with the option `debugConsole: 'stderr'`. As 'serial'. */
-  debugOutput: [chunk: Buffer];
-  exit: [result: RunResult];
-  /** The guest ejected a CPU after `unplug`. */
-  ejected: [apicId: number];
-  /** The guest's report on a hotplug event (ACPI _OST): event 1 insertion, 3 removal; status 0 is success. */
-  ost: [apicId: number, event: number, status: number];
-  /** The guest's first call of a BIOS, of which this machine has next to none: interrupt vector and AX. */
-  biosCall: [vector: number, ax: number];
-  /** A vCPU enters the guest for the first time; nanoseconds of CLOCK_MONOTONIC. */
-  firstRun: [apicId: number, nanos: number];
-  /** With the `trace` option: what happened to interrupts and CPUs. */
-  trace: [event: TraceEvent];
-}
 
 /** How long a worker has to say what its vCPUs do. */
 const INSPECT_MILLIS = 300;
 const RESET_PAGE_SLOT = 1; // KVM's number; 0 is RAM
 
-export class Machine extends EventEmitter<MachineEvents> {
+/**
+ * A virtual machine: created, loaded, run once, looked at. It keeps the process alive only while it runs or does what it was
+ * asked for. `await using` stops it at the end of a block; after `stop()`, or the end of its run, nothing of it is left but what
+ * can still be looked at.
+ *
+ *     await using machine = await Machine.create({ cpus: [0, 0x23] });
+ *     await machine.load(guestImage('hotplug'));
+ *     const running = machine.run();
+ *     await machine.waitFor(/ready/);
+ *     await machine.hotplug(0x123);
+ *     const { reason, status } = await running;
+ */
+export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposable {
+  /** What it was made of, checked, with nothing left out. */
   readonly config: MachineConfig;
+  /** What the guest has written to its serial port, as text: the last mebi-character of it. */
+  readonly output = new SerialOutput();
   readonly #vm: VmBackend;
   readonly #memory: GuestMemory;
   readonly #resetPage = new GuestMemory(RESET_PAGE.size);
@@ -107,9 +94,14 @@ export class Machine extends EventEmitter<MachineEvents> {
   }
 
   /**
-   * @throws ConfigError for options that cannot work; KvmError when the host says no (see `apiary doctor`)
+   * Makes a machine: VM, memory, worker threads and the vCPUs that are there at start.
+   * @throws ConfigError for options that cannot work; KvmError, HostError or AddonError when the host says no (see
+   *   `apiary doctor`); the reason of `options.signal` when that aborts meanwhile
    */
   static async create(options: MachineOptions = {}): Promise<Machine> {
+    checkOptionShapes(options);
+    const { signal } = options;
+    signal?.throwIfAborted();
     const vm = options.script === undefined ? VirtualMachine.open() : await scriptedVm();
     let pool: WorkerPool | undefined;
     let machine: Machine | undefined;
@@ -118,13 +110,16 @@ export class Machine extends EventEmitter<MachineEvents> {
       pool = new WorkerPool(firstWorkers(config));
       vm.create(config);
       machine = new Machine(config, vm, pool);
+      machine.#endOn(signal);
       await machine.#start();
+      signal?.throwIfAborted();
+      pool.release();
       return machine;
     } catch (error) {
       await pool?.stop();
       vm.close();
-      const cause = machine ? machine.#result?.detail : undefined; // a worker that failed
-      throw cause === undefined ? error : new HostError(cause);
+      signal?.throwIfAborted();
+      throw (machine && failedToStart(machine.#result)) ?? error;
     }
   }
 
@@ -183,6 +178,7 @@ export class Machine extends EventEmitter<MachineEvents> {
     this.#run = new Promise((resolve) => {
       this.#finish = resolve;
     });
+    this.#pool.hold();
     if (this.config.sandbox === 'off') this.#pool.start(boot);
     else void this.#startSandboxed(boot);
     const timer = this.#startTimeLimit();
@@ -190,10 +186,27 @@ export class Machine extends EventEmitter<MachineEvents> {
     return this.#run;
   }
 
-  /** Ends the run from outside. @param status what `run` answers with, 0-255 */
+  /**
+   * Ends the machine from outside, if it has not ended. Resolves once every thread and descriptor is gone.
+   * @param status what `run` answers with, 0-255
+   */
   async stop(status = 0): Promise<void> {
     this.#end({ reason: 'stopped', status });
     await this.#closed;
+  }
+
+  /** `stop()`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
+  /**
+   * Short for `machine.output.waitFor`: resolves with the first match of `pattern` in what the guest has written to its serial
+   * port, now or as soon as it is there.
+   * @throws ConfigError when the machine ends first, or after `timeoutMs`: it quotes what the guest printed last
+   */
+  waitFor(pattern: RegExp | string, options: WaitOptions = {}): Promise<RegExpExecArray> {
+    return this.output.waitFor(pattern, options);
   }
 
   /**
@@ -307,6 +320,13 @@ export class Machine extends EventEmitter<MachineEvents> {
     }
   }
 
+  #endOn(signal: AbortSignal | undefined): void {
+    if (!signal) return;
+    const aborted = (): void => this.#end({ reason: 'stopped', status: Status.interrupted });
+    signal.addEventListener('abort', aborted, { once: true });
+    this.once('exit', () => signal.removeEventListener('abort', aborted));
+  }
+
   async #start(): Promise<void> {
     this.#vm.setMemory(this.#memory);
     writeResetPage(this.#resetPage.bytes);
@@ -382,6 +402,7 @@ export class Machine extends EventEmitter<MachineEvents> {
   /** A listener may answer with a promise: the guest's next output waits for it, and the guest with it. */
   #emitOutput(event: 'serial' | 'debugOutput', bytes: Uint8Array): Promise<unknown> | undefined {
     const chunk = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+    if (event === 'serial') this.output.push(chunk);
     const answers: unknown[] = this.rawListeners(event).map((listener) => listener.call(this, chunk));
     const promises = answers.filter((answer) => answer instanceof Promise);
     return promises.length > 0 ? Promise.all(promises) : undefined;
@@ -419,6 +440,7 @@ export class Machine extends EventEmitter<MachineEvents> {
   async #close(result: RunResult): Promise<void> {
     await this.#pool.stop();
     this.#vm.close();
+    this.output.end();
     this.#finish(result);
     this.emit('exit', result);
   }
@@ -431,6 +453,12 @@ export class Machine extends EventEmitter<MachineEvents> {
 /** Threads to start with: one that no vCPU lives on yet would only slow the start. More come with the vCPUs. */
 function firstWorkers({ apic, threads, cpus, hotpluggable }: MachineConfig): number {
   return apic === 'kernel' ? 1 : Math.min(threads, cpus.length + hotpluggable.length);
+}
+
+/** Why a machine ended before it was there: a worker said so. */
+function failedToStart(result: RunResult | undefined): Error | undefined {
+  if (result?.detail === undefined) return undefined;
+  return result.status === Status.usage ? new ConfigError(result.detail) : new HostError(result.detail);
 }
 
 async function scriptedVm(): Promise<VmBackend> {

@@ -2,11 +2,37 @@
  * What a machine can be made of, and the one place where it is checked. Sizes are in bytes once they are parsed.
  */
 
-import { type ApicSystemOptions, type Behaviour, isRuleName, type RuleName, resolveOptions } from '../apic/index.ts';
+import {
+  APIC_OPTION_NAMES,
+  type ApicSystemOptions,
+  type Behaviour,
+  isRuleName,
+  RULE_NAMES,
+  type RuleName,
+  resolveOptions,
+} from '../apic/index.ts';
 import { hex } from '../hex.ts';
 import { ConfigError } from './errors.ts';
+import {
+  checkShapes,
+  FLAG,
+  FLAG_OR_PROCESS,
+  NUMBER,
+  NUMBER_OR_NUMBERS,
+  NUMBER_OR_TEXT,
+  NUMBERS,
+  OBJECT,
+  type Shapes,
+  SIGNAL,
+  suggestion,
+  TEXT,
+  TEXTS,
+  URLS,
+} from './shapes.ts';
 
+/** Where the text of the debug consoles goes, see `MachineOptions.debugConsole`. */
 export const DEBUG_CONSOLES = ['serial', 'stderr', 'off'] as const;
+/** One of `DEBUG_CONSOLES`. */
 export type DebugConsole = (typeof DEBUG_CONSOLES)[number];
 
 /** Where RAM ends at the latest: the I/O APIC, the local APICs and KVM's own pages are above. */
@@ -14,6 +40,7 @@ const MAX_MEMORY = 0xc000_0000;
 const MIN_MEMORY = 0x20_0000;
 const MAX_TIMEOUT_MS = 2 ** 31 - 1; // setTimeout's
 
+/** What a machine can be made of; everything has a default. Checked when the machine is created, in JavaScript as well. */
 export interface MachineOptions {
   /** Guest RAM from guest-physical address 0: bytes, or a string such as '64M'. 2 MiB to 3 GiB; default 64 MiB. */
   memory?: number | string;
@@ -63,6 +90,16 @@ export interface MachineOptions {
    * afterwards but run this machine. Under `apic: 'kernel'` only CPUs of `hotpluggable` can then come. Default off.
    */
   sandbox?: boolean | 'process';
+  /**
+   * Ends the machine when it aborts, with `{ reason: 'stopped', status: 130 }`, as an interrupt from the keyboard does; one that
+   * has aborted already makes `create` reject with its reason.
+   */
+  signal?: AbortSignal;
+  /**
+   * Modules of devices of your own: each exports `devices`, a `DeviceModule['devices']`. Worker threads load them, so they are
+   * given by absolute URL (a URL or its text), and are JavaScript. They join the bus after the machine's own, in this order.
+   */
+  devices?: readonly (string | URL)[];
   /** @internal URL of a module of scripted guests that take KVM's place (scripted-machine.ts). */
   script?: string;
 }
@@ -88,9 +125,12 @@ export interface MachineConfig {
   /** What of our APICs was asked for: those above and all the others. */
   readonly apicOptions: ApicSystemOptions;
   readonly sandbox: 'off' | 'threads' | 'process';
+  /** URLs of modules. */
+  readonly devices: readonly string[];
   readonly script: string | null;
 }
 
+/** What the host's KVM takes, and what it runs on. */
 export interface HostLimits {
   /** KVM_CAP_MAX_VCPUS. */
   readonly maxVcpus: number;
@@ -98,6 +138,35 @@ export interface HostLimits {
   readonly maxVcpuId: number;
   readonly cores: number;
 }
+
+const SHAPES: Shapes<MachineOptions> = {
+  memory: NUMBER_OR_TEXT,
+  cpus: NUMBER_OR_NUMBERS,
+  hotpluggable: NUMBERS,
+  apic: TEXT,
+  x2apicApi: OBJECT,
+  behaviour: TEXT,
+  failMapAllocation: FLAG,
+  vectorHashing: FLAG,
+  threads: NUMBER,
+  cpu: TEXT,
+  timeoutMs: NUMBER,
+  reboot: FLAG,
+  keepHalted: FLAG,
+  trace: FLAG,
+  debugConsole: TEXT,
+  breakRules: TEXTS,
+  apicOptions: OBJECT,
+  sandbox: FLAG_OR_PROCESS,
+  signal: SIGNAL,
+  devices: URLS,
+  script: TEXT,
+};
+
+const X2APIC_API_SHAPES: Shapes<NonNullable<MachineOptions['x2apicApi']>> = {
+  use32bitIds: FLAG,
+  disableBroadcastQuirk: FLAG,
+};
 
 /** '64M', '1G', '4096K', '8388608' -> bytes. */
 export function parseSize(text: string): number {
@@ -152,8 +221,15 @@ function checkThreads(options: MachineOptions, cpus: number, limits: HostLimits)
   return options.threads;
 }
 
+/** @throws ConfigError for an option that there is not, and for a value of the wrong kind */
+export function checkOptionShapes(options: MachineOptions): void {
+  checkShapes('option', options, SHAPES);
+  checkShapes('x2apicApi option', options.x2apicApi ?? {}, X2APIC_API_SHAPES);
+}
+
 /** @throws ConfigError for anything that cannot work, before anything is created. */
 export function checkOptions(options: MachineOptions, limits: HostLimits): MachineConfig {
+  checkOptionShapes(options);
   const cpus = checkCpus(options, limits);
   const hotpluggable = [...new Set(options.hotpluggable ?? [])];
   const seen = new Set<number>();
@@ -190,6 +266,7 @@ export function checkOptions(options: MachineOptions, limits: HostLimits): Machi
     debugConsole: oneOf('debugConsole', options.debugConsole ?? 'serial', DEBUG_CONSOLES),
     apicOptions,
     sandbox: options.sandbox === 'process' ? 'process' : options.sandbox === true ? 'threads' : 'off',
+    devices: (options.devices ?? []).map(String),
     script: options.script ?? null,
   };
 }
@@ -224,7 +301,11 @@ function checkApicOptions(options: MachineOptions, apic: MachineConfig['apic']):
     throw new ConfigError("APIC options and rules to break are for our APICs: leave them out, or choose apic 'user'");
   }
   const unknown = breakRules.find((rule) => !isRuleName(rule));
-  if (unknown !== undefined) throw new ConfigError(`there is no rule '${unknown}'; apiary rules lists them`);
+  if (unknown !== undefined) throw new ConfigError(`there is no rule '${unknown}'${suggestion(unknown, RULE_NAMES)}`);
+  const names: readonly string[] = [...APIC_OPTION_NAMES, 'breakRules'];
+  const stranger = Object.keys(asked).find((name) => !names.includes(name));
+  if (stranger !== undefined)
+    throw new ConfigError(`there is no APIC option '${stranger}'${suggestion(stranger, names)}`);
   const all = {
     x2apicFormat: options.x2apicApi?.use32bitIds ?? false,
     broadcastQuirkDisabled: options.x2apicApi?.disableBroadcastQuirk ?? false,

@@ -89,6 +89,12 @@ export class Thread {
     });
   }
 
+  /** Whether the process waits for it. */
+  keepAlive(alive: boolean): void {
+    if (alive) this.#worker.ref();
+    else this.#worker.unref();
+  }
+
   /** It has no part in a machine any more. */
   giveBack(): void {
     if (this.#gone) return;

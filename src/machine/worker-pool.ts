@@ -1,6 +1,7 @@
 /**
  * The worker threads of a machine as main sees them: taken early (a new one needs 25 ms), connected once the VM exists,
- * spoken to by messages, and out of the machine for certain when `stop` resolves.
+ * spoken to by messages, and out of the machine for certain when `stop` resolves. They keep the process alive only while
+ * somebody holds the pool: from its birth to the first `release`, while the machine runs, and while an answer is awaited.
  */
 
 import { setTimeout as delay } from 'node:timers/promises';
@@ -56,6 +57,7 @@ export class WorkerPool {
   #boot: BootState | null | undefined;
   #nextReply = 1;
   #stopping = false;
+  #holders = 1;
   /** Why a thread ended before the pool was connected. */
   #failure: string | undefined;
 
@@ -77,6 +79,15 @@ export class WorkerPool {
     this.#publishSize();
     if (this.#failure !== undefined) failed(this.#failure);
     for (let worker = 0; worker < this.#members.length; worker++) this.#play(worker, handles);
+  }
+
+  /** The process must not end before `release` is called as often. */
+  hold(): void {
+    if (this.#holders++ === 0) for (const member of this.#members) keepAlive(member, true);
+  }
+
+  release(): void {
+    if (--this.#holders === 0) for (const member of this.#members) keepAlive(member, false);
   }
 
   /** Adds a worker to a pool that is connected. @returns its number @throws ConfigError when the machine has ended */
@@ -119,16 +130,18 @@ export class WorkerPool {
     return told.filter((each) => each !== undefined);
   }
 
-  #ask(worker: number, request: Request): Promise<WorkerInspection | undefined> {
+  async #ask(worker: number, request: Request): Promise<WorkerInspection | undefined> {
+    if (this.#stopping) throw new ConfigError('the machine has ended');
     const reply = this.#nextReply++;
-    return new Promise((resolve, reject) => {
-      if (this.#stopping) {
-        reject(new ConfigError('the machine has ended'));
-        return;
-      }
-      this.#waiting.set(reply, { resolve, reject });
-      this.post(worker, { ...request, reply } as ToWorker);
-    });
+    this.hold();
+    try {
+      return await new Promise((resolve, reject) => {
+        this.#waiting.set(reply, { resolve, reject });
+        this.post(worker, { ...request, reply } as ToWorker);
+      });
+    } finally {
+      this.release();
+    }
   }
 
   /** The same of every worker; resolves when all have done it. */
@@ -154,6 +167,7 @@ export class WorkerPool {
   /** No thread has a part in the machine any more when this resolves, and all that they said has been dealt with. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    this.hold(); // for good: given back, a thread holds nothing
     for (const { reject } of this.#waiting.values()) reject(new ConfigError('the machine has ended'));
     this.#waiting.clear();
     const shared = this.#connection?.shared;
@@ -183,7 +197,9 @@ export class WorkerPool {
       this.#failed(`worker ${worker}: ${failure}`);
       return false;
     });
-    this.#members.push({ thread, port, workerPort, finished });
+    const member = { thread, port, workerPort, finished };
+    this.#members.push(member);
+    if (this.#holders === 0) keepAlive(member, false);
     return worker;
   }
 
@@ -221,6 +237,12 @@ export class WorkerPool {
     if (message.error === undefined) waiting?.resolve(message.value);
     else waiting?.reject(new (message.error.host ? HostError : Error)(message.error.message));
   }
+}
+
+function keepAlive({ thread, port }: Member, alive: boolean): void {
+  thread.keepAlive(alive);
+  if (alive) port.ref();
+  else port.unref();
 }
 
 /** @returns whether the thread can have another machine */

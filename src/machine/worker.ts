@@ -9,8 +9,10 @@ import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from '
 import { ApicSystem } from '../apic/index.ts';
 import type { BootState } from '../boot/index.ts';
 import { KvmError, native, sandbox, Vcpu, Vm } from '../kvm/index.ts';
+import { type LoadedDevices, loadDevices } from './board/device-modules.ts';
 import { kernelRouter, userRouter } from './board/interrupt-router.ts';
 import { Platform, type PlatformEvent } from './board/platform.ts';
+import { ConfigError } from './errors.ts';
 import { inspectCpu, type WorkerInspection } from './inspection.ts';
 import { type CpuParts, kernelCpu, userCpu } from './loop/cpu.ts';
 import { applyBootState, applyFirmwareState, captureResetState, type ResetState } from './loop/cpu-state.ts';
@@ -64,7 +66,8 @@ class MachineWorker {
   #reset: ResetState | undefined;
   #keepDevices = false;
 
-  constructor({ worker, port, handles }: Part, openVcpu: OpenVcpu) {
+  /** @param devices for worker 0's board @throws ConfigError when one of them cannot be there */
+  constructor({ worker, port, handles }: Part, openVcpu: OpenVcpu, devices: readonly LoadedDevices[]) {
     this.#openVcpu = openVcpu;
     this.#worker = worker;
     this.#port = port;
@@ -76,7 +79,7 @@ class MachineWorker {
       ? new TraceRecorder(native.nowNanos, (events) => this.#send({ type: 'trace', events }))
       : null;
     this.#system = handles.apicMemory ? ApicSystem.attach(handles.apicMemory, this.#apicHost()) : null;
-    this.#platform = worker === 0 ? this.#makePlatform() : null;
+    this.#platform = worker === 0 ? this.#makePlatform(devices) : null;
     this.#devices = this.#platform ?? new RemoteDevices(this.#shared, worker);
     this.#scheduler = this.#makeScheduler();
     const { words } = this.#shared;
@@ -107,18 +110,18 @@ class MachineWorker {
     };
   }
 
-  #makePlatform(): Platform {
+  #makePlatform(devices: readonly LoadedDevices[]): Platform {
     const router = this.#system
       ? userRouter(this.#system)
       : kernelRouter(Vm.fromFd(this.#handles.vmFd, this.#handles.runSize));
-    const platform = new Platform(this.#handles.config, this.#ram, {
+    const host = {
       router,
       extendedDestinations: this.#handles.extendedDestinations,
       nowNanos: native.nowNanos,
       mainIsIdle: () => this.#outbox.isEmpty,
-      report: (event) => this.#report(event),
-    });
-    return platform;
+      report: (event: PlatformEvent) => this.#report(event),
+    };
+    return new Platform(this.#handles.config, this.#ram, host, devices);
   }
 
   #report(event: PlatformEvent): void {
@@ -327,18 +330,44 @@ Atomics.store(loaded, 0, 1);
 Atomics.notify(loaded, 0);
 parentPort?.on('message', (message: ToThread) => {
   if (message.type === 'quit') parentPort?.close();
-  else if (message.handles.config.script === null) play(message, kvmVcpus(message.handles.runSize));
-  else void playScript(message, message.handles.config.script);
+  else if (needsNoModules(message)) play(message, kvmVcpus(message.handles.runSize));
+  else void loadAndPlay(message);
 });
 
-function play(part: Part, openVcpu: OpenVcpu): void {
-  new MachineWorker(part, openVcpu).run();
+/** Whether the thread can start at once. */
+function needsNoModules({ worker, handles }: Part): boolean {
+  const { script, devices } = handles.config;
+  return script === null && (worker !== 0 || devices.length === 0);
+}
+
+function play(part: Part, openVcpu: OpenVcpu, devices: readonly LoadedDevices[] = []): void {
+  new MachineWorker(part, openVcpu, devices).run();
   parentPort?.postMessage({ type: 'free' } satisfies FromThread);
 }
 
-async function playScript(part: Part, url: string): Promise<void> {
-  const { scriptedVcpus } = await import('./scripted-machine.ts');
-  play(part, await scriptedVcpus(url));
+async function loadAndPlay(part: Part): Promise<void> {
+  const { script, devices } = part.handles.config;
+  try {
+    const loaded = part.worker === 0 ? await loadDevices(devices) : [];
+    play(part, script === null ? kvmVcpus(part.handles.runSize) : await scriptedVcpus(script), loaded);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    refuse(part, error);
+  }
+}
+
+/** What the user gave for this machine is wrong; the thread is as good as before. */
+function refuse({ worker, port, handles }: Part, error: ConfigError): void {
+  const shared = new SharedState(handles.maxVcpus, nativeHost, handles.shared);
+  const outbox = new Outbox(shared, worker, port, handles.maxBacklog);
+  outbox.send({ type: 'end', reason: 'monitor-error', status: Status.usage, detail: error.message });
+  port.close();
+  parentPort?.postMessage({ type: 'free' } satisfies FromThread);
+}
+
+async function scriptedVcpus(url: string): Promise<OpenVcpu> {
+  const scripted = await import('./scripted-machine.ts');
+  return scripted.scriptedVcpus(url);
 }
 
 function kvmVcpus(runSize: number): OpenVcpu {

@@ -23,6 +23,7 @@ import type { BoardInspection } from '../inspection.ts';
 import type { MachineConfig } from '../options.ts';
 import type { DevicePort } from '../shared/mailbox.ts';
 import { Console } from './console.ts';
+import { type LoadedDevices, registerDevices } from './device-modules.ts';
 import type { InterruptRouter } from './interrupt-router.ts';
 import { SerialInput } from './serial-input.ts';
 import { Wiring } from './wiring.ts';
@@ -79,8 +80,11 @@ export class Platform implements DevicePort {
   /** Something was done to a device since `#deadline` was asked for: asking all of them costs more than a small exit. */
   #touched = true;
 
-  /** @param ram guest memory from guest-physical address 0 */
-  constructor(config: MachineConfig, ram: Uint8Array, host: PlatformHost) {
+  /**
+   * @param ram guest memory from guest-physical address 0
+   * @throws ConfigError for one of `extra` that cannot be there
+   */
+  constructor(config: MachineConfig, ram: Uint8Array, host: PlatformHost, extra: readonly LoadedDevices[] = []) {
     this.#config = config;
     this.#host = host;
     const console = (type: 'serial' | 'debug-output'): Console =>
@@ -122,6 +126,7 @@ export class Platform implements DevicePort {
     bus.register(firmwareConfiguration(config, board));
     bus.register(new TestDevice(board));
     bus.register(new DebugExit(board));
+    registerDevices(bus, board, extra);
   }
 
   /** Everything on the bus, in the order in which it is reset. */

@@ -108,8 +108,9 @@ describe('checkOptions', () => {
     [{ apicOptions: { shared: false } }, /^the APIC option shared is the machine's own/],
     [{ apicOptions: { tscKhz: -1 } }, /^tscKhz must be an integer from 0 to 2147483647, not -1$/],
     [{ apicOptions: { smm: 'no' as unknown as boolean } }, /^smm must be true or false, not 'no'$/],
-    [{ apicOptions: { sms: true } as object }, /^there is no APIC option 'sms'; choose x2apicFormat, /],
-    [{ breakRules: ['gates' as 'gate'] }, /^there is no rule 'gates'; apiary rules lists them$/],
+    [{ apicOptions: { sms: true } as object }, /^there is no APIC option 'sms': did you mean smm\?$/],
+    [{ apicOptions: { colour: true } as object }, /^there is no APIC option 'colour'; choose x2apicFormat, /],
+    [{ breakRules: ['gates' as 'gate'] }, /^there is no rule 'gates': did you mean gate\?$/],
     [{ apic: 'kernel', trace: true }, /^trace is for our APICs and does nothing with KVM's: leave it out/],
     [{ apic: 'kernel', behaviour: 'hardware' }, /^behaviour hardware is for our APICs/],
     [{ apic: 'kernel', failMapAllocation: true }, /^a failing map allocation is for our APICs/],
@@ -121,6 +122,37 @@ describe('checkOptions', () => {
       expect.objectContaining({ name: 'ConfigError', message: expect.stringMatching(message) }),
     );
   });
+
+  test.each<[object | null, RegExp]>([
+    [null, /^the options must be an object, not null$/],
+    [{ memmory: '64M' }, /^there is no option 'memmory': did you mean memory\?$/],
+    [{ timeoutMS: 5 }, /^there is no option 'timeoutMS': did you mean timeoutMs\?$/],
+    [{ colour: 'red' }, /^there is no option 'colour'; choose memory, cpus, .*, script$/],
+    [{ toString: 1 }, /^there is no option 'toString'/],
+    [{ x2apicApi: { use32BitIDs: true } }, /^there is no x2apicApi option 'use32BitIDs': did you mean use32bitIds\?$/],
+    [{ x2apicApi: { use32bitIds: 'yes' } }, /^use32bitIds must be true or false, not 'yes'$/],
+    [{ x2apicApi: [] }, /^x2apicApi must be an object, not \[\]$/],
+    [{ cpus: null }, /^cpus must be a number of CPUs or a list of APIC IDs, not null$/],
+    [{ cpus: '2' }, /^cpus must be a number of CPUs or a list of APIC IDs, not '2'$/],
+    [{ cpus: ['0', 1] }, /^cpus must be a number of CPUs or a list of APIC IDs, not \['0', 1\]$/],
+    [{ hotpluggable: 0x123 }, /^hotpluggable must be a list of APIC IDs, not 291$/],
+    [{ memory: {} }, /^memory must be a number of bytes or a string such as '64M', not an object$/],
+    [{ threads: '2' }, /^threads must be a number, not '2'$/],
+    [{ reboot: 1 }, /^reboot must be true or false, not 1$/],
+    [{ apic: ['user'] }, /^apic must be a string, not \['user'\]$/],
+    [{ breakRules: 'gate' }, /^breakRules must be a list of strings, not 'gate'$/],
+    [{ signal: {} }, /^signal must be an AbortSignal, not an object$/],
+    [
+      { devices: ['./post-card.mjs'] },
+      /^devices must be a list of URLs, for example .*, not \['\.\/post-card\.mjs'\]$/,
+    ],
+  ])('what only JavaScript can ask for, %j, is refused in one line', (options, message) => {
+    expect(() => check(options as MachineOptions)).toThrow(
+      expect.objectContaining({ name: 'ConfigError', message: expect.stringMatching(message) }),
+    );
+  });
+
+  test('undefined is as good as not given', () => expect(check({ cpus: undefined } as object).cpus).toEqual([0]));
 
   test('more CPUs, present and to come, than KVM runs in a VM are refused', () => {
     const hotpluggable = Array.from({ length: 1024 }, (_, index) => index + 1);

@@ -70,6 +70,11 @@ const guests = {
     yield* say('R\n');
     yield* forEver(nothing);
   },
+  /** Says so and sleeps: what it said is out, which of a guest that spins is only certain with KVM's EINTR. */
+  *sleep() {
+    yield* say('R\n');
+    yield* forEver({ exitReason: EXIT.hlt, ifFlag: true });
+  },
   /** Sends back what it receives; `q` ends it. */
   *echo() {
     yield* say('R\n');
