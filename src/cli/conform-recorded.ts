@@ -64,14 +64,12 @@ export function replayFrom(
     const recording = readRecordingFrom(path);
     const rules = behaviour ?? behaviourOf(recording.header.behaviour, path);
     const result = replay(recording, { behaviour: rules, breakRules: rule === undefined ? [] : [rule] });
-    rows.push(row(basename(path), recording.header.kernel, rules, result));
+    rows.push(row(basename(path, '.jsonl.gz'), recording.header.kernel, rules, result));
     if (result.failure === undefined) continue;
     status = 1;
     process.stderr.write(`${pc.red(`${path}: different`)}\n${result.failure.join('\n')}\n`);
   }
-  process.stdout.write(
-    `${table(['file', 'kernel', 'behaviour', 'lists', 'operations', 'result', 'rules seen'], rows)}\n`,
-  );
+  process.stdout.write(`${table(['file', 'kernel', 'behaviour', 'lists', 'cases', 'result', 'seen'], rows)}\n`);
   return status;
 }
 

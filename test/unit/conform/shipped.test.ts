@@ -24,7 +24,7 @@ describe.skipIf(files.length === 0)(
         const { failure, operations, coverage } = replay(recording, { behaviour });
         expect(failure?.join('\n')).toBeUndefined();
         expect(operations).toBeGreaterThan(3000);
-        expect(coverage.entries.length - coverage.missing.length).toBeGreaterThan(50);
+        expect(coverage.entries.length - coverage.missing.length).toBeGreaterThan(40);
       });
 
       it.each(RULE_NAMES.filter((rule) => holds(rule, behaviour) && layerOf(rule) === 1))(
