@@ -6,7 +6,7 @@
  *     APIARY_INITRD         an initrd whose init prints "POWEROFF" as it powers off, and onlines CPUs that appear when
  *                           the command line has apiary=hotplug, printing "ONLINED cpuN"
  *     APIARY_LINUX_ARGS     more words for the command line; a host that interprets ring 0 needs some: noxsave and
- *                           clearcpuid=popcnt,smap nofsgsbase nopcid tsc=reliable
+ *                           clearcpuid=popcnt,smap nopcid tsc=reliable
  *     APIARY_LINUX_SECONDS  how long one boot may take, default 300
  */
 import { Machine, type MachineOptions, type RunResult } from 'apiary';

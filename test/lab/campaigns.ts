@@ -7,27 +7,24 @@ const APIARY = 'node dist/bundle/main.cjs';
 /** `conform`: all equal, or equal without having seen every rule in the time that it had. */
 const EQUAL = [0, 6];
 
+/**
+ * QEMU (10.0, 11.1) aborts when a guest writes CR8 while KVM waits for an interrupt window (V_IRQ): helper_write_crN calls
+ * cpu_interrupt without the lock that it asserts. So no layer 2, and no torture guest, on every run of CI.
+ */
+const WITHOUT_CR8_WRITES = "-t '^((?!torture).)*$'";
 /** Tests of test/kvm that say most about a host, in one start of vitest, which takes a minute there. */
-const KVM_TESTS = [
-  'user-interrupts',
-  'machine-guests',
-  'machine-hotplug',
-  'machine-reset',
-  'bindings.test',
-  'machine-api',
-];
+const KVM_TESTS = ['user-interrupts', 'machine-hotplug', 'machine-reset'].map((name) => `test/kvm/${name}`).join(' ');
+const VITEST =
+  'node_modules/.bin/vitest run --config test/vitest.config.ts --reporter=verbose --poolOptions.forks.singleFork';
 
 const SLICE: readonly Step[] = [
-  { name: 'doctor', command: `${APIARY} doctor`, limitSeconds: 40 },
-  { name: 'demo', command: `${APIARY} demo`, limitSeconds: 150 },
-  { name: 'conform', command: `${APIARY} conform --seconds 20`, limitSeconds: 180, good: EQUAL },
-  {
-    name: 'test/kvm',
-    command: `node_modules/.bin/vitest run --config test/vitest.config.ts --reporter=verbose --pool=forks --poolOptions.forks.singleFork ${KVM_TESTS.map((name) => `test/kvm/${name}`).join(' ')}`,
-    limitSeconds: 270,
-  },
+  { name: 'doctor', command: `${APIARY} doctor`, limitSeconds: 60 },
+  { name: 'demo', command: `${APIARY} demo`, limitSeconds: 200 },
+  { name: 'layer 1', command: `${APIARY} conform --layer 1 --seconds 40`, limitSeconds: 120, good: EQUAL },
+  { name: 'layer 3', command: `${APIARY} conform --layer 3 --seconds 20`, limitSeconds: 90, good: EQUAL },
+  { name: 'test/kvm', command: `${VITEST} ${WITHOUT_CR8_WRITES} ${KVM_TESTS}`, limitSeconds: 300 },
 ];
-const SLICE_SECONDS = 540;
+const SLICE_SECONDS = 600;
 
 /** CI's: one host, 6.12. Status 0 if every step was good. */
 export async function slice(kernel: string): Promise<number> {

@@ -25,7 +25,7 @@ export const SCENARIOS = {
   user: scenario({}),
   kernel: scenario({ apic: 'kernel' }),
   hardware: scenario({ behaviour: 'hardware' }),
-  legacy: scenario({ behaviour: 'kvm-legacy' }),
+  'kvm@6.1': scenario({ behaviour: 'kvm@6.1' }),
   'gate-off': scenario({ x2apicApi: {} }),
   alias: scenario({ cpus: [0, 1, 0x23] }, { added: [WIDE, 0x1ff] }),
   many: scenario(
