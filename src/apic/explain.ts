@@ -8,12 +8,17 @@ import { type ApicMessage, FROM_DEVICE, inWords, makeCommand } from './message.t
 import { REASON_TEXT } from './reasons.ts';
 import { NO_ANSWER, type Path, type Router } from './router.ts';
 
+/** One APIC that a message met, and why: by which of its IDs, or by a shorthand. */
 export interface Match {
   readonly vcpuIndex: number;
   /** Why, in words. */
   readonly why: string;
 }
 
+/**
+ * Who would be offered a message: by the optimized map, and by asking every APIC. Where they differ,
+ * `MAP_DIFFERENCES` has the name of the reason.
+ */
 export interface Explanation {
   /** How the message goes: 'self', by the map, or by scan. */
   readonly path: Path;

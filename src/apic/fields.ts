@@ -18,9 +18,11 @@ export const BASE = {
   RESERVED_LOW: 0x2ff,
   DEFAULT_LOW: 0xfee00000 | 0,
 } as const;
+/** IA32_APIC_BASE bits 11:10 in words (SDM vol. 3A, 12.12.1); `invalid` is EXTD without EN. */
 export type ApicMode = 'disabled' | 'xapic' | 'x2apic' | 'invalid';
 export const baseMode = (low: number): number => low & (BASE.ENABLE | BASE.EXTD);
 export const baseAddressLow = (low: number): number => (low & 0xfffff000) >>> 0;
+/** The same as the bits of IA32_APIC_BASE, in place. */
 export const MODE = { DISABLED: 0, INVALID: BASE.EXTD, XAPIC: BASE.ENABLE, X2APIC: BASE.ENABLE | BASE.EXTD } as const;
 export const modeName = (mode: number): ApicMode =>
   mode === MODE.X2APIC ? 'x2apic' : mode === MODE.XAPIC ? 'xapic' : mode === MODE.DISABLED ? 'disabled' : 'invalid';
@@ -40,9 +42,11 @@ export const xapicClusterMembers = (logical: number): number => logical & 0xf;
 export const XAPIC_CLUSTER_MASK = 0xf;
 
 /* DFR (SDM 12.6.2.2, figure 12-14): the model in bits 31:28, the rest ones: a guest's writes leave nothing else there. */
+/** The two values of the destination format register that mean something (SDM vol. 3A, 12.6.2.2). */
 export const DFR = { FLAT: -1, CLUSTER: 0x0fffffff } as const;
 
 /* Spurious vector register (SDM 12.9, figure 12-23):  12 suppress EOI broadcast | 9 focus | 8 enable | 7:0 vector */
+/** Bits of the spurious-interrupt vector register (SDM vol. 3A, 12.9), and its value after reset. */
 export const SPIV = { ENABLE: 1 << 8, SUPPRESS_EOI_BROADCAST: 1 << 12, RESET: 0xff } as const;
 
 /* Version register (SDM 12.4.8):  24 EOI-broadcast suppression | 23:16 last LVT entry | 7:0 version */
@@ -58,8 +62,10 @@ export const makeVersion = (lvtEntries: number, suppression: boolean): number =>
  *  |          | mode    |    |(level)| IRR |ty    |      |  |y mode |           |
  *  +----------+---------+----+-------+-----+------+------+--+-------+-----------+
  */
+/** Bits of the local vector table's entries (SDM vol. 3A, 12.5.1), and what KVM puts into the boot CPU's LINT0. */
 export const LVT = { MASKED: 1 << 16, LEVEL: 1 << 15, RESET_BSP_LINT0: 0x700 } as const;
 export const isLvtMasked = (lvt: number): boolean => (lvt & LVT.MASKED) !== 0;
+/** Bits 18:17 of the timer's LVT entry, in place (SDM vol. 3A, 12.5.4). */
 export const TIMER_MODE = { ONE_SHOT: 0, PERIODIC: 1 << 17, TSC_DEADLINE: 2 << 17, MASK: 3 << 17 } as const;
 
 /* Interrupt command register, low word (SDM 12.6.1, figure 12-12; x2APIC: figure 12-28), which is also the layout of a
@@ -74,7 +80,12 @@ export const TIMER_MODE = { ONE_SHOT: 0, PERIODIC: 1 << 17, TSC_DEADLINE: 2 << 1
  * Bit 20 is reserved in ICR. In a command it is an MSI's redirection hint, whose own place is a bit of the address. What a
  * guest writes there (xAPIC mode stores it) is not part of a command, nor are BUSY and the other reserved bits.
  */
+/** Bits of the ICR's low word that are no part of a message (SDM vol. 3A, 12.6.1). */
 export const ICR = { BUSY: 1 << 12, X2APIC_RESERVED: 0xfff32000 | 0, SELF: 1 << 18 } as const;
+/**
+ * Bits of a message's command word beside vector (7:0) and delivery mode (10:8): those of the ICR's low word, and
+ * HINT, an MSI's redirection hint.
+ */
 export const COMMAND = { LOGICAL: 1 << 11, ASSERT: 1 << 14, LEVEL: 1 << 15, HINT: 1 << 20 } as const;
 const DELIVERY_MODE = 7 << 8;
 const ICR_COMMAND = 0xccfff; // everything but reserved bits and BUSY
@@ -95,6 +106,7 @@ export const ipiCommand = (icrLow: number): number => icrLow & ICR_COMMAND;
 /** A local interrupt is always asserted, as an MSI is. */
 export const lvtCommand = (lvt: number): number => (lvt & SHARED_COMMAND) | COMMAND.ASSERT;
 export const xapicDestination = (high: number): number => high >>> 24;
+/** Bits 19:18 of the ICR, as a number (SDM vol. 3A, 12.6.1). */
 export const SHORTHAND = { NONE: 0, SELF: 1, ALL: 2, ALL_BUT_SELF: 3 } as const;
 
 /** Delivery modes (SDM 12.6.1). 3 is reserved there; KVM calls it remote read and wakes a halted vCPU with it. */
@@ -108,6 +120,7 @@ export const DELIVERY = {
   STARTUP: 6,
   EXTINT: 7,
 } as const;
+/** The names of the delivery modes, by number; `DELIVERY` has the numbers. */
 export const DELIVERY_NAMES = ['fixed', 'lowest', 'smi', 'remote-read', 'nmi', 'init', 'startup', 'extint'] as const;
 
 /** Destinations that mean everyone, by the mode of whoever compares. */

@@ -4,6 +4,10 @@
  */
 import type { ApicTrace } from './trace.ts';
 
+/**
+ * What APICs need of the world: time, the guest's TSC, a wake-up, EOIs for I/O APICs, an observer. One for each
+ * thread. All of it may be left out: time then stands at 0 and nobody is woken.
+ */
 export interface ApicHost {
   /** Monotonic time in nanoseconds, an integer. */
   nowNanos(): number;

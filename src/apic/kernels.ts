@@ -4,6 +4,7 @@
  * A kernel here is a stable series as distributors ship it: fixes that were taken back into it are in (6.1 is 6.1.192).
  */
 export const KERNELS = ['6.1', '6.12', '6.18', '7.2'] as const;
+/** A kernel whose rules there are, by its version. */
 export type Kernel = (typeof KERNELS)[number];
 const NEWEST: Kernel = '7.2';
 
@@ -14,6 +15,7 @@ const NEWEST: Kernel = '7.2';
  * - `hardware`: no hack. An APIC in xAPIC mode compares the low 8 bits of a destination, whatever the upper ones are
  */
 export type Behaviour = 'kvm' | 'kvm-legacy' | `kvm@${Kernel}` | 'hardware';
+/** Every name that the option `behaviour` takes. */
 export const BEHAVIOURS: readonly Behaviour[] = [
   'kvm',
   'kvm-legacy',

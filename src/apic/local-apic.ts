@@ -43,6 +43,12 @@ export interface ApicServices {
   send(source: number, destination: number, command: number): number;
 }
 
+/**
+ * One local APIC, its owner's half: the doors that a guest and a run loop use. Only the thread that runs the vCPU
+ * calls these; `getState`, `snapshot` and the getters also others, while that thread is not running it. IPIs are
+ * routed, EOIs reported and the map rebuilt before a call returns. Nothing here throws for what a guest does: a
+ * refused access answers false, which is #GP.
+ */
 export class LocalApic {
   readonly vcpuIndex: number;
   /** KVM's vcpu_id: the x2APIC ID. What a guest in xAPIC mode sees is its low byte, or what it wrote over it. */
@@ -86,10 +92,12 @@ export class LocalApic {
 
   // IA32_APIC_BASE
 
+  /** IA32_APIC_BASE bits 31:0, unsigned. */
   get apicBaseLow(): number {
     return this.#words[this.#a + CONTROL.BASE_LOW] >>> 0;
   }
 
+  /** IA32_APIC_BASE bits 63:32, unsigned. */
   get apicBaseHigh(): number {
     return this.#words[this.#a + CONTROL.BASE_HIGH] >>> 0;
   }
@@ -104,6 +112,7 @@ export class LocalApic {
     return (this.apicBaseLow & BASE.BSP) !== 0;
   }
 
+  /** The mode that IA32_APIC_BASE says. */
   get mode(): ApicMode {
     return modeName(baseMode(this.apicBaseLow));
   }
@@ -226,6 +235,7 @@ export class LocalApic {
 
   // Priority and service
 
+  /** CR8 as the guest reads it: TPR bits 7:4, 0-15 (SDM vol. 3A, 12.8.6.1). */
   get cr8(): number {
     return tprToCr8(this.#core.register(REG.TPR));
   }
@@ -278,6 +288,7 @@ export class LocalApic {
 
   // What senders left. Plain loads tell whether there is anything, as in `highestVector`.
 
+  /** Whether an NMI waits to be taken. */
   hasNmi(): boolean {
     return this.#words[this.#a + INBOX.NMIS] !== 0;
   }
@@ -287,10 +298,12 @@ export class LocalApic {
     return this.hasNmi() ? Atomics.exchange(this.#words, this.#a + INBOX.NMIS, 0) : 0;
   }
 
+  /** Takes what waits. @returns how many SMIs, 0 or more */
   takeSmis(): number {
     return Atomics.exchange(this.#words, this.#a + INBOX.SMIS, 0);
   }
 
+  /** Whether an INIT or a SIPI waits to be taken. */
   hasEvents(): boolean {
     return this.#words[this.#a + INBOX.EVENTS] !== 0;
   }
@@ -371,6 +384,7 @@ export class LocalApic {
     return this.#sources.deliver(REG.LVT_LINT0);
   }
 
+  /** LINT1's input: an NMI, as the BIOS leaves it. @returns as `deliverLint0` */
   deliverLint1(): number {
     return this.#sources.deliver(REG.LVT_LINT1);
   }

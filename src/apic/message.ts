@@ -52,6 +52,7 @@ export const makeCommand = (message: Omit<ApicMessage, 'source' | 'destination'>
   (((message.shorthand ?? SHORTHAND.NONE) & 3) << 18) |
   (message.redirectionHint === true ? COMMAND.HINT : 0);
 
+/** The opposite of `makeCommand`: a message in fields. @param command as in the ICR's low word */
 export const inWords = (source: number, destination: number, command: number): Required<ApicMessage> => ({
   source,
   destination,

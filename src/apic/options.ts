@@ -8,6 +8,9 @@ import { isRuleName, type RuleName } from './rules.ts';
 /** KVM_X2APIC_API flags 2 and 3: neither ('quirk'), ENABLE or DISABLE_SUPPRESS_EOI_BROADCAST. */
 export type SuppressEoiBroadcast = 'quirk' | 'enabled' | 'disabled';
 
+/**
+ * What a system of APICs can be made of: properties of the VM or of the host, never of one APIC. All may be left out.
+ */
 export interface ApicSystemOptions {
   /** The gate: KVM_X2APIC_API_USE_32BIT_IDS. Default false. */
   readonly x2apicFormat?: boolean;
@@ -111,7 +114,9 @@ export const APIC_OPTIONS = {
 } as const satisfies { readonly [Name in keyof PlainOptions]: OptionSpec };
 
 type PlainOptions = Omit<ResolvedOptions, 'breakRules'>;
+/** Names of the options that have one value: all but `breakRules`. */
 export type ApicOptionName = keyof PlainOptions;
+/** All of them, in the order in which they are kept. */
 export const APIC_OPTION_NAMES = Object.keys(APIC_OPTIONS) as readonly ApicOptionName[];
 const SPECS: readonly (readonly [ApicOptionName, OptionSpec])[] = APIC_OPTION_NAMES.map((name) => [
   name,

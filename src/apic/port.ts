@@ -17,6 +17,10 @@ export const APIC_EVENT = { INIT: 1, SIPI: 2, UNHALT: 4 } as const;
 const TMR = REG.TMR >>> 2;
 const IRR = REG.IRR >>> 2;
 
+/**
+ * The sender's half of every APIC: sets IRR and TMR bits, posts NMI, SMI, INIT and SIPI, then wakes. Any thread may
+ * call it (__apic_accept_irq in lapic.c; SDM vol. 3A, 12.8.4).
+ */
 export class ApicPort {
   readonly #memory: ApicMemory;
   readonly #words: Int32Array;

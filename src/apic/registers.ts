@@ -40,12 +40,14 @@ export const REG = {
 
 /** The bytes that KVM_GET_LAPIC and KVM_SET_LAPIC move, and the length of the page that a guest sees. */
 export const STATE_BYTES = 1024;
+/** Bytes of the page in which the registers are mapped. */
 export const PAGE_BYTES = 4096;
 
 /** `offset >> 4` of each register, as the write dispatch uses it. */
 export const registerIndex = (offset: number): number => offset >>> 4;
 export const REGISTER_COUNT = STATE_BYTES >>> 4;
 
+/** MSRs of the local APIC (SDM vol. 3A, 12.12.1.2): x2APIC register at byte offset o is X2APIC_FIRST + (o >> 4). */
 export const MSR = {
   APIC_BASE: 0x1b,
   TSC_DEADLINE: 0x6e0,
@@ -56,6 +58,7 @@ export const MSR = {
 /** Register offset of an x2APIC MSR. */
 export const msrOffset = (msr: number): number => (msr - MSR.X2APIC_FIRST) << 4;
 
+/** A row of the register table: where it is, who may do what to it in which mode, and what of it can be written. */
 export interface RegisterInfo {
   readonly name: string;
   readonly offset: number;

@@ -65,6 +65,7 @@ export class Rules {
 
 export type RuleName = keyof Rules;
 
+/** A rule of KVM's APICs in words. */
 export interface RuleInfo {
   readonly rule: string;
   /** Where its absence shows: by routing alone (layer 1), through register accesses (layer 2), or in time. */
@@ -77,6 +78,7 @@ export interface RuleInfo {
   readonly before?: string;
 }
 
+/** What each rule says, where it shows, and since which kernel it is so. */
 export const RULES: { readonly [Name in RuleName]: RuleInfo } = {
   gate: {
     shows: 'routing',
@@ -168,8 +170,10 @@ export const RULES: { readonly [Name in RuleName]: RuleInfo } = {
   },
 };
 
+/** The names of all rules, in the order of `RULES`. */
 export const RULE_NAMES = Object.keys(RULES) as readonly RuleName[];
 
+/** Whether there is a rule of that name. */
 export const isRuleName = (name: string): name is RuleName => Object.hasOwn(RULES, name);
 
 const INTACT: Readonly<Rules> = Object.freeze(new Rules());

@@ -15,6 +15,7 @@ import { listVectors } from './vectors.ts';
 /** The owner's counters, as words of the control block. */
 export const COUNTER = { IPIS: 0, EOIS: 1, ACKNOWLEDGED: 2, TIMER_EXPIRIES: 3, FAULTS: 4 } as const;
 
+/** A local APIC at one moment, as plain data. Times are nanoseconds of the host's clock. */
 export interface LocalApicSnapshot {
   readonly vcpuIndex: number;
   readonly apicId: number;
@@ -94,9 +95,12 @@ function timerModeName(mode: number): string {
   return mode === TIMER_MODE.TSC_DEADLINE ? 'tsc-deadline' : 'reserved';
 }
 
+/** Which logical destinations the map answers for; `disabled`: none, since APICs disagree. */
 export type LogicalMode = 'none enabled' | 'flat' | 'cluster' | 'x2apic' | 'disabled';
+/** Why the hardware acceleration of APICs would be inhibited (APICV_INHIBIT_REASON_* of KVM). */
 export type InhibitReason = 'physical ID aliased' | 'logical ID aliased' | 'APIC ID modified' | 'APIC base modified';
 
+/** The optimized APIC map at one moment (kvm_apic_map), as plain data. */
 export interface ApicMapSnapshot {
   readonly state: 'map' | 'disabled';
   /** Why there is no map; null if there is one. */

@@ -20,6 +20,10 @@ import { type ApicMapSnapshot, takeMapSnapshot } from './snapshot.ts';
 
 const EINVAL = 22;
 
+/**
+ * The local APICs of one machine, and who may reach them: made by one thread, attached to by others
+ * (`ApicSystem.attach`) over the same memory.
+ */
 export class ApicSystem {
   readonly memory: SharedArrayBuffer | ArrayBuffer;
   readonly options: ResolvedOptions;
@@ -64,10 +68,12 @@ export class ApicSystem {
     this.#host.trace = trace;
   }
 
+  /** The observer of routing decisions on this thread; null for none. */
   get trace(): ApicHost['trace'] {
     return this.#host.trace;
   }
 
+  /** APICs that there are; their vCPU indexes are 0 to `count` - 1. */
   get count(): number {
     return this.#memory.count;
   }
@@ -116,6 +122,7 @@ export class ApicSystem {
     return made;
   }
 
+  /** The APIC with that x2APIC ID (KVM's vcpu_id), if there is one. */
   apicById(apicId: number): LocalApic | undefined {
     const { words } = this.#memory;
     for (let i = 0; i < this.count; i++) {

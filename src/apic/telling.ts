@@ -21,6 +21,7 @@ export interface ApicsToAsk {
   signalMsi(addressLow: number, data: number): number;
 }
 
+/** The smallest case in which a kernel that has a rule and one that lacks it answer differently. */
 export interface TellingCase {
   /** What is done, in words. */
   readonly message: string;

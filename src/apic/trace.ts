@@ -4,6 +4,7 @@
  */
 import type { RouteEvent } from './explain.ts';
 
+/** What happened to an interrupt or an APIC; kinds that KVM has a tracepoint for name it. */
 export type ApicTraceEvent =
   /** A message was routed: kvm_apic_ipi, kvm_msi_set_irq. */
   | ({ readonly kind: 'route' } & RouteEvent)
@@ -25,6 +26,8 @@ export type ApicTraceEvent =
   /** A new map is in force, or none; `reason` says why there is none. */
   | { readonly kind: 'map'; readonly serial: number; readonly reason: string | null };
 
+/** Who is told; called on the thread where it happens, before the call that caused it returns. */
 export interface ApicTrace {
+  /** One thing that happened. What it holds may be kept. */
   event(event: ApicTraceEvent): void;
 }

@@ -4,6 +4,10 @@
  */
 import { printable } from '../printable.ts';
 
+/**
+ * An image that cannot be started: the caller's fault. One line that says which file, what is wrong with it, where,
+ * and (when there is something to do) what to do.
+ */
 export class ImageError extends Error {
   override readonly name = 'ImageError';
 

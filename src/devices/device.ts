@@ -11,6 +11,11 @@ import type { AddressRange } from '../platform.ts';
 
 export type { AddressRange } from '../platform.ts';
 
+/**
+ * What a device is to the rest of the machine: port or guest-physical ranges that answer reads and writes of 1, 2 or
+ * 4 bytes. Single-threaded: worker 0 makes every call. It never throws, blocks or grows without bound, whatever a
+ * guest does; what means nothing reads as all ones and writes as nothing. Time is handed in: it owns no timer.
+ */
 export interface Device {
   /** Its own among the devices of a machine: a saved state is kept under it. */
   readonly name: string;

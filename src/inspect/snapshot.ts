@@ -24,6 +24,7 @@ export interface SentMessage {
   readonly targets: readonly number[];
 }
 
+/** A vCPU, its local APIC and what it sent last. */
 export interface VcpuSnapshot {
   readonly apicId: number;
   readonly state: VcpuState;
@@ -38,6 +39,7 @@ export interface VcpuSnapshot {
   readonly acceptsPic: boolean;
 }
 
+/** An entry of the I/O APIC's redirection table, and its line. */
 export interface IoApicPin {
   readonly pin: number;
   readonly vector: number;
@@ -59,6 +61,7 @@ export interface PicView {
   readonly output: boolean;
 }
 
+/** A machine at one moment, as plain data; `describeMachine` makes text of it. */
 export interface MachineSnapshot {
   /** Nanoseconds of CLOCK_MONOTONIC: what timer deadlines are compared with. */
   readonly nowNanos: number;

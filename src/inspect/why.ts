@@ -10,6 +10,7 @@ import { hex } from '../hex.ts';
 import { nameMessage } from '../trace/words.ts';
 import type { IoApicPin, MachineSnapshot, SentMessage, VcpuSnapshot } from './snapshot.ts';
 
+/** Why a CPU sleeps, or what it does, as a name to compare with. */
 export type Cause =
   | 'runs'
   | 'interrupts off'
@@ -28,6 +29,7 @@ export type Cause =
   | 'PIC unheard'
   | 'nothing pending';
 
+/** The same in a sentence, and whether anything in the machine as it is could end it. */
 export interface Verdict {
   readonly apicId: number;
   readonly cause: Cause;

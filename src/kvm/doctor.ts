@@ -8,6 +8,7 @@ import { openAdvice } from './device.ts';
 import { KvmError } from './errors.ts';
 import type { System } from './system.ts';
 
+/** One thing that was found out about this host. */
 export interface Fact {
   /** 'open /dev/kvm', 'KVM_CAP_MAX_VCPU_ID' */
   readonly name: string;
@@ -26,6 +27,7 @@ const VCPU_IDS_NEEDED = 0x124;
 const DESCRIPTORS_NEEDED = 128;
 const DESCRIPTORS_OF_NODE = 64;
 const VENDOR_MODULES = ['kvm_intel', 'kvm_amd', 'kvm_pvm'] as const;
+/** A kernel module that runs guests, by its name in /sys/module. */
 export type VendorModule = (typeof VENDOR_MODULES)[number];
 
 /** From which value on it is enough, the kernel that brought it, and what it is for. */

@@ -38,6 +38,10 @@ const remedies: Readonly<Record<string, string>> = {
   EINTR: 'a signal ended the call: try again',
 };
 
+/**
+ * The host said no to a system call on KVM's descriptors: names the ioctl, the errno and, where one is known, what to
+ * do.
+ */
 export class KvmError extends Error {
   override readonly name = 'KvmError';
   /** The ioctl's name in <linux/kvm.h>, or 'open', 'mmap'. */

@@ -25,6 +25,7 @@ export const kvmRegs = struct('kvm_regs', {
   rip: u64,
   rflags: u64,
 });
+/** struct kvm_regs: KVM_GET_REGS, KVM_SET_REGS. */
 export type Regs = Value<typeof kvmRegs>;
 
 export const kvmSegment = struct('kvm_segment', {
@@ -42,6 +43,7 @@ export const kvmSegment = struct('kvm_segment', {
   unusable: u8,
   padding: u8,
 });
+/** struct kvm_segment, of `Sregs`. */
 export type Segment = Value<typeof kvmSegment>;
 
 export const kvmDtable = struct('kvm_dtable', { base: u64, limit: u16, padding: array(u16, 3) });
@@ -66,6 +68,7 @@ export const kvmSregs = struct('kvm_sregs', {
   apicBase: u64,
   interruptBitmap: array(u64, 4),
 });
+/** struct kvm_sregs: KVM_GET_SREGS, KVM_SET_SREGS. */
 export type Sregs = Value<typeof kvmSregs>;
 
 export const kvmFpu = struct('kvm_fpu', {
@@ -81,6 +84,7 @@ export const kvmFpu = struct('kvm_fpu', {
   mxcsr: u32,
   pad2: u32,
 });
+/** struct kvm_fpu: KVM_GET_FPU, KVM_SET_FPU. */
 export type Fpu = Value<typeof kvmFpu>;
 
 export const kvmMsrs = struct('kvm_msrs', { nmsrs: u32, pad: u32 });
@@ -122,6 +126,7 @@ export const kvmVcpuEvents = struct('kvm_vcpu_events', {
   exceptionHasPayload: u8,
   exceptionPayload: u64,
 });
+/** struct kvm_vcpu_events: KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS. */
 export type VcpuEvents = Value<typeof kvmVcpuEvents>;
 
 export const kvmDebugregs = struct('kvm_debugregs', {
@@ -131,6 +136,7 @@ export const kvmDebugregs = struct('kvm_debugregs', {
   flags: u64,
   reserved: array(u64, 9),
 });
+/** struct kvm_debugregs: KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS. */
 export type Debugregs = Value<typeof kvmDebugregs>;
 
 export const kvmXcr = struct('kvm_xcr', { xcr: u32, reserved: u32, value: u64 });
@@ -140,6 +146,7 @@ export const kvmXcrs = struct('kvm_xcrs', {
   xcrs: array(kvmXcr, 16),
   padding: array(u64, 16),
 });
+/** struct kvm_xcr: KVM_GET_XCRS, KVM_SET_XCRS. */
 export type Xcr = Value<typeof kvmXcr>;
 
 export const kvmLapicState = struct('kvm_lapic_state', { regs: bytes(0x400) });

@@ -38,6 +38,10 @@ const { run } = addon;
 // Node joins its workers at exit, which would wait forever for one that is inside KVM_RUN.
 if (isMainThread) process.once('exit', () => addon.stopAll());
 
+/**
+ * What JavaScript cannot do and the addon (native/apiary.c) does, on the calling thread. Errors are -errno, not
+ * exceptions.
+ */
 export const native = {
   /**
    * Maps kvm_run of a vCPU descriptor; unmapped when `buffer` is collected or by `unmapRun`.

@@ -84,6 +84,11 @@ const EVENT_FLAGS_32 = (EVENTS + kvmVcpuEvents.offsets.flags) >> 2;
 
 const MAX_DATA = 16;
 
+/**
+ * A decoded view of kvm_run (linux/kvm.h): what KVM_RUN takes and why it returned. Nothing here allocates unless it
+ * says so; 64-bit values come as halves, numbers unsigned. `io*`, `mmio*`, `msr*` and the like mean something only
+ * for their exit reason. One view belongs to one thread's mapping and is not used while the vCPU runs elsewhere.
+ */
 export class KvmRun {
   /** The whole mapping, for data at `ioDataOffset`. Length 0 after `unmap`. */
   readonly bytes: Uint8Array;
@@ -121,6 +126,7 @@ export class KvmRun {
   get requestInterruptWindow(): boolean {
     return this.bytes[REQUEST_WINDOW_8] !== 0;
   }
+  /** As the getter. */
   set requestInterruptWindow(value: boolean) {
     this.bytes[REQUEST_WINDOW_8] = value ? 1 : 0;
   }
@@ -129,6 +135,7 @@ export class KvmRun {
   get immediateExit(): boolean {
     return this.bytes[IMMEDIATE_EXIT_8] !== 0;
   }
+  /** As the getter. */
   set immediateExit(value: boolean) {
     this.bytes[IMMEDIATE_EXIT_8] = value ? 1 : 0;
   }
@@ -137,6 +144,7 @@ export class KvmRun {
   get cr8(): number {
     return this.u32[CR8_32] ?? 0;
   }
+  /** As the getter. */
   set cr8(value: number) {
     this.u32[CR8_32] = value;
   }
@@ -192,9 +200,11 @@ export class KvmRun {
   get flags(): number {
     return this.u16[FLAGS_16] ?? 0;
   }
+  /** IA32_APIC_BASE bits 31:0, as the guest left it. */
   get apicBaseLow(): number {
     return this.u32[APIC_BASE_32] ?? 0;
   }
+  /** IA32_APIC_BASE bits 63:32, as the guest left it. */
   get apicBaseHigh(): number {
     return this.u32[APIC_BASE_32 + 1] ?? 0;
   }
@@ -209,6 +219,7 @@ export class KvmRun {
   get ioSize(): number {
     return this.bytes[IO_SIZE_8] ?? 0;
   }
+  /** 0-0xffff. */
   get ioPort(): number {
     return this.u16[IO_PORT_16] ?? 0;
   }
@@ -247,6 +258,7 @@ export class KvmRun {
   get mmioLength(): number {
     return this.u32[MMIO_LENGTH_32] ?? 0;
   }
+  /** False: the guest reads. */
   get mmioIsWrite(): boolean {
     return this.bytes[MMIO_IS_WRITE_8] !== 0;
   }
@@ -269,12 +281,14 @@ export class KvmRun {
   mmioByte(index: number): number {
     return this.bytes[MMIO_DATA_8 + index] ?? 0;
   }
+  /** Answers byte `index` (0-7) of a read. */
   setMmioByte(index: number, value: number): void {
     this.bytes[MMIO_DATA_8 + index] = value;
   }
 
   // KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR. A read is answered in msrDataLow/High; msrError true gives the guest #GP.
 
+  /** KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR: which. */
   get msrIndex(): number {
     return this.u32[MSR_INDEX_32] ?? 0;
   }
@@ -282,33 +296,41 @@ export class KvmRun {
   get msrReason(): number {
     return this.u32[MSR_REASON_32] ?? 0;
   }
+  /** Bits 31:0 of what a WRMSR writes. */
   get msrDataLow(): number {
     return this.u32[MSR_DATA_32] ?? 0;
   }
+  /** Answers bits 31:0 of a RDMSR. */
   set msrDataLow(value: number) {
     this.u32[MSR_DATA_32] = value;
   }
+  /** Bits 63:32 of what a WRMSR writes. */
   get msrDataHigh(): number {
     return this.u32[MSR_DATA_32 + 1] ?? 0;
   }
+  /** Answers bits 63:32 of a RDMSR. */
   set msrDataHigh(value: number) {
     this.u32[MSR_DATA_32 + 1] = value;
   }
+  /** Whether the access was answered with #GP. */
   get msrError(): boolean {
     return this.bytes[MSR_ERROR_8] !== 0;
   }
+  /** True answers the access with #GP. */
   set msrError(value: boolean) {
     this.bytes[MSR_ERROR_8] = value ? 1 : 0;
   }
 
   // KVM_EXIT_IOAPIC_EOI (split irqchip).
 
+  /** KVM_EXIT_IOAPIC_EOI: 0-255. */
   get eoiVector(): number {
     return this.bytes[EOI_VECTOR_8] ?? 0;
   }
 
   // KVM_EXIT_HYPERCALL.
 
+  /** KVM_EXIT_HYPERCALL: the low half of RAX. */
   get hypercallNumber(): number {
     return this.u32[HYPERCALL_NR_32] ?? 0;
   }
@@ -316,9 +338,11 @@ export class KvmRun {
   hypercallArgumentLow(index: number): number {
     return this.u32[HYPERCALL_ARGS_32 + index * 2] ?? 0;
   }
+  /** High half of argument `index` (0-5). */
   hypercallArgumentHigh(index: number): number {
     return this.u32[HYPERCALL_ARGS_32 + index * 2 + 1] ?? 0;
   }
+  /** Answers the hypercall, in halves. */
   setHypercallResult(low: number, high: number): void {
     this.u32[HYPERCALL_RET_32] = low;
     this.u32[HYPERCALL_RET_32 + 1] = high;
@@ -326,9 +350,11 @@ export class KvmRun {
 
   // KVM_EXIT_TPR_ACCESS.
 
+  /** KVM_EXIT_TPR_ACCESS: where, low half. */
   get tprAccessRipLow(): number {
     return this.u32[TPR_RIP_32] ?? 0;
   }
+  /** KVM_EXIT_TPR_ACCESS: false is a read. */
   get tprAccessIsWrite(): boolean {
     return this.u32[TPR_IS_WRITE_32] !== 0;
   }
@@ -339,6 +365,7 @@ export class KvmRun {
   get internalSuberror(): number {
     return this.u32[SUBERROR_32] ?? 0;
   }
+  /** What KVM says besides, up to 16 values. Allocates. */
   internalData(): bigint[] {
     return this.readData(INTERNAL_DATA, this.u32[INTERNAL_COUNT_32] ?? 0);
   }
@@ -358,6 +385,7 @@ export class KvmRun {
   get failEntryReason(): number {
     return this.u32[FAIL_REASON_32] ?? 0;
   }
+  /** KVM_EXIT_FAIL_ENTRY: the host CPU on which it failed. */
   get failEntryCpu(): number {
     return this.u32[FAIL_CPU_32] ?? 0;
   }
@@ -365,6 +393,7 @@ export class KvmRun {
   get exception(): number {
     return this.u32[EXCEPTION_32] ?? 0;
   }
+  /** KVM_EXIT_EXCEPTION: its error code. */
   get exceptionErrorCode(): number {
     return this.u32[EXCEPTION_ERROR_32] ?? 0;
   }
@@ -372,6 +401,7 @@ export class KvmRun {
   get systemEventType(): number {
     return this.u32[EVENT_TYPE_32] ?? 0;
   }
+  /** What KVM says besides, up to 16 values. Allocates. */
   systemEventData(): bigint[] {
     return this.readData(EVENT_DATA, this.u32[EVENT_COUNT_32] ?? 0);
   }
@@ -379,12 +409,15 @@ export class KvmRun {
   get debugException(): number {
     return this.u32[DEBUG_EXCEPTION_32] ?? 0;
   }
+  /** KVM_EXIT_DEBUG: linear address of the instruction. */
   get debugPc(): bigint {
     return this.view.getBigUint64(DEBUG_PC, true);
   }
+  /** DR6, low half. */
   get debugDr6(): number {
     return this.u32[DEBUG_DR6_32] ?? 0;
   }
+  /** DR7, low half. */
   get debugDr7(): number {
     return this.u32[DEBUG_DR7_32] ?? 0;
   }
@@ -396,6 +429,7 @@ export class KvmRun {
   get memoryFaultAddress(): bigint {
     return this.view.getBigUint64(FAULT_GPA, true);
   }
+  /** How long the range is. */
   get memoryFaultBytes(): bigint {
     return this.view.getBigUint64(FAULT_SIZE, true);
   }

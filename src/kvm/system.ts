@@ -6,6 +6,7 @@ import { type CpuidEntry, kvmMsrList } from './layouts.ts';
 import { close, ioctl, ioctlWith, open, scratch, tryIoctl } from './libc.ts';
 import { Vm } from './vm.ts';
 
+/** /dev/kvm: KVM's system ioctls (Documentation/virt/kvm/api.rst). */
 export class System {
   readonly fd: number;
 
@@ -38,10 +39,12 @@ export class System {
     return ioctlWith(this.fd, 'KVM_GET_VCPU_MMAP_SIZE', 0);
   }
 
+  /** KVM_CREATE_VM. @throws KvmError */
   createVm(): Vm {
     return new Vm(ioctlWith(this.fd, 'KVM_CREATE_VM', 0), this.getVcpuMmapSize());
   }
 
+  /** KVM_GET_SUPPORTED_CPUID: what a guest may be given on this host. */
   getSupportedCpuid(): CpuidEntry[] {
     return readCpuid(this.fd, 'KVM_GET_SUPPORTED_CPUID');
   }
@@ -67,6 +70,7 @@ export class System {
     return this.apiVersion() === API_VERSION;
   }
 
+  /** Once; other handles of the descriptor are closed with it. */
   close(): void {
     close(this.fd);
   }

@@ -33,6 +33,7 @@ import { native } from './native.ts';
 import { KvmRun } from './run.ts';
 import { readVcpuStats } from './stats.ts';
 
+/** A model-specific register and its value. */
 export interface Msr {
   readonly index: number;
   readonly value: bigint;
@@ -40,6 +41,10 @@ export interface Msr {
 
 const EEXIST = 17;
 
+/**
+ * A vCPU's descriptor: KVM's vCPU ioctls, by their names; every one throws KvmError when the host says no. Any thread
+ * may hold a handle of its own, but an ioctl waits while another thread is inside KVM_RUN. 64-bit values are bigints.
+ */
 export class Vcpu {
   readonly fd: number;
   private readonly mmapSize: number;
@@ -59,6 +64,7 @@ export class Vcpu {
     return new KvmRun(native.mapRun(this.fd, this.mmapSize));
   }
 
+  /** KVM_GET_REGS. */
   getRegs(): Regs {
     ioctl(this.fd, 'KVM_GET_REGS');
     return kvmRegs.read(scratch.view, 0);
@@ -69,10 +75,12 @@ export class Vcpu {
     ioctl(this.fd, 'KVM_SET_REGS');
   }
 
+  /** KVM_GET_SREGS. */
   getSregs(): Sregs {
     ioctl(this.fd, 'KVM_GET_SREGS');
     return kvmSregs.read(scratch.view, 0);
   }
+  /** KVM_SET_SREGS: all of them. */
   setSregs(sregs: Sregs): void {
     kvmSregs.encode(scratch.view, 0, sregs);
     ioctl(this.fd, 'KVM_SET_SREGS');
@@ -93,6 +101,7 @@ export class Vcpu {
     );
   }
 
+  /** KVM_GET_VCPU_EVENTS. */
   getVcpuEvents(): VcpuEvents {
     ioctl(this.fd, 'KVM_GET_VCPU_EVENTS');
     return kvmVcpuEvents.read(scratch.view, 0);
@@ -108,6 +117,7 @@ export class Vcpu {
     ioctl(this.fd, 'KVM_GET_MP_STATE');
     return scratch.words[0] ?? 0;
   }
+  /** KVM_SET_MP_STATE. @param state KVM_MP_STATE_* */
   setMpState(state: number): void {
     scratch.words[0] = state;
     ioctl(this.fd, 'KVM_SET_MP_STATE');
@@ -119,40 +129,48 @@ export class Vcpu {
     into.set(scratch.bytes.subarray(0, kvmLapicState.size));
     return into;
   }
+  /** KVM_SET_LAPIC. @param page 1,024 bytes */
   setLapic(page: Uint8Array): void {
     if (page.length !== kvmLapicState.size) throw new RangeError(`an APIC page has 1024 bytes, not ${page.length}`);
     scratch.bytes.set(page);
     ioctl(this.fd, 'KVM_SET_LAPIC');
   }
 
+  /** KVM_GET_FPU. */
   getFpu(): Fpu {
     ioctl(this.fd, 'KVM_GET_FPU');
     return kvmFpu.read(scratch.view, 0);
   }
+  /** KVM_SET_FPU. */
   setFpu(fpu: Fpu): void {
     kvmFpu.encode(scratch.view, 0, fpu);
     ioctl(this.fd, 'KVM_SET_FPU');
   }
 
+  /** KVM_GET_DEBUGREGS. */
   getDebugregs(): Debugregs {
     ioctl(this.fd, 'KVM_GET_DEBUGREGS');
     return kvmDebugregs.read(scratch.view, 0);
   }
+  /** KVM_SET_DEBUGREGS. */
   setDebugregs(debugregs: Debugregs): void {
     kvmDebugregs.encode(scratch.view, 0, debugregs);
     ioctl(this.fd, 'KVM_SET_DEBUGREGS');
   }
 
+  /** KVM_GET_XCRS. */
   getXcrs(): Xcr[] {
     ioctl(this.fd, 'KVM_GET_XCRS');
     const { nrXcrs, xcrs } = kvmXcrs.read(scratch.view, 0);
     return xcrs.slice(0, nrXcrs);
   }
+  /** KVM_SET_XCRS. */
   setXcrs(xcrs: readonly Xcr[]): void {
     kvmXcrs.encode(scratch.view, 0, { nrXcrs: xcrs.length, xcrs: [...xcrs] });
     ioctl(this.fd, 'KVM_SET_XCRS');
   }
 
+  /** KVM_GET_CPUID2. */
   getCpuid2(): CpuidEntry[] {
     return readCpuid(this.fd, 'KVM_GET_CPUID2');
   }
@@ -175,6 +193,7 @@ export class Vcpu {
     return valid === 0 ? undefined : physicalAddress;
   }
 
+  /** KVM_ENABLE_CAP; up to four arguments. */
   enableCap(capability: Cap, ...args: readonly (number | bigint)[]): void {
     kvmEnableCap.encode(scratch.view, 0, { cap: capability, args: args.map(BigInt) });
     ioctl(this.fd, 'KVM_ENABLE_CAP', scratch.bytes, capName(capability));
@@ -202,6 +221,7 @@ export class Vcpu {
     return readVcpuStats(this.fd, ['exits'])?.exits;
   }
 
+  /** KVM_GET_TSC_KHZ. */
   getTscKhz(): number {
     return ioctlWith(this.fd, 'KVM_GET_TSC_KHZ', 0);
   }
@@ -215,6 +235,7 @@ export class Vcpu {
     ioctlWith(this.fd, 'KVM_KVMCLOCK_CTRL', 0);
   }
 
+  /** Once; other handles of the descriptor are closed with it. */
   close(): void {
     close(this.fd);
   }

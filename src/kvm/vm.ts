@@ -48,6 +48,10 @@ export interface MsiRoute {
   readonly data: number;
 }
 
+/**
+ * A virtual machine's descriptor: KVM's VM ioctls, by their names; every one throws KvmError when the host says no.
+ * Any thread may hold a handle of its own and call it at any time.
+ */
 export class Vm {
   readonly fd: number;
   /** KVM_GET_VCPU_MMAP_SIZE, in bytes. */
@@ -193,10 +197,12 @@ export class Vm {
   setTscKhz(khz: number): void {
     ioctlWith(this.fd, 'KVM_SET_TSC_KHZ', khz);
   }
+  /** KVM_GET_TSC_KHZ, for vCPUs to come. */
   getTscKhz(): number {
     return ioctlWith(this.fd, 'KVM_GET_TSC_KHZ', 0);
   }
 
+  /** Once; other handles of the descriptor are closed with it. */
   close(): void {
     mapped.delete(this.fd);
     close(this.fd);

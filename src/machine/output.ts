@@ -4,6 +4,7 @@
  */
 import { ConfigError } from './errors.ts';
 
+/** How long to wait. */
 export interface WaitOptions {
   /** Milliseconds of patience; default none: until the machine ends. */
   readonly timeoutMs?: number;
@@ -21,6 +22,10 @@ interface Waiter {
 const DEFAULT_LIMIT = 2 ** 20;
 const LAST_LINES = 3;
 
+/**
+ * What a guest has written to its serial port, as text: collected, and waited for. Keeps the last of it, so that a
+ * guest that prints without end grows nothing.
+ */
 export class SerialOutput {
   readonly #limit: number;
   readonly #decoder = new TextDecoder();

@@ -68,6 +68,10 @@ export type ToWorker =
   | { readonly type: 'inspect'; readonly reply: number }
   | { readonly type: 'serial-input'; readonly bytes: Uint8Array; readonly reply: number };
 
+/**
+ * How a guest's run ends by itself. `debug-exit`: it said so, with a status; `shutdown`, `reset`, `triple-fault`: as
+ * a PC does; `internal-error`: KVM cannot go on; `monitor-error`: a bug in apiary, or a thread that died.
+ */
 export type EndReason =
   | 'debug-exit'
   | 'shutdown'
