@@ -179,7 +179,7 @@ export class Vcpu {
     writeCpuid(this.fd, entries);
   }
 
-  /** @param control KVM_GUESTDBG_* @param debugreg DR0-DR7, for hardware breakpoints */
+  /** KVM_SET_GUEST_DEBUG. @param control KVM_GUESTDBG_* @param debugreg DR0-DR7, for hardware breakpoints */
   setGuestDebug(control: number, debugreg: readonly bigint[] = []): void {
     kvmGuestDebug.encode(scratch.view, 0, { control, arch: { debugreg: [...debugreg] } });
     ioctl(this.fd, 'KVM_SET_GUEST_DEBUG');

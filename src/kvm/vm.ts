@@ -107,7 +107,7 @@ export class Vm {
     mapped.set(this.fd, slots.set(slot, memory));
   }
 
-  /** @param apicId KVM's vcpu_id, 0 to KVM_CAP_MAX_VCPU_ID - 1 */
+  /** KVM_CREATE_VCPU. @param apicId KVM's vcpu_id, 0 to KVM_CAP_MAX_VCPU_ID - 1 */
   createVcpu(apicId: number): Vcpu {
     const fd = ioctlWith(this.fd, 'KVM_CREATE_VCPU', apicId, `with APIC ID ${hex(apicId)}`);
     return new Vcpu(fd, this.vcpuMmapSize);
