@@ -34,7 +34,13 @@ const HEAD = [
   'INIT-SIPI started',
 ];
 
-export async function demo({ verbose = false }: { verbose?: boolean }): Promise<number> {
+export interface DemoOptions {
+  readonly verbose?: boolean;
+  /** On a slow host guests that share it lose patience with each other. */
+  readonly oneByOne?: boolean;
+}
+
+export async function demo({ verbose = false, oneByOne = false }: DemoOptions): Promise<number> {
   const without = whyNoKvm();
   if (without !== undefined) return showModel(without);
   let rows: Row[];
@@ -42,7 +48,7 @@ export async function demo({ verbose = false }: { verbose?: boolean }): Promise<
   try {
     const { hostKernelRules } = await import('../conform/kernel-rules.ts');
     host = await hostKernelRules();
-    rows = await measureAll();
+    rows = await measureAll(oneByOne ? 1 : Math.max(LEAST_AT_ONCE, availableParallelism()));
   } catch (error) {
     const word = hostsWord(error);
     if (word === undefined || word.remedy === '') throw error;
@@ -55,7 +61,7 @@ export async function demo({ verbose = false }: { verbose?: boolean }): Promise<
   return verdict(rows, holds('gate', host.behaviour) && !host.lacking.includes('gate') ? 'kvm' : 'kvm-legacy');
 }
 
-async function measureAll(): Promise<Row[]> {
+async function measureAll(atOnce: number): Promise<Row[]> {
   const { runHotplugGuest } = await import('./hotplug-run.ts');
   const jobs = [false, true].flatMap((use32bitIds): [string, MachineOptions][] => [
     ...BEHAVIOURS.map((behaviour): [string, MachineOptions] => [behaviour, { behaviour, x2apicApi: { use32bitIds } }]),
@@ -69,7 +75,7 @@ async function measureAll(): Promise<Row[]> {
     }
   };
   let next = 0;
-  await Promise.all(Array.from({ length: Math.max(LEAST_AT_ONCE, availableParallelism()) }, takeTurns));
+  await Promise.all(Array.from({ length: atOnce }, takeTurns));
   return rows;
 }
 

@@ -5,6 +5,7 @@ import { Status } from '../machine/status.ts';
 import { PACKAGE_ROOT } from '../package-root.ts';
 import type { ConformOptions } from './conform.ts';
 import { addConformOptions } from './conform-options.ts';
+import type { DemoOptions } from './demo.ts';
 import type { ExploreCommandOptions } from './explore-options.ts';
 import { addExploreOptions } from './explore-options.ts';
 import { guarded, oneLine, printing } from './failures.ts';
@@ -34,8 +35,9 @@ program
   .command('demo')
   .description('boot the hotplug guest under every rule and print who took which interrupt (what `npm start` runs)')
   .option('--verbose', 'show what each guest prints')
+  .option('--one-by-one', 'one guest after the other, for a slow host')
   .addHelpText('after', '\nExample:\n  apiary demo')
-  .action(printing(async (options: { verbose?: boolean }) => (await import('./demo.ts')).demo(options)));
+  .action(printing(async (options: DemoOptions) => (await import('./demo.ts')).demo(options)));
 
 addConformOptions(
   program.command('conform').description('compare our local APICs with the ones in KVM, case by random case'),
