@@ -11,6 +11,7 @@ import { TOUCH } from './interception.ts';
 import { covers, drains, isLoad, isPlainStore, KIND, type Operation } from './operation.ts';
 import { type Move, moveExpire, moveFlush, moveKind, moveRun, moveThread, RUN } from './schedule.ts';
 import { type Mark, State } from './state.ts';
+import { whoWaits } from './stuck.ts';
 import type { Subject } from './subject.ts';
 import type { Place, SharedWords, ThreadTree } from './thread.ts';
 import { Visited } from './visited.ts';
@@ -23,6 +24,8 @@ export interface Finding {
 
 /** After so many turns a spin is not interrupted. */
 const SPIN = 3;
+/** After so many time limits, one after the other, a thread waits for ever. */
+const MAX_EXPIRED = 20;
 const NOBODY = -1;
 
 export class Pass {
@@ -41,6 +44,7 @@ export class Pass {
   readonly #state: State;
   readonly #visited = new Visited();
   readonly #moves: Move[] = [];
+  #expired = 0;
   readonly #print = { high: 0, low: 0 };
 
   /** @param touched what each thread is known to touch; @param buffered with store buffers */
@@ -137,11 +141,13 @@ export class Pass {
       return;
     }
     const timed = state.sleepers.filter((sleeper) => sleeper.timed);
-    if (this.#subject.scenario.timeLimits === 'expire' && timed.length > 0) {
+    if (this.#subject.scenario.timeLimits === 'expire' && timed.length > 0 && this.#expired < MAX_EXPIRED) {
+      this.#expired++;
       for (const { thread } of timed) this.#then(moveExpire(thread), state.expire(thread), used);
+      this.#expired--;
       return;
     }
-    this.#found(this.#whoWaits(all));
+    this.#found(whoWaits(state, this.#subject));
   }
 
   #then(move: Move, mark: Mark, used: number): void {
@@ -149,21 +155,6 @@ export class Pass {
     this.#visit(NOBODY, used);
     this.#state.undo(mark);
     this.#moves.pop();
-  }
-
-  #whoWaits(threads: readonly number[]): string {
-    const state = this.#state;
-    const { threadNames, memory } = this.#subject;
-    return threads
-      .filter((thread) => !state.isFinished(thread))
-      .map((thread) => {
-        const { word, b } = (state.places[thread] as Place).operation as Operation;
-        const name = memory.name(word);
-        if (!state.isAsleep(thread)) return `${threadNames[thread]} spins on ${name} for ever`;
-        const limit = b === 0 ? 'and nobody will wake it' : 'and only its time limit will wake it';
-        return `${threadNames[thread]} sleeps on ${name}, ${limit}`;
-      })
-      .join('; ');
   }
 
   #found(why: string): void {

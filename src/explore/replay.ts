@@ -6,6 +6,7 @@
 import { KIND, type Operation, reads } from './operation.ts';
 import { EXPIRE, FLUSH, type Move, moveExpire, moveFlush, moveKind, moveRun, moveThread, RUN } from './schedule.ts';
 import { type Mark, State } from './state.ts';
+import { whoWaits } from './stuck.ts';
 import type { Subject } from './subject.ts';
 import type { Place, ThreadTree } from './thread.ts';
 
@@ -77,7 +78,7 @@ export class Replayer {
       if (moveKind(move) === RUN) last = moveThread(move);
     }
     const isOver = threads.every((_, thread) => state.isFinished(thread));
-    const why = isOver ? subject.verdict(state, words) : 'not all threads come to their end';
+    const why = isOver ? subject.verdict(state, words) : whoWaits(state, subject);
     return { rows: withLines(rows, state, threads), schedule: moves.slice(0, needed), why };
   }
 }

@@ -7,7 +7,7 @@ import { drains, isPlainStore, type Operation } from './operation.ts';
 import type { Guess, Place } from './thread.ts';
 
 /** Accesses after which a run is in an endless loop of its own: to words of its own, and to shared ones. */
-const PATIENCE = 200_000;
+const PATIENCE = 20_000;
 const MAX_ACCESSES = 20_000;
 
 const GIVEN_UP = new Error('run given up');

@@ -77,7 +77,7 @@ export class Search {
         steps,
         ends,
         runs: this.#runs,
-        sharedWords: words.shared.reduce((sum, each) => sum + each, 0),
+        sharedWords: words.list.length,
         millis: performance.now() - begun,
       };
     } finally {

@@ -25,6 +25,7 @@ export interface Sleeper {
 
 /** After so many turns a spin goes on only when its word changes. lock.ts gives up after 100. */
 const ENDLESS_SPIN = 300;
+const NONE: readonly Operation[] = [];
 
 export class State {
   readonly words: Int32Array;
@@ -75,7 +76,7 @@ export class State {
   }
 
   pending(thread: number): readonly Operation[] {
-    return (this.#stores[thread] as Operation[]).slice(this.#flushed[thread]);
+    return this.buffered(thread) === 0 ? NONE : (this.#stores[thread] as Operation[]).slice(this.#flushed[thread]);
   }
 
   /** What `thread` would read. */

@@ -31,6 +31,7 @@ export class Subject {
     const { length } = this.memory;
     const shared = new Uint8Array(length);
     const cuts = new Uint8Array(length);
+    const list: number[] = [];
     for (let word = 0; word < length; word++) {
       let touching = 0;
       let reading = 0;
@@ -42,14 +43,16 @@ export class Subject {
         if (bits & TOUCH.READ) reading++;
       }
       const matters = (touching > 1 && (all & TOUCH.WRITE) !== 0) || (all & TOUCH.SLEEP) !== 0;
-      shared[word] = matters ? 1 : 0;
-      cuts[word] = matters && reading > 0 ? 1 : 0;
+      if (!matters) continue;
+      list.push(word);
+      shared[word] = 1;
+      cuts[word] = reading > 0 ? 1 : 0;
     }
-    return { shared, cuts };
+    return { list, shared, cuts };
   }
 
   /** All threads are done: is the promise kept? Empty, or what is broken. */
-  verdict(state: State, { shared }: SharedWords): string {
+  verdict(state: State, { list }: SharedWords): string {
     const { memory } = this;
     memory.reset();
     const results: number[] = [];
@@ -58,9 +61,7 @@ export class Subject {
       results.push(outcome?.result ?? 0);
       for (const [word, value] of outcome?.own ?? []) memory.write(word, value);
     }
-    shared.forEach((each, word) => {
-      if (each !== 0) memory.write(word, state.words[word] as number);
-    });
+    for (const word of list) memory.write(word, state.words[word] as number);
     return this.scenario.check(this.#world, results);
   }
 }

@@ -13,6 +13,8 @@ import { Run } from './run.ts';
 
 /** Which words' accesses are steps, and at which a fill is cut. */
 export interface SharedWords {
+  /** Their numbers, and 1 for each of them. */
+  readonly list: readonly number[];
   readonly shared: Uint8Array;
   readonly cuts: Uint8Array;
 }
