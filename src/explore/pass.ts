@@ -28,6 +28,15 @@ const SPIN = 3;
 const MAX_EXPIRED = 20;
 const NOBODY = -1;
 
+export interface PassOptions {
+  /** Preemptions. */
+  readonly bound: number;
+  /** With store buffers. */
+  readonly buffered: boolean;
+  /** Steps to spend on a shorter schedule once there is a finding. */
+  readonly shorten: number;
+}
+
 export class Pass {
   finding: Finding | undefined;
   steps = 0;
@@ -45,10 +54,14 @@ export class Pass {
   readonly #visited = new Visited();
   readonly #moves: Move[] = [];
   #expired = 0;
+  readonly #shorten: number;
+  /** Steps after which a pass that has found something ends. */
+  #limit = Number.POSITIVE_INFINITY;
   readonly #print = { high: 0, low: 0 };
 
-  /** @param touched what each thread is known to touch; @param buffered with store buffers */
-  constructor(subject: Subject, touched: readonly Uint8Array[], bound: number, buffered: boolean) {
+  /** @param touched what each thread is known to touch */
+  constructor(subject: Subject, touched: readonly Uint8Array[], { bound, buffered, shorten }: PassOptions) {
+    this.#shorten = shorten;
     this.#subject = subject;
     this.#bound = bound;
     this.#buffered = buffered;
@@ -68,6 +81,7 @@ export class Pass {
 
   /** Goes on from the present state, after a step of `last`, with `used` preemptions so far; leaves it as it was. */
   #visit(last: number, used: number): void {
+    if (this.steps > this.#limit) return;
     const state = this.#state;
     const moves = this.#moves;
     const depth = moves.length;
@@ -160,6 +174,7 @@ export class Pass {
   #found(why: string): void {
     if (why === '') return;
     const schedule = [...this.#moves];
+    this.#limit = Math.min(this.#limit, this.steps + this.#shorten);
     const before = this.finding;
     if (before === undefined || isShorter(schedule, before.schedule)) this.finding = { why, schedule };
   }

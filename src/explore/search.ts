@@ -16,6 +16,8 @@ export interface SearchOptions {
   /** 0 or more, or UNBOUNDED. */
   readonly preemptions: number;
   readonly memory: MemoryModel;
+  /** Steps to spend on a shorter schedule once there is a finding. */
+  readonly shorten?: number;
 }
 
 export interface SearchResult {
@@ -39,6 +41,8 @@ export const UNBOUNDED = Number.POSITIVE_INFINITY;
 /** Up to here each bound is explored on its own. */
 const CAREFUL_BOUND = 4;
 const SETTLING_ROUNDS = 30;
+/** About a second. */
+const SHORTEN = 500_000;
 
 export class Search {
   readonly subject: Subject;
@@ -95,7 +99,11 @@ export class Search {
 
   #settle(bound: number, memory: MemoryModel): Pass {
     for (let round = 0; round < SETTLING_ROUNDS; round++) {
-      const pass = new Pass(this.subject, this.touched, bound, memory === 'tso');
+      const pass = new Pass(this.subject, this.touched, {
+        bound,
+        buffered: memory === 'tso',
+        shorten: this.#options.shorten ?? SHORTEN,
+      });
       pass.run();
       this.#runs += pass.threads.reduce((sum, { runs }) => sum + runs, 0);
       if (!this.#grow(pass.threads)) return pass;

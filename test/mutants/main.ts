@@ -13,9 +13,10 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { loop } from './loop.ts';
 import { type Mutant, type MutantList, mutate } from './mutant.ts';
+import { apicProtocols, machineProtocols } from './protocols.ts';
 import type { RunAnswer } from './runner.ts';
 
-const LISTS: readonly MutantList[] = [loop];
+const LISTS: readonly MutantList[] = [loop, apicProtocols, machineProtocols];
 const COPIED = ['src', 'test', 'guest', 'native', 'package.json', 'tsconfig.json'];
 const BAR = 0.9;
 const FIRST_RUN_LIMIT = 10;
@@ -36,13 +37,15 @@ type Killer = (changed: readonly string[], limitMillis: number) => Promise<strin
 
 function commandKiller([program, ...rest]: readonly string[]): Killer {
   return async (_changed, timeout) => {
-    const { status, error } = spawnSync(program, rest, {
+    const { status, error, stdout } = spawnSync(program, rest, {
       cwd: copy,
       timeout,
-      stdio: 'ignore',
+      stdio: ['ignore', 'pipe', 'ignore'],
+      encoding: 'utf8',
     });
     if (error !== undefined && !('code' in error && error.code === 'ETIMEDOUT')) throw error;
-    return status === 0 ? undefined : `status ${status ?? 'none in time'}`;
+    if (status === 0) return undefined;
+    return stdout.trim().split('\n').at(-1) || `status ${status ?? 'none in time'}`;
   };
 }
 

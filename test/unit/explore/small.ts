@@ -55,7 +55,7 @@ export function outcomes(bodies: readonly Body[], memory: MemoryModel = 'tso', w
   seen.clear(); // what passes saw that did not know yet which words are shared
   subject.interception.install();
   try {
-    new Pass(subject, touched, UNBOUNDED, memory === 'tso').run();
+    new Pass(subject, touched, { bound: UNBOUNDED, buffered: memory === 'tso', shorten: 0 }).run();
   } finally {
     subject.interception.uninstall();
   }

@@ -1,0 +1,250 @@
+/**
+ * The protocols in shared memory, broken one by one, against the schedules that `apiary explore` tries: those by name, then
+ * every atomic write made plain and every two neighbouring accesses swapped (protocol-edits.ts).
+ */
+import type { Mutant, MutantList } from './mutant.ts';
+import { madePlain, swapped } from './protocol-edits.ts';
+
+const inApic = (name: string): string => `src/apic/${name}.ts`;
+const inMachine = (name: string): string => `src/machine/${name}.ts`;
+
+const [MAP, LOCK, PORT, CORE, SYSTEM, ROUTER] = ['map', 'lock', 'port', 'core', 'system', 'router'].map(inApic) as [
+  string,
+  string,
+  string,
+  string,
+  string,
+  string,
+];
+const APIC_FILES = [MAP, LOCK, PORT, CORE, SYSTEM, ...['vectors', 'identity', 'base', 'local-apic'].map(inApic)];
+const [SCHEDULER, SIGNALS, OUTBOX] = ['loop/scheduler', 'shared/signals', 'shared/outbox'].map(inMachine) as [
+  string,
+  string,
+  string,
+];
+const MACHINE_FILES = [
+  SCHEDULER,
+  SIGNALS,
+  OUTBOX,
+  ...['shared/mailbox', 'shared/shared', 'worker-pool'].map(inMachine),
+];
+
+/** By name, why a mutant breaks no promise. */
+const HARMLESS: Readonly<Record<string, string>> = {};
+
+const NAMED_APIC: readonly Mutant[] = [
+  {
+    name: 'a change of identity marks the map dirty before it is published',
+    file: CORE,
+    find: `    publishIdentity(this.words, this.#r, this.a);
+    this.map.markDirty();`,
+    replace: `    this.map.markDirty();
+    publishIdentity(this.words, this.#r, this.a);`,
+  },
+  {
+    name: 'MAP_DIRTY becomes UPDATING, and CLEAN, by stores',
+    file: MAP,
+    find: 'Atomics.compareExchange(words, HEADER.MAP_DIRTY, DIRT.UPDATING, DIRT.CLEAN);',
+    replace: 'Atomics.store(words, HEADER.MAP_DIRTY, DIRT.CLEAN);',
+  },
+  {
+    name: 'a reader does not look at BUILDING afterwards',
+    file: ROUTER,
+    find: 'if (((Atomics.load(words, HEADER.MAP_BUILDING) - serial) | 0) <= 1) return found;',
+    replace: 'return found;',
+  },
+  {
+    name: 'a reader takes two serials apart for whole',
+    file: ROUTER,
+    find: '- serial) | 0) <= 1) return found;',
+    replace: '- serial) | 0) <= 2) return found;',
+  },
+  {
+    name: 'the map is built without the lock',
+    file: MAP,
+    find: 'lock(words, HEADER.MAP_LOCK);\n    if',
+    replace: 'if',
+  },
+  {
+    name: 'who finds the map dirty and the lock held does not wait',
+    file: MAP,
+    find: 'lock(words, HEADER.MAP_LOCK);\n    if',
+    replace: 'if (Atomics.load(words, HEADER.MAP_LOCK) !== 0) return;\n    lock(words, HEADER.MAP_LOCK);\n    if',
+  },
+  {
+    name: 'INIT leaves a SIPI that waits (an or, not a store)',
+    file: PORT,
+    find: 'if (this.#memory.rules.initReplacesEvents) Atomics.store(words, a + INBOX.EVENTS, APIC_EVENT.INIT);\n        else',
+    replace: '',
+  },
+  {
+    name: 'ACRN: INIT and SIPI to all but self reach nobody',
+    file: ROUTER,
+    find: 'return vcpuIndex === source ? REASON.NONE : REASON.SHORTHAND;',
+    replace: 'return REASON.NONE;',
+  },
+  {
+    name: 'unlock wakes nobody',
+    file: LOCK,
+    find: ' === CONTENDED) Atomics.notify(words, at, 1);',
+    replace: ' === CONTENDED) return;',
+  },
+  {
+    name: 'who sleeps for a lock does not say so',
+    file: LOCK,
+    find: 'Atomics.exchange(words, at, CONTENDED) !== FREE',
+    replace: 'Atomics.exchange(words, at, HELD) !== FREE',
+  },
+  {
+    name: 'who wakes up takes the lock as if nobody else slept',
+    file: LOCK,
+    find: 'while (Atomics.exchange(words, at, CONTENDED) !== FREE) sleepWhile(words, at, CONTENDED);',
+    replace:
+      'for (let first = true; ; first = false) { if (Atomics.exchange(words, at, first ? CONTENDED : HELD) === FREE) return; sleepWhile(words, at, CONTENDED); }',
+  },
+  {
+    name: 'addApic takes no lock',
+    file: SYSTEM,
+    find: '    lock(words, HEADER.ADD_LOCK);\n',
+    replace: '',
+  },
+];
+
+const NAMED_MACHINE: readonly Mutant[] = [
+  {
+    name: 'the owner does not look at the request after it published `guest`',
+    file: SCHEDULER,
+    find: '      if (words[request] !== 0) {\n        Atomics.store(words, this.#guest, GUEST_NONE);\n        continue;\n      }\n',
+    replace: '',
+  },
+  {
+    name: 'the owner clears its ready bit and does not look at the request once more',
+    file: SCHEDULER,
+    find: 'if (Atomics.load(words, request) !== 0) this.#setReady(cpu.vcpuIndex);',
+    replace: '',
+  },
+  {
+    name: '`guest` is published after the request is looked at',
+    file: SCHEDULER,
+    find: `      if (words[request] !== 0) {
+        Atomics.store(words, this.#guest, GUEST_NONE);
+        continue;
+      }
+`,
+    replace: `      Atomics.store(words, this.#guest, GUEST_NONE);
+      if (words[request] !== 0) continue;
+      Atomics.store(words, this.#guest, guestCode(cpu.vcpuIndex, sliceEnd !== Number.POSITIVE_INFINITY));
+`,
+  },
+  {
+    name: '`guest` is published after attention is looked at',
+    file: SCHEDULER,
+    find: 'if (words[this.#attention] !== 0) {',
+    replace: `Atomics.store(words, this.#guest, GUEST_NONE);
+      const seen = words[this.#attention] !== 0;
+      Atomics.store(words, this.#guest, guestCode(cpu.vcpuIndex, sliceEnd !== Number.POSITIVE_INFINITY));
+      if (seen) {`,
+  },
+  {
+    name: 'OpenVMM: the request is cleared after the APIC was evaluated',
+    file: SCHEDULER,
+    find: '      if (woken) Atomics.store(words, request, 0);\n      if (!interrupts.prepare(woken)) {',
+    replace:
+      '      const ready = interrupts.prepare(woken);\n      if (woken) Atomics.store(words, request, 0);\n      if (!ready) {',
+  },
+  {
+    name: 'OpenVMM: the request is cleared by a relaxed (plain) store',
+    file: SCHEDULER,
+    find: 'if (woken) Atomics.store(words, request, 0);',
+    replace: 'if (woken) words[request] = 0;',
+  },
+  {
+    name: 'a sender stores the request after the ready bit and the look at `guest`',
+    file: SIGNALS,
+    find: '  if (home === self) return;\n',
+    replace: '  if (home === self) return;\n  queueMicrotask(() => {});\n',
+  },
+  {
+    name: 'a sender does not kick the vCPU that runs',
+    file: SIGNALS,
+    find: 'if (isCurrent || (!wasReady && !isSliced)) {',
+    replace: 'if (!wasReady && !isSliced) {',
+  },
+  {
+    name: 'a sender does not kick another vCPU that runs without end',
+    file: SIGNALS,
+    find: 'if (isCurrent || (!wasReady && !isSliced)) {',
+    replace: 'if (isCurrent) {',
+  },
+  {
+    name: 'a sleeper is not notified',
+    file: SIGNALS,
+    find: '  if (guest === GUEST_IDLE) {\n    Atomics.notify(words, attention);',
+    replace: '  if (guest === GUEST_IDLE) {',
+  },
+  {
+    name: 'signalWorker does not kick',
+    file: SIGNALS,
+    find: '  else if (guest > 0) shared.host.kick(Atomics.load(words, shared.worker(worker, WorkerWord.threadId)));',
+    replace: '',
+  },
+  {
+    name: 'attention is loaded and then cleared',
+    file: SCHEDULER,
+    find: 'const bits = Atomics.exchange(this.#words, this.#attention, 0);',
+    replace:
+      'const bits = Atomics.load(this.#words, this.#attention);\n    Atomics.store(this.#words, this.#attention, 0);',
+  },
+  {
+    name: 'stop does not stay set',
+    file: SCHEDULER,
+    find: 'Atomics.or(this.#words, this.#attention, Attention.stop);',
+    replace: '',
+  },
+  {
+    name: 'main wakes the worker one message too late',
+    file: OUTBOX,
+    find: 'if (Atomics.sub(shared.words, backlog, 1) >= MAX_BACKLOG)',
+    replace: 'if (Atomics.sub(shared.words, backlog, 1) > MAX_BACKLOG)',
+  },
+  {
+    name: 'a pause that is over wakes nobody',
+    file: inMachine('worker-pool'),
+    find: '      Atomics.notify(shared.words, pause);\n',
+    replace: '',
+  },
+];
+
+/** Each with a name of its own, and why it is harmless if it is. */
+function complete(mutants: readonly Mutant[]): Mutant[] {
+  const seen = new Map<string, number>();
+  return mutants.map((mutant) => {
+    const count = (seen.get(mutant.name) ?? 0) + 1;
+    seen.set(mutant.name, count);
+    const name = count === 1 ? mutant.name : `${mutant.name} (${count})`;
+    const equivalent = HARMLESS[name];
+    return { ...mutant, name, ...(equivalent === undefined ? {} : { equivalent }) };
+  });
+}
+
+const explored = (...prefixes: readonly string[]): MutantList['killedBy'] => ({
+  command: [
+    'sh',
+    '-c',
+    `node_modules/.bin/esbuild test/mutants/explore.ts --bundle --platform=node --format=esm --log-level=error --outfile=explore.mjs && node explore.mjs ${prefixes.join(' ')}`,
+  ],
+});
+
+export const apicProtocols: MutantList = {
+  name: 'apic-protocols',
+  killedBy: explored('map-', 'lock-', 'add-', 'port-'),
+  limitSeconds: 120,
+  mutants: complete([...NAMED_APIC, ...madePlain(APIC_FILES), ...swapped(APIC_FILES)]),
+};
+
+export const machineProtocols: MutantList = {
+  name: 'machine-protocols',
+  killedBy: explored('wake-', 'mailbox-', 'outbox-', 'pic-', 'pause-', 'hold-', 'park-', 'stop-'),
+  limitSeconds: 300,
+  mutants: complete([...NAMED_MACHINE, ...madePlain(MACHINE_FILES), ...swapped(MACHINE_FILES)]),
+};
