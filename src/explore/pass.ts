@@ -24,6 +24,8 @@ export interface Finding {
 
 /** After so many turns a spin is not interrupted. */
 const SPIN = 3;
+/** More than any scenario has. */
+const MAX_STEPS = 4000;
 /** After so many time limits, one after the other, a thread waits for ever. */
 const MAX_EXPIRED = 20;
 const NOBODY = -1;
@@ -90,7 +92,9 @@ export class Pass {
     const goesOn = last !== NOBODY && this.#state.canGo(last);
     const isBounded = this.#bound !== Number.POSITIVE_INFINITY;
     state.fingerprint(goesOn && isBounded ? last : NOBODY, this.#print);
-    if (this.#visited.add(this.#print.high, this.#print.low, used)) {
+    if (moves.length > MAX_STEPS) {
+      this.#found(`after ${MAX_STEPS} steps there is no end: somebody turns in circles`);
+    } else if (this.#visited.add(this.#print.high, this.#print.low, used)) {
       let free = goesOn;
       if (goesOn) this.#choose(last, used);
       for (let thread = 0; thread < this.threads.length; thread++) {

@@ -34,14 +34,6 @@ const HARMLESS: Readonly<Record<string, string>> = {};
 
 const NAMED_APIC: readonly Mutant[] = [
   {
-    name: 'a change of identity marks the map dirty before it is published',
-    file: CORE,
-    find: `    publishIdentity(this.words, this.#r, this.a);
-    this.map.markDirty();`,
-    replace: `    this.map.markDirty();
-    publishIdentity(this.words, this.#r, this.a);`,
-  },
-  {
     name: 'MAP_DIRTY becomes UPDATING, and CLEAN, by stores',
     file: MAP,
     find: 'Atomics.compareExchange(words, HEADER.MAP_DIRTY, DIRT.UPDATING, DIRT.CLEAN);',
@@ -159,10 +151,19 @@ const NAMED_MACHINE: readonly Mutant[] = [
     replace: 'if (woken) words[request] = 0;',
   },
   {
-    name: 'a sender stores the request after the ready bit and the look at `guest`',
+    name: 'a sender looks at `guest` before it stores the request',
     file: SIGNALS,
-    find: '  if (home === self) return;\n',
-    replace: '  if (home === self) return;\n  queueMicrotask(() => {});\n',
+    find: `  Atomics.store(words, shared.request(vcpuIndex), 1);
+  const bit`,
+    replace: `  const seen = Atomics.load(words, shared.worker(home, WorkerWord.guest));
+  Atomics.store(words, shared.request(vcpuIndex), 1);
+  if (home !== self && seen === 0) {
+    const now = 1 << (vcpuIndex & 31);
+    Atomics.or(words, shared.readyRow(home) + (vcpuIndex >>> 5), now);
+    Atomics.or(words, shared.worker(home, WorkerWord.attention), Attention.reschedule);
+    return;
+  }
+  const bit`,
   },
   {
     name: 'a sender does not kick the vCPU that runs',

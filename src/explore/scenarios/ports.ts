@@ -195,6 +195,26 @@ const initSipi: Scenario<ApicWorld> = {
   },
 };
 
+const initOverSipi: Scenario<ApicWorld> = {
+  name: 'port-init-discards-sipi',
+  from: 'apic/layout.ts',
+  promise: 'inbox EVENTS senders (INIT stores, SIPI ors) owner (exchange)',
+  world: () => {
+    const made = world();
+    send(made.world.attach(), { deliveryMode: DELIVERY.STARTUP, vector: START_PAGE });
+    return made;
+  },
+  threads: {
+    'owner of vCPU 1': owner((apic) => apic.takeEvents()),
+    sender: sender({ deliveryMode: DELIVERY.INIT, vector: 0 }),
+  },
+  check: ({ attach }, [taken]) => {
+    const both = APIC_EVENT.INIT | APIC_EVENT.SIPI;
+    const isBoth = taken === both || attach().apic(TARGET).takeEvents() === both;
+    return isBoth ? 'an INIT leaves the SIPI that came before it' : '';
+  },
+};
+
 const nmis: Scenario<ApicWorld> = {
   name: 'port-nmis-counted',
   from: 'apic/layout.ts',
@@ -318,6 +338,7 @@ export const PORT_SCENARIOS: readonly AnyScenario[] = [
   ...wakeUps,
   sipi,
   initSipi,
+  initOverSipi,
   nmis,
   disable,
   acknowledge,
