@@ -128,15 +128,25 @@ function statementsOf(lines: readonly string[]): Statement[] {
 
 const indentOf = (line: string): number => line.length - line.trimStart().length;
 
-/** Does a statement use what an earlier one declares? */
-function needs({ code }: Statement, earlier: Statement): boolean {
-  const match = DECLARES.exec(earlier.code);
-  const list = match?.[1] ?? match?.[2] ?? match?.[3] ?? '';
-  return list.split(',').some((each) => {
-    const name = each.split(':').pop()?.trim() ?? '';
-    return name !== '' && new RegExp(`\\b${name}\\b`).test(code);
-  });
+/** Does a statement use a variable that an earlier one declares or changes, or the other way round? */
+function needs(later: Statement, earlier: Statement): boolean {
+  const uses = (code: string, name: string): boolean => name !== '' && new RegExp(`\\b${name}\\b`).test(code);
+  return (
+    declared(earlier).some((name) => uses(later.code, name)) ||
+    changed(earlier).some((name) => uses(later.code, name)) ||
+    changed(later).some((name) => uses(earlier.code, name))
+  );
 }
+
+function declared({ code }: Statement): string[] {
+  const match = DECLARES.exec(code);
+  const list = match?.[1] ?? match?.[2] ?? match?.[3] ?? '';
+  return list.split(',').map((each) => each.split(':').pop()?.trim() ?? '');
+}
+
+/** Local variables that a statement assigns to. */
+const changed = ({ code }: Statement): string[] =>
+  [...code.matchAll(/(?<![\w.\]#])([a-z]\w*) (?:[-+|&^]|>>>?|<<)?= /g)].map((match) => match[1] as string);
 
 function closing(source: string, open: number): number {
   let depth = 0;
