@@ -65,7 +65,7 @@ const pause: Scenario<MachineWorld> = {
         pool.connect(
           main.shared,
           {} as Parameters<WorkerPool['connect']>[1],
-          () => {},
+          () => undefined,
           () => {},
         );
         const inGuest = pool.whilePaused(0, () => {

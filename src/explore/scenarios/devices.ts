@@ -91,7 +91,7 @@ const mailboxStop: Scenario<MachineWorld> = {
 /** A port whose messages are counted in word 0. */
 function outbox(thread: MachineThread, worker: number): Outbox {
   const port = { postMessage: () => void Atomics.add(thread.own, 0, 1) } as unknown as MessagePort;
-  return new Outbox(thread.shared, worker, port);
+  return Reflect.construct(Outbox, [thread.shared, worker, port, LIMIT]) as Outbox;
 }
 
 const LIMIT = 32;

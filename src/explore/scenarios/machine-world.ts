@@ -77,6 +77,7 @@ export class WorkerThread extends MachineThread {
   readonly cpus: Cpu[] = [];
   readonly vcpus = new Map<number, ScriptedVcpu>();
   onControl: () => void = () => {};
+  onHaltedForGood: () => void = () => {};
   /** The devices of worker 0. */
   onRead: (address: number) => number = () => 0;
   onPic: () => number = () => -1;
@@ -99,9 +100,9 @@ export class WorkerThread extends MachineThread {
   }
 
   #hooks(local: DevicePort): SchedulerHooks {
-    return {
+    const hooks = {
       devices: this.devices,
-      end: (reason, _status, detail) => {
+      end: (reason: string, _status: number, detail?: string) => {
         throw new Error(detail ?? reason);
       },
       control: () => this.onControl(),
@@ -109,10 +110,12 @@ export class WorkerThread extends MachineThread {
       deviceDeadlineNanos: () => Number.POSITIVE_INFINITY,
       advanceDevices: () => {},
       idle: () => {},
-      firstRun: (cpu) => {
+      haltedForGood: () => this.onHaltedForGood(),
+      firstRun: (cpu: Cpu) => {
         cpu.hasRun = true;
       },
     };
+    return hooks;
   }
 
   #addCpu(vcpuIndex: number, guest: Guest): void {
