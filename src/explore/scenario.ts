@@ -16,7 +16,7 @@ export interface Scenario<World = unknown> {
   /** Makes the memory, as it is before the threads start. Once for each exploration. */
   world(): { readonly regions: readonly Region[]; readonly world: World };
   /**
-   * The threads, by name. Each is set up anew for each run, on memory as it is at first: it must not write there. What it
+   * The threads, by name. Each is set up anew for each run, on memory as it is at first; what it writes there is taken back. What it
    * answers is its body, run by the explorer, whose result (a number, or nothing, which is 0) `check` gets.
    */
   readonly threads: Readonly<Record<string, (world: World) => () => unknown>>;

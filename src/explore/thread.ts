@@ -140,11 +140,7 @@ export class ThreadTree {
     const memory = this.#memory;
     memory.reset();
     const body = this.#start();
-    if (this.runs === 1 && memory.changes().length > 0) {
-      throw new Error(
-        "a thread's set-up writes to memory, which others would not see: do it in `world`, or in the body",
-      );
-    }
+    memory.reset(); // a run loop publishes while it is set up: `world` has done that already
     const run = new Run({ ...this.#words, touched: this.touched }, known, beyond);
     this.#interception.listener = run;
     try {

@@ -21,6 +21,8 @@ const COPIED = ['src', 'test', 'guest', 'native', 'package.json', 'tsconfig.json
 const BAR = 0.9;
 const FIRST_RUN_LIMIT = 10;
 const SLOWNESS = 2;
+/** The shell's status when there is no such program. */
+const NOT_FOUND = 127;
 
 const say = (line: string): boolean => process.stdout.write(`${line}\n`);
 
@@ -45,6 +47,7 @@ function commandKiller([program, ...rest]: readonly string[]): Killer {
     });
     if (error !== undefined && !('code' in error && error.code === 'ETIMEDOUT')) throw error;
     if (status === 0) return undefined;
+    if (status === NOT_FOUND) throw new Error(`${program} ${rest.join(' ')}: not found`);
     return stdout.trim().split('\n').at(-1) || `status ${status ?? 'none in time'}`;
   };
 }

@@ -2,6 +2,7 @@
 import type { AnyScenario } from '../scenario.ts';
 import { CONTROL_SCENARIOS } from './control.ts';
 import { DEVICE_SCENARIOS } from './devices.ts';
+import { HALTED_SCENARIOS } from './halted.ts';
 import { LOCK_SCENARIOS } from './locks.ts';
 import { MAP_SCENARIOS } from './map.ts';
 import { PORT_SCENARIOS } from './ports.ts';
@@ -14,4 +15,5 @@ export const SCENARIOS: readonly AnyScenario[] = [
   ...WAKE_SCENARIOS,
   ...DEVICE_SCENARIOS,
   ...CONTROL_SCENARIOS,
+  ...HALTED_SCENARIOS,
 ];

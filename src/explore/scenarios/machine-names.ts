@@ -15,7 +15,7 @@ export function machineWordName(shared: SharedState, word: number): string {
   }
   if (word < shared.readyRow(0)) {
     const vcpu = Math.floor((word - firstVcpu) / (shared.request(1) - shared.request(0)));
-    const names = ['home', 'request', 'runState'];
+    const names = ['home', 'request', 'runState', 'changes'];
     return `${names[word - shared.request(vcpu) + 1] ?? 'spare word'} of vCPU ${vcpu}`;
   }
   return `ready bits of worker ${Math.floor((word - shared.readyRow(0)) / shared.rowWords)}`;

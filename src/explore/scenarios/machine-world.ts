@@ -19,6 +19,8 @@ import { ExploredHost } from './explored-host.ts';
 import { machineWordName } from './machine-names.ts';
 
 export const HLT: ScriptedExit = { exitReason: ExitReason.HLT, ifFlag: true };
+/** With interrupts off: only an NMI ends it. */
+export const HLT_IF_OFF: ScriptedExit = { exitReason: ExitReason.HLT, ifFlag: false };
 /** An exit that leaves APIC and devices alone: interrupts are on, and no NMI handler runs any more. */
 export const READY: ScriptedExit = { exitReason: ExitReason.INTR, ifFlag: true, nmiEnded: true };
 /** The guest ends the interrupt that it handles. */
@@ -80,6 +82,7 @@ export class WorkerThread extends MachineThread {
   onHaltedForGood: () => void = () => {};
   /** The devices of worker 0. */
   onRead: (address: number) => number = () => 0;
+  onWrite: (address: number, value: number) => void = () => {};
   onPic: () => number = () => -1;
 
   readonly #reset: ResetState;
@@ -89,7 +92,7 @@ export class WorkerThread extends MachineThread {
     this.#reset = world.reset;
     const local: DevicePort = {
       read: (_space, address) => this.onRead(address),
-      write: () => {},
+      write: (_space, address, _size, value) => this.onWrite(address, value),
       endOfInterrupt: () => {},
       acknowledgePic: () => this.onPic(),
     };
@@ -100,9 +103,9 @@ export class WorkerThread extends MachineThread {
   }
 
   #hooks(local: DevicePort): SchedulerHooks {
-    const hooks = {
+    return {
       devices: this.devices,
-      end: (reason: string, _status: number, detail?: string) => {
+      end: (reason, _status, detail) => {
         throw new Error(detail ?? reason);
       },
       control: () => this.onControl(),
@@ -111,11 +114,10 @@ export class WorkerThread extends MachineThread {
       advanceDevices: () => {},
       idle: () => {},
       haltedForGood: () => this.onHaltedForGood(),
-      firstRun: (cpu: Cpu) => {
+      firstRun: (cpu) => {
         cpu.hasRun = true;
       },
     };
-    return hooks;
   }
 
   #addCpu(vcpuIndex: number, guest: Guest): void {
@@ -134,9 +136,14 @@ export class WorkerThread extends MachineThread {
     this.scheduler.addCpu(cpu);
   }
 
-  /** A step of a guest: the end of this worker's run. */
-  readonly end: ScriptedStep = () => {
+  /** Ends this worker's run, at its next look. */
+  readonly stop = (): void => {
     Atomics.or(this.shared.words, this.shared.worker(this.worker, WorkerWord.attention), Attention.stop);
+  };
+
+  /** The same as a step of a guest. */
+  readonly end: ScriptedStep = () => {
+    this.stop();
     return -EINTR;
   };
 
@@ -190,7 +197,7 @@ export class MachineWorld {
     }
     this.apicMemory = system.memory;
     this.shared = new SharedState(MAX_VCPUS, new ExploredHost(0, kicks.view()));
-    this.reset = captureResetState(new ScriptedVcpu(new ExploredHost(0, kicks.view()), []).vcpu);
+    this.reset = captureResetState(new ScriptedVcpu(new ExploredHost(0, kicks.view()), []).vcpu, []);
     Atomics.store(this.shared.words, MachineWord.workers, workers.length);
     for (const [worker, guests] of workers.entries()) {
       Atomics.store(this.shared.words, this.shared.worker(worker, WorkerWord.threadId), worker);

@@ -33,6 +33,28 @@ const twins: Scenario<ApicWorld> = {
   },
 };
 
+const ownChange: Scenario<ApicWorld> = {
+  name: 'map-own-change',
+  from: 'apic/map.ts',
+  promise: "returns when a map is published that contains the caller's changes",
+  world: () => apics({ x2apicFormat: false }, [0, 0x23, 0x40]),
+  threads: {
+    'owner of vCPU 1': ({ attach }) => {
+      const apic = attach().apic(1);
+      return () => setId(apic, 0x50);
+    },
+    'owner of vCPU 2, then sender': ({ attach }) => {
+      const system = attach();
+      const apic = system.apic(2);
+      return () => {
+        setId(apic, 0x60);
+        return msi(system, 0x60);
+      };
+    },
+  },
+  check: (_world, [, taken]) => (taken === 1 ? '' : `an MSI to the ID that its sender has just set reached ${taken}`),
+};
+
 const reader: Scenario<ApicWorld> = {
   name: 'map-reader',
   from: 'apic/map.ts',
@@ -82,4 +104,4 @@ const three: Scenario<ApicWorld> = {
   },
 };
 
-export const MAP_SCENARIOS: readonly AnyScenario[] = [twins, reader, three];
+export const MAP_SCENARIOS: readonly AnyScenario[] = [twins, ownChange, reader, three];

@@ -81,6 +81,39 @@ const neighbour: Scenario<MachineWorld> = {
   check: (_world, [taken]) => (taken === 1 ? '' : 'vCPU 1 did not take its interrupt'),
 };
 
+/** Two halted vCPUs of one worker, a sender each. */
+const siblings: Scenario<MachineWorld> = {
+  name: 'wake-two-of-one-worker',
+  from: FROM,
+  promise: 'Senders set it (or), the owner clears it and then looks at `request` once more.',
+  world: () => {
+    const guest: Guest = function* (thread, vcpu) {
+      while (!vcpu.taken.includes(TAKEN)) yield HLT;
+      yield () => {
+        if (Atomics.add(thread.own, 0, 1) === 1) thread.stop();
+        return HLT;
+      };
+      for (;;) yield HLT;
+    };
+    return machine({ workers: [{ 0: guest, 1: guest }], words: ['vCPUs that took theirs'] });
+  },
+  threads: {
+    'worker 0': (world) => {
+      const worker = world.worker(0);
+      return () => worker.loop();
+    },
+    'sender to vCPU 0': (world) => {
+      const thread = world.outsider();
+      return () => thread.send(0, VECTOR);
+    },
+    'sender to vCPU 1': (world) => {
+      const thread = world.outsider();
+      return () => thread.send(1, VECTOR);
+    },
+  },
+  check: () => '', // it ends when both have taken theirs
+};
+
 /** vCPU 0 sends to vCPU 1 and waits for its answer; both on workers of their own, both halted. */
 const pingPong: Scenario<MachineWorld> = {
   name: 'wake-each-other',
@@ -132,5 +165,6 @@ export const WAKE_SCENARIOS: readonly AnyScenario[] = [
   one('halted-by-two', takes([TAKEN, '0x52'], { halts: true }), [FIXED, { vector: OTHER_VECTOR, as: '0x52' }]),
   one('running-by-interrupt-and-nmi', takes([TAKEN, 'NMI'], { halts: false }), [FIXED, NMI]),
   neighbour,
+  siblings,
   pingPong,
 ];

@@ -38,4 +38,5 @@ test.each([
       { numRuns: Number(process.env.EXPLORE_RUNS ?? 200) },
     );
   },
+  300_000,
 );

@@ -3,11 +3,15 @@ import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { SCENARIOS, Search } from '../../../src/explore/index.ts';
 
-test.each(SCENARIOS.map((scenario) => [scenario.name, scenario] as const))('%s', (_name, scenario) => {
-  const { finding, states } = new Search(scenario, { preemptions: 2, memory: 'tso' }).run();
-  expect(finding?.why).toBeUndefined();
-  expect(states).toBeGreaterThan(1); // the threads do meet
-});
+test.each(SCENARIOS.map((scenario) => [scenario.name, scenario] as const))(
+  '%s',
+  (_name, scenario) => {
+    const { finding, states } = new Search(scenario, { preemptions: 2, memory: 'tso' }).run();
+    expect(finding?.why).toBeUndefined();
+    expect(states).toBeGreaterThan(1); // the threads do meet
+  },
+  300_000,
+);
 
 test('scenarios have names of their own', () => {
   expect(new Set(SCENARIOS.map(({ name }) => name)).size).toBe(SCENARIOS.length);
