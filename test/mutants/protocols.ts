@@ -141,14 +141,15 @@ const NAMED_APIC: readonly Mutant[] = [
   {
     name: 'the map is built without the lock',
     file: MAP,
-    find: 'lock(words, HEADER.MAP_LOCK);\n    if',
-    replace: 'if',
+    find: "lock(words, HEADER.MAP_LOCK, 'a rebuild of the APIC map');",
+    replace: '',
   },
   {
     name: 'who finds the map dirty and the lock held does not wait',
     file: MAP,
-    find: 'lock(words, HEADER.MAP_LOCK);\n    if',
-    replace: 'if (Atomics.load(words, HEADER.MAP_LOCK) !== 0) return;\n    lock(words, HEADER.MAP_LOCK);\n    if',
+    find: "lock(words, HEADER.MAP_LOCK, 'a rebuild of the APIC map');",
+    replace:
+      "if (Atomics.load(words, HEADER.MAP_LOCK) !== 0) return;\n    lock(words, HEADER.MAP_LOCK, 'a rebuild of the APIC map');",
   },
   {
     name: 'INIT leaves a SIPI that waits (an or, not a store)',
@@ -175,16 +176,9 @@ const NAMED_APIC: readonly Mutant[] = [
     replace: 'Atomics.exchange(words, at, HELD) !== FREE',
   },
   {
-    name: 'who wakes up takes the lock as if nobody else slept',
-    file: LOCK,
-    find: 'while (Atomics.exchange(words, at, CONTENDED) !== FREE) sleepWhile(words, at, CONTENDED);',
-    replace:
-      'for (let first = true; ; first = false) { if (Atomics.exchange(words, at, first ? CONTENDED : HELD) === FREE) return; sleepWhile(words, at, CONTENDED); }',
-  },
-  {
     name: 'addApic takes no lock',
     file: SYSTEM,
-    find: '    lock(words, HEADER.ADD_LOCK);\n',
+    find: "    lock(words, HEADER.ADD_LOCK, 'the adding of an APIC');\n",
     replace: '',
   },
 ];

@@ -39,7 +39,7 @@ const runLoop = (world: MachineWorld) => {
 const busyInside: Guest = function* (thread) {
   for (;;) {
     yield (vcpu) => {
-      lock(thread.own, WORD.MUTEX);
+      lock(thread.own, WORD.MUTEX, 'KVM_RUN');
       Atomics.store(thread.own, WORD.IN_GUEST, 1);
       const step = thread.host.spin(vcpu);
       Atomics.store(thread.own, WORD.IN_GUEST, 0);
@@ -69,7 +69,7 @@ const pause: Scenario<MachineWorld> = {
           () => {},
         );
         const inGuest = pool.whilePaused(0, () => {
-          lock(main.own, WORD.MUTEX);
+          lock(main.own, WORD.MUTEX, 'an ioctl');
           const seen = Atomics.load(main.own, WORD.IN_GUEST);
           unlock(main.own, WORD.MUTEX);
           return seen;
