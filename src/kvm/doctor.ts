@@ -30,9 +30,9 @@ const VENDOR_MODULES = ['kvm_intel', 'kvm_amd', 'kvm_pvm'] as const;
 /** A kernel module that runs guests, by its name in /sys/module. */
 export type VendorModule = (typeof VENDOR_MODULES)[number];
 
-/** From which value on it is enough, the kernel that brought it, and what it is for. */
+/** From which value on it is enough, the kernel that brought it, and what it is for. src/TROUBLESHOOTING.md has them all. */
 type Needed = readonly [capability: Cap, least: number, since: string, use: string];
-const capabilities: readonly Needed[] = [
+export const CAPABILITIES: readonly Needed[] = [
   [Cap.USER_MEMORY, 1, '2.6.24', 'guest memory'],
   [Cap.SET_TSS_ADDR, 1, '2.6.24', 'real mode on VMX'],
   [Cap.EXT_CPUID, 1, '2.6.26', 'CPUID'],
@@ -122,7 +122,7 @@ async function addonFacts(usable: boolean): Promise<Fact[]> {
   try {
     const system = kvm.System.open(DEVICE);
     try {
-      facts.push(versionFact(system), ...capabilities.map((needed) => capabilityFact(system, needed)));
+      facts.push(versionFact(system), ...CAPABILITIES.map((needed) => capabilityFact(system, needed)));
       system.createVm().close(); // that KVM is there does not mean that no other hypervisor holds the hardware
       facts.push(fact('create a VM', true, 'works', ''));
     } finally {

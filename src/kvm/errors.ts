@@ -13,8 +13,8 @@ export function errnoName(errno: number): string {
 
 const ULIMIT = 'each vCPU needs a descriptor: raise the limit with `ulimit -n` (hard limit: /etc/security/limits.conf)';
 
-/** Keyed `<operation>:<errno name>`, then `<errno name>`. */
-const remedies: Readonly<Record<string, string>> = {
+/** What to do about a refusal. Keyed `<operation>:<errno name>`, then `<errno name>`. src/TROUBLESHOOTING.md has them all. */
+export const REMEDIES: Readonly<Record<string, string>> = {
   'open:EBUSY': 'another hypervisor holds the virtualization extensions: stop it (VirtualBox, VMware)',
   'KVM_CREATE_VM:EBUSY': 'another hypervisor holds the virtualization extensions: stop it (VirtualBox, VMware)',
   'KVM_CREATE_VM:ENODEV': 'KVM is loaded and its hardware cannot be used: is VT-x or AMD-V on in the firmware?',
@@ -59,7 +59,7 @@ export class KvmError extends Error {
    */
   constructor(ioctl: string, errno: number, detail = '', advice = '') {
     const code = errnoName(errno);
-    const remedy = advice || (remedies[`${ioctl}:${code}`] ?? remedies[code] ?? '');
+    const remedy = advice || (REMEDIES[`${ioctl}:${code}`] ?? REMEDIES[code] ?? '');
     super(`${ioctl}${detail && ` ${detail}`}: ${code}${remedy && ` (${remedy})`}`);
     this.ioctl = ioctl;
     this.errno = errno;
