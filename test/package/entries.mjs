@@ -1,21 +1,33 @@
 // The last step of the build: what makes dist/bundle a package's entries. `import` and `require` run the same code, the
 // CommonJS bundle (one copy of each class in a process, and half the time to load); an ES module passes its exports on. The
-// declarations are there a second time, below a package.json that says CommonJS, for TypeScript's `require`.
-import { cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+// declarations that the entries reach are there a second time, below a package.json that says CommonJS, for TypeScript's
+// `require`; those that no entry reaches are nobody's, and go.
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const dist = fileURLToPath(new URL('../../dist', import.meta.url));
 const bundle = join(dist, 'bundle');
 const types = join(bundle, 'types');
-const NOT_IN_THE_API = ['bundle', 'cli', 'conform', 'suite'];
-
 for (const name of ['index', 'apic', 'kvm']) writeFileSync(join(bundle, `${name}.mjs`), `export * from './${name}.cjs';\n`);
 rmSync(types, { recursive: true, force: true });
 mkdirSync(types);
 writeFileSync(join(types, 'package.json'), '{ "type": "commonjs" }\n');
-for (const entry of readdirSync(dist, { withFileTypes: true })) {
-  if (NOT_IN_THE_API.includes(entry.name)) continue;
-  const isWanted = (path) => path.endsWith('.d.ts') || !/\.\w+$/.test(path);
-  cpSync(join(dist, entry.name), join(types, entry.name), { recursive: true, filter: isWanted });
+
+const reached = new Set();
+/** @param file a declaration file: with all that it imports */
+function reach(file) {
+  if (reached.has(file)) return;
+  reached.add(file);
+  for (const [, path] of readFileSync(file, 'utf8').matchAll(/(?:from|import\()\s*['"](\.[^'"]+)['"]/g)) {
+    reach(resolve(dirname(file), path.replace(/\.[jt]s$/, '.d.ts')));
+  }
+}
+const { exports } = JSON.parse(readFileSync(join(dist, '../package.json'), 'utf8'));
+for (const { import: esm } of Object.values(exports)) if (esm?.types !== undefined) reach(join(dist, '..', esm.types));
+for (const file of reached) cpSync(file, join(types, relative(dist, file)));
+
+for (const path of readdirSync(dist, { recursive: true })) {
+  const file = join(dist, path);
+  if (path.endsWith('.d.ts') && !path.startsWith('bundle') && !reached.has(file)) rmSync(file);
 }
