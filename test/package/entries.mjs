@@ -1,8 +1,8 @@
 // The last step of the build: what makes dist/bundle a package's entries. `import` and `require` run the same code, the
 // CommonJS bundle (one copy of each class in a process, and half the time to load); an ES module passes its exports on. The
-// declarations that the entries reach are there a second time, below a package.json that says CommonJS, for TypeScript's
-// `require`; those that no entry reaches are nobody's, and go.
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+// declarations that the entries reach are there twice: for `import`, and below a package.json that says CommonJS for TypeScript's
+// `require`.
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -11,6 +11,7 @@ const bundle = join(dist, 'bundle');
 const types = join(bundle, 'types');
 for (const name of ['index', 'apic', 'kvm']) writeFileSync(join(bundle, `${name}.mjs`), `export * from './${name}.cjs';\n`);
 rmSync(types, { recursive: true, force: true });
+rmSync(join(bundle, 'esm'), { recursive: true, force: true });
 mkdirSync(types);
 writeFileSync(join(types, 'package.json'), '{ "type": "commonjs" }\n');
 
@@ -18,16 +19,20 @@ const reached = new Set();
 /** @param file a declaration file: with all that it imports */
 function reach(file) {
   if (reached.has(file)) return;
+  if (!existsSync(file)) {
+    rmSync(join(dist, '.tsbuildinfo'), { force: true });
+    throw new Error(`${file} is not there any more: build again`);
+  }
   reached.add(file);
-  for (const [, path] of readFileSync(file, 'utf8').matchAll(/(?:from|import\()\s*['"](\.[^'"]+)['"]/g)) {
+  for (const [, path] of readFileSync(file, 'utf8').matchAll(/(?:from|import\(|import)\s*['"](\.[^'"]+)['"]/g)) {
     reach(resolve(dirname(file), path.replace(/\.[jt]s$/, '.d.ts')));
   }
 }
 const { exports } = JSON.parse(readFileSync(join(dist, '../package.json'), 'utf8'));
-for (const { import: esm } of Object.values(exports)) if (esm?.types !== undefined) reach(join(dist, '..', esm.types));
-for (const file of reached) cpSync(file, join(types, relative(dist, file)));
-
-for (const path of readdirSync(dist, { recursive: true })) {
-  const file = join(dist, path);
-  if (path.endsWith('.d.ts') && !path.startsWith('bundle') && !reached.has(file)) rmSync(file);
+for (const { import: esm } of Object.values(exports)) {
+  if (esm?.types !== undefined) reach(join(dist, '..', esm.types.replace('/bundle/esm/', '/')));
+}
+for (const file of reached) {
+  cpSync(file, join(types, relative(dist, file)));
+  cpSync(file, join(bundle, 'esm', relative(dist, file)));
 }
