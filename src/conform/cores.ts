@@ -31,7 +31,7 @@ export async function runLayerOnCores(options: LayerOptions): Promise<Result> {
   if (options.layer === 3 || options.path !== undefined || count === 1) return runLayer(options);
   const { onProgress, ...plain } = options;
   const start = Date.now();
-  const threads = Array.from({ length: count }, () => new Worker(new URL('dist/bundle/core-worker.cjs', PACKAGE_ROOT)));
+  const threads = Array.from({ length: count }, () => new Worker(new URL('dist/bundle/main.cjs', PACKAGE_ROOT)));
   const reports = new Map<number, ThreadReport>();
   const sum = (): Result => addUp([...reports.values()], Date.now() - start);
   try {
