@@ -37,13 +37,16 @@ export function guarded<Arguments extends unknown[]>(
 export function printing<Arguments extends unknown[]>(
   action: (...args: Arguments) => Promise<number>,
 ): (...args: Arguments) => Promise<void> {
-  return (...args) => {
+  return async (...args) => {
+    let failed: number | undefined;
     output.onFailure((error) => {
-      const status = error.code === 'EPIPE' ? Status.outputGone : report(cannotPrint(error));
+      failed = error.code === 'EPIPE' ? Status.outputGone : report(cannotPrint(error));
+      process.exitCode = failed; // the process may end by itself before it is ended
       hurry(LAST_WORDS_MILLIS);
-      void lastWords().then(() => process.exit(status));
+      void lastWords().then(() => process.exit(failed));
     });
-    return guarded(action)(...args);
+    await guarded(action)(...args);
+    if (failed !== undefined) process.exitCode = failed;
   };
 }
 

@@ -25,7 +25,7 @@ describe('run --sandbox', () => {
 
   test.each([
     ['hello', [], 1],
-    ['count', ['--timeout', '1s'], 124],
+    ['flood-serial', ['--timeout', '1s'], 124],
     ['flood-reset', ['--reboot', '--timeout', '1s'], 124],
     ['flood-shouting', ['--cpus', '8', '--threads', '2', '--timeout', '1s', '--trace', 'TRACE'], 124],
     ['spin', ['--hotplug', '0x123', '--timeout', '1s'], 124],
