@@ -16,7 +16,7 @@ import {
   x2apicId,
   xapicId,
 } from './identity.ts';
-import { type ApicMemory, HEADER, MAP, type RecordWord } from './layout.ts';
+import { type ApicMemory, HEADER, MAP } from './layout.ts';
 import { type ApicMessage, FROM_DEVICE, inWords, makeCommand } from './message.ts';
 import { REASON, REASON_TEXT } from './reasons.ts';
 import type { Router } from './router.ts';
@@ -74,7 +74,7 @@ export function findDifferences(memory: ApicMemory, router: Router, message: Api
 function whyMapOnly(memory: ApicMemory, vcpuIndex: number, m: Required<ApicMessage>): MapDifferenceName | null {
   const { words } = memory;
   const r = memory.identity(vcpuIndex);
-  if (hasStaleEntry(memory, r)) return 'legacy-left-x2apic';
+  if (isStale(memory)) return 'legacy-left-x2apic';
   if (!m.logical || isX2apicMode(words, r)) return foreignIds(memory) ? 'legacy-id-of-a-state' : null;
   const map = memory.mapBuffer(Atomics.load(words, HEADER.MAP_PUBLISHED));
   if (words[map + MAP.LOGICAL_MODE] === LOGICAL.X2APIC) return 'physical-id-in-cluster';
@@ -92,7 +92,7 @@ function whyScanOnly(
   const { words, options, rules } = memory;
   const r = memory.identity(vcpuIndex);
   if (why === REASON_TEXT[REASON.BROADCAST]) return isBroadcast(m.destination) ? 'broadcast-of-the-other-mode' : null;
-  if (hasStaleEntry(memory, r)) return 'legacy-left-x2apic';
+  if (isStale(memory)) return 'legacy-left-x2apic';
   if (foreignIds(memory)) return 'legacy-id-of-a-state';
   if (!m.logical) {
     const hack = options.x2apicFormat || !rules.gate;
@@ -103,9 +103,15 @@ function whyScanOnly(
   return !rules.logicalAlias && !isX2apicMode(words, r) ? 'legacy-logical-alias' : null;
 }
 
-/** May the map know this APIC by an ID that it had in x2APIC mode? */
-const hasStaleEntry = ({ words, rules }: ApicMemory, r: RecordWord): boolean =>
-  !rules.xapicIdOnLeavingX2apic && !isX2apicMode(words, r) && xapicId(words, r) !== (x2apicId(words, r) & 0xff);
+/** May the map have an APIC as it was in x2APIC mode? Then its logical mode may be of that time too, for all of them. */
+function isStale(memory: ApicMemory): boolean {
+  const { words, rules, count } = memory;
+  for (let i = 0; i < count && !rules.xapicIdOnLeavingX2apic; i++) {
+    const r = memory.identity(i);
+    if (!isX2apicMode(words, r) && xapicId(words, r) !== (x2apicId(words, r) & 0xff)) return true;
+  }
+  return false;
+}
 
 /** Has an APIC in x2APIC mode a LDR that is not its own? */
 function foreignIds(memory: ApicMemory): boolean {

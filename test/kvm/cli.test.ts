@@ -138,7 +138,8 @@ describeKvm('apiary run', () => {
   test('a timeout is status 124 and one line', async () => {
     writeFileSync(file('spin'), assemble('1: jmp 1b'));
     const { status, stderr } = await run('DIR/spin --load-address 0x1000 --timeout 50ms');
-    expect([status, stderr]).toEqual([124, 'apiary: the guest ran longer than --timeout allows\n']);
+    expect(status).toBe(124);
+    expect(stderr).toMatch(/^apiary: the guest ran longer than --timeout allows\n {2}CPU 0x0: /);
   });
 
   test('a triple fault is status 10 and says where', async () => {
