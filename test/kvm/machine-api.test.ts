@@ -69,7 +69,9 @@ describeKvm('Machine', () => {
       await made.load(guestImage('hello'));
       await made.run();
       await made.stop();
-      expect(seen).toEqual(['serial hello from apiary\n', `exit debug-exit ${GUEST_OK}`]);
+      expect(seen.at(-1)).toBe(`exit debug-exit ${GUEST_OK}`);
+      const serial = seen.slice(0, -1).map((each) => each.replace(/^serial /, ''));
+      expect(serial.join('')).toBe('hello from apiary\n');
     });
 
     test('a line without an end is not lost when the guest ends', async () => {
@@ -88,11 +90,11 @@ describeKvm('Machine', () => {
       await expect(made.run()).resolves.toMatchObject({ reason: 'timeout', status: 124 });
     });
 
-    test('a triple fault ends the run with status 3, and says where', async () => {
+    test('a triple fault ends the run with status 10, and says where', async () => {
       // Protected mode with an empty interrupt table, then an exception.
       const made = await running('lidtl 1f\n mov %cr0, %eax\n inc %ax\n mov %eax, %cr0\n ud2\n1: .word 0\n .long 0\n');
       const { reason, status, detail } = await made.run();
-      expect([reason, status]).toEqual(['triple-fault', 3]);
+      expect([reason, status]).toEqual(['triple-fault', 10]);
       expect(detail).toMatch(/^vCPU with APIC ID 0x0: triple fault at rip 0x/);
       expect(detail).toContain('cr0=');
     });
