@@ -223,7 +223,7 @@ describe.skipIf(problem !== undefined)(
           collect();
           await new Promise((resolve) => setImmediate(resolve));
         }
-        expect(mappings()).toBe(before);
+        expect(mappings()).toBeLessThanOrEqual(before); // an earlier test's may go as well
         expect(guest.run.run()).toBe(0);
       });
 
