@@ -4,7 +4,7 @@
  */
 
 import { commandMode, commandShorthand, commandVector, isLogical, xapicDestination } from '../apic/fields.ts';
-import { type ApicSystem, DELIVERY } from '../apic/index.ts';
+import { type ApicSystem, DELIVERY, type LocalApicSnapshot } from '../apic/index.ts';
 import type { SentMessage, VcpuSnapshot } from './snapshot.ts';
 
 /** What only the machine knows of a vCPU. */
@@ -13,7 +13,7 @@ export type VcpuFacts = Pick<VcpuSnapshot, 'state' | 'registers' | 'exits'>;
 export function collectVcpu(system: ApicSystem, vcpuIndex: number, facts: VcpuFacts): VcpuSnapshot {
   const local = system.apic(vcpuIndex);
   const apic = local.snapshot();
-  const sent = lastSent(system, vcpuIndex);
+  const sent = lastSent(system, apic);
   return {
     apicId: apic.apicId,
     state: facts.state,
@@ -25,8 +25,8 @@ export function collectVcpu(system: ApicSystem, vcpuIndex: number, facts: VcpuFa
   };
 }
 
-function lastSent(system: ApicSystem, vcpuIndex: number): SentMessage | undefined {
-  const { registers, mode, apicId } = system.apic(vcpuIndex).snapshot();
+function lastSent(system: ApicSystem, apic: LocalApicSnapshot): SentMessage | undefined {
+  const { registers, mode, apicId, vcpuIndex } = apic;
   const low = registers.ICR ?? 0;
   const high = registers.ICR2 ?? 0;
   const deliveryMode = commandMode(low);
@@ -43,6 +43,6 @@ function lastSent(system: ApicSystem, vcpuIndex: number): SentMessage | undefine
     from: apicId,
     ...message,
     path,
-    targets: targets.map((target) => system.apic(target.vcpuIndex).snapshot().apicId),
+    targets: targets.map((target) => system.apic(target.vcpuIndex).apicId),
   };
 }

@@ -135,7 +135,7 @@ describeKvm('apiary run', () => {
     });
   });
 
-  test('a timeout is status 124 and one line', async () => {
+  test('a timeout is status 124, one line, and what the CPU was doing', async () => {
     writeFileSync(file('spin'), assemble('1: jmp 1b'));
     const { status, stderr } = await run('DIR/spin --load-address 0x1000 --timeout 50ms');
     expect(status).toBe(124);
