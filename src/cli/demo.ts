@@ -2,179 +2,188 @@
  * `apiary demo` (what `npm start` runs): the hotplug guest under each set of rules, gate off and gate on, beside KVM's own
  * local APIC. The kernel is asked first which of them it follows (conform/kernel-rules.ts). Exit status 1 if our guest under
  * those and the kernel's differ anywhere in the guest's report. Where there is no KVM, the rows that the model alone can say.
+ * What is found is a value; demo-text.ts shows it to people.
  */
-
 import { availableParallelism } from 'node:os';
-import pc from 'picocolors';
 import { holds } from '../apic/index.ts';
-import type { KernelRules } from '../conform/kernel-rules.ts';
 import { hex } from '../hex.ts';
 import type { MachineOptions } from '../machine/options.ts';
-import { ADDED_CPU, BOOT_CPUS, DESTINATIONS, type HotplugRow, hotplugRow } from '../route/hotplug.ts';
+import { ADDED_CPU, DESTINATIONS, hotplugRow } from '../route/hotplug.ts';
+import { demoText } from './demo-text.ts';
 import type { HotplugReport } from './hotplug-run.ts';
-import { table, wrapped } from './table.ts';
 import { hostsWord, type WithoutKvm, whyNoKvm } from './without-kvm.ts';
 
 /** The rules shown: the newest kernel's, those of before the gate, hardware's. */
 const BEHAVIOURS = ['kvm', 'kvm-legacy', 'hardware'] as const;
-const BROADCAST = 0xffff_ffff;
+const GATES = ['off', 'on'] as const;
 /** Guests that run beside each other: one that fails waits, and the others need not wait for it. */
 const LEAST_AT_ONCE = 4;
-
-interface Row {
-  readonly gate: boolean;
-  readonly rules: string;
-  readonly report: HotplugReport;
-}
-
-const HEAD = [
-  'gate',
-  'rules',
-  ...DESTINATIONS.map((to) => (to === BROADCAST ? 'to broadcast' : `to ${hex(to)}`)),
-  'INIT-SIPI started',
-];
 
 export interface DemoOptions {
   readonly verbose?: boolean;
   /** On a slow host guests that share it lose patience with each other. */
   readonly oneByOne?: boolean;
+  readonly json?: boolean;
 }
 
-export async function demo({ verbose = false, oneByOne = false }: DemoOptions): Promise<number> {
+/** What `apiary demo --json` prints. APIC IDs and destinations are hexadecimal, as 0x123. */
+export interface DemoResult {
+  /** Why there are only the model's rows. */
+  readonly withoutKvm?: WithoutKvm;
+  /** Which rules this host's kernel follows, in a line. */
+  readonly kernel?: string;
+  readonly rows: readonly DemoRow[];
+  /** Our guest under the kernel's rules beside the kernel's own; none without KVM. */
+  readonly compared: readonly Compared[];
+  readonly status: 0 | 1;
+}
+
+export interface DemoRow {
+  readonly gate: (typeof GATES)[number];
+  /** A behaviour, or `kernel`. */
+  readonly rules: string;
+  /** A guest on a machine, or the model alone. */
+  readonly by: 'guest' | 'model';
+  readonly sent: readonly Sent[];
+  /** Whom the INIT and SIPI to the new ID started; absent if the guest did not report it. */
+  readonly started?: readonly string[];
+  /** Why the guest failed, and the last that it said. */
+  readonly failed?: { readonly why: string; readonly lastLine: string };
+  /** All that the guest printed; '' from the model. */
+  readonly text: string;
+}
+
+export interface Sent {
+  readonly to: string;
+  /** Absent if the guest did not report it. */
+  readonly took?: readonly string[];
+  /** Absent where nobody tells: KVM's own APIC does not. */
+  readonly path?: string;
+}
+
+export interface Compared {
+  readonly gate: DemoRow['gate'];
+  readonly rules: string;
+  /** Lines of the kernel's report. */
+  readonly lines: number;
+  readonly equal: boolean;
+  readonly differences: readonly { readonly kernel: string; readonly ours?: string }[];
+}
+
+export async function demo({ verbose = false, oneByOne = false, json = false }: DemoOptions): Promise<number> {
+  const result = await measure(oneByOne ? 1 : Math.max(LEAST_AT_ONCE, availableParallelism()));
+  process.stdout.write(json ? `${JSON.stringify(result, undefined, 2)}\n` : demoText(result, verbose));
+  return result.status;
+}
+
+async function measure(atOnce: number): Promise<DemoResult> {
   const without = whyNoKvm();
-  if (without !== undefined) return showModel(without);
-  let rows: Row[];
-  let host: KernelRules;
+  if (without !== undefined) return byModel(without);
   try {
     const { hostKernelRules } = await import('../conform/kernel-rules.ts');
-    host = await hostKernelRules();
-    rows = await measureAll(oneByOne ? 1 : Math.max(LEAST_AT_ONCE, availableParallelism()));
+    const host = await hostKernelRules();
+    const rules = holds('gate', host.behaviour) && !host.lacking.includes('gate') ? 'kvm' : 'kvm-legacy';
+    const guests = await runGuests(atOnce);
+    const rows = guests.map(rowOf);
+    const compared = GATES.map((gate) => compare(gate, rules, guests));
+    const good = compared.every(({ equal }) => equal) && rows.every(({ failed }) => failed === undefined);
+    return { kernel: host.text, rows, compared, status: good ? 0 : 1 };
   } catch (error) {
     const word = hostsWord(error);
     if (word === undefined || word.remedy === '') throw error;
-    return showModel(word);
+    return byModel(word);
   }
-  if (verbose) for (const { rules, gate, report } of rows) showGuest(`${rules}, gate ${gate ? 'on' : 'off'}`, report);
-  print(intro());
-  print(table(HEAD, rows.map(cells)));
-  print(wrapped(`${host.text}.`));
-  return verdict(rows, holds('gate', host.behaviour) && !host.lacking.includes('gate') ? 'kvm' : 'kvm-legacy');
 }
 
-async function measureAll(atOnce: number): Promise<Row[]> {
+interface Guest extends Pick<DemoRow, 'gate' | 'rules'> {
+  readonly report: HotplugReport;
+}
+
+async function runGuests(atOnce: number): Promise<Guest[]> {
   const { runHotplugGuest } = await import('./hotplug-run.ts');
-  const jobs = [false, true].flatMap((use32bitIds): [string, MachineOptions][] => [
-    ...BEHAVIOURS.map((behaviour): [string, MachineOptions] => [behaviour, { behaviour, x2apicApi: { use32bitIds } }]),
-    ['kernel', { apic: 'kernel', x2apicApi: { use32bitIds } }],
-  ]);
-  const rows: Row[] = [];
+  const jobs = GATES.flatMap((gate): [Omit<Guest, 'report'>, MachineOptions][] => {
+    const x2apicApi = { use32bitIds: gate === 'on' };
+    return [
+      ...BEHAVIOURS.map((behaviour): [Omit<Guest, 'report'>, MachineOptions] => [
+        { gate, rules: behaviour },
+        { behaviour, x2apicApi },
+      ]),
+      [{ gate, rules: 'kernel' }, { apic: 'kernel', x2apicApi }],
+    ];
+  });
+  const guests: Guest[] = [];
+  let next = 0;
   const takeTurns = async (): Promise<void> => {
     for (let at = next++; at < jobs.length; at = next++) {
-      const [rules, options] = jobs[at] ?? ['', {}];
-      rows[at] = { gate: options.x2apicApi?.use32bitIds ?? false, rules, report: await runHotplugGuest(options) };
+      const job = jobs[at];
+      if (job !== undefined) guests[at] = { ...job[0], report: await runHotplugGuest(job[1]) };
     }
   };
-  let next = 0;
   await Promise.all(Array.from({ length: atOnce }, takeTurns));
-  return rows;
+  return guests;
 }
 
 /** What the model alone can say: the same messages, without a guest. */
-function showModel({ why, remedy }: WithoutKvm): number {
-  const rows = [false, true].flatMap((gate) => [
-    ...BEHAVIOURS.map((behaviour) => [
-      gate ? 'on' : 'off',
-      behaviour,
-      ...modelCells(hotplugRow({ behaviour, x2apicFormat: gate })),
-    ]),
-    [gate ? 'on' : 'off', 'kernel', 'needs /dev/kvm', ...DESTINATIONS.map(() => '')],
-  ]);
-  print(intro());
-  print(table(HEAD, rows));
-  print(
-    wrapped(
-      'By the model alone, without a guest: apiary route asks it anything. For the rows of the kernel, and guests:',
-    ),
+function byModel(withoutKvm: WithoutKvm): DemoResult {
+  const rows = GATES.flatMap((gate) =>
+    BEHAVIOURS.map((behaviour): DemoRow => {
+      const { took, started } = hotplugRow({ behaviour, x2apicFormat: gate === 'on' });
+      const sent = took.map(({ cpus, path }, index) => ({
+        to: hex(DESTINATIONS[index] ?? 0),
+        took: cpus.map((id) => hex(id)),
+        path,
+      }));
+      return { gate, rules: behaviour, by: 'model', sent, started: started.map((id) => hex(id)), text: '' };
+    }),
   );
-  print(wrapped(`${why}${remedy === '' ? '' : `: ${remedy}`}`, '  '));
-  return 0;
+  return { withoutKvm, rows, compared: [], status: 0 };
 }
 
-const modelCells = ({ took, started }: HotplugRow): string[] => [
-  ...took.map(({ cpus, path }) => `${idList(cpus)} (${path})`),
-  idList(started),
-];
-
-const idList = (ids: readonly number[]): string => ids.map((id) => hex(id)).join(',') || '-';
-
-function intro(): string {
-  const boot = BOOT_CPUS.map((id) => hex(id)).join(' and ');
-  return wrapped(
-    `A guest with CPUs ${boot} hot-adds ${hex(ADDED_CPU)}, whose 8-bit APIC ID is ${hex(ADDED_CPU & 0xff)} as well. ` +
-      'The boot CPU (x2APIC) sends a fixed interrupt while the others are in xAPIC mode. Who takes it, and by map or by scan?',
-  );
+function rowOf({ gate, rules, report }: Guest): DemoRow {
+  const { reason, detail, status } = report.result;
+  const started = startedIn(report);
+  const lastLine = report.text.trimEnd().split('\n').at(-1) ?? '';
+  const good = reason === 'debug-exit' && status === 1;
+  return {
+    gate,
+    rules,
+    by: 'guest',
+    sent: DESTINATIONS.map((to) => sentTo(to, report)),
+    ...(started === undefined ? {} : { started }),
+    ...(good ? {} : { failed: { why: detail ?? reason, lastLine } }),
+    text: report.text,
+  };
 }
 
-const cells = ({ gate, rules, report }: Row): string[] => [
-  gate ? 'on' : 'off',
-  rules,
-  ...DESTINATIONS.map((to) => cell(report, `physical:${hex(to, 8)}`)),
-  started(report),
-];
-
-function cell({ took, paths }: HotplugReport, destination: string): string {
-  const index = took.findIndex((each) => each.phase === 'xapic' && each.destination === destination);
-  if (index < 0) return pc.red('not reported');
-  const path = paths[index] ? ` (${paths[index]})` : '';
-  return `${took[index].cpus}${path}`;
+/** The interrupt that the boot CPU sends while the others are in xAPIC mode. */
+function sentTo(to: number, { took, paths }: HotplugReport): Sent {
+  const index = took.findIndex((each) => each.phase === 'xapic' && each.destination === `physical:${hex(to, 8)}`);
+  const path = paths[index];
+  return {
+    to: hex(to),
+    ...(index < 0 ? {} : { took: idsIn(took[index]?.cpus ?? '-') }),
+    ...(path === undefined ? {} : { path }),
+  };
 }
 
 /** Which CPUs the INIT and SIPI to the new ID started. */
-function started({ lines }: HotplugReport): string {
+function startedIn({ lines }: HotplugReport): string[] | undefined {
   const match = /started=(\d+) restarted=(\S+)/.exec(lines.find((line) => line.includes('started=')) ?? '');
-  if (!match) return pc.red('not reported');
-  const cpus = [...(match[1] === '1' ? [hex(ADDED_CPU)] : []), ...(match[2] === '-' ? [] : [match[2]])];
-  return cpus.join(',') || '-';
+  if (!match) return undefined;
+  return [...(match[1] === '1' ? [hex(ADDED_CPU)] : []), ...idsIn(match[2] ?? '-')];
 }
 
-const print = (text: string): void => {
-  process.stdout.write(`${text}\n`);
-};
-
-function showGuest(title: string, { text }: HotplugReport): void {
-  process.stdout.write(`${pc.bold(title)}\n${text.replaceAll(/^/gm, '  ')}\n`);
-}
+const idsIn = (list: string): string[] => (list === '-' ? [] : list.split(','));
 
 /** Our rows of the kernel's rules against its own, over the whole report: every phase and destination, removal and return. */
-function verdict(rows: readonly Row[], rules: (typeof BEHAVIOURS)[number]): number {
-  let status = 0;
-  for (const { gate, rules: under, report } of rows) {
-    const { reason, detail } = report.result;
-    if (reason === 'debug-exit' && report.result.status === 1) continue;
-    const last = report.text.trimEnd().split('\n').at(-1) ?? '';
-    const said = last === '' ? 'It said nothing.' : `Its last line: ${last}`;
-    print(pc.red(`The guest failed under ${under}, gate ${gate ? 'on' : 'off'}: ${detail ?? reason}\n  ${said}`));
-    status = 1;
-  }
-  for (const gate of [false, true]) {
-    const [ours, kernels] = [rules, 'kernel'].map((each) =>
-      rows.find((row) => row.gate === gate && row.rules === each),
-    );
-    const count = kernels?.report.lines.length ?? 0;
-    const differences = (kernels?.report.lines ?? []).flatMap((line, index) => {
-      const our = ours?.report.lines[index];
-      return our === line ? [] : [`  kernel: ${line}\n  ours:   ${our ?? '(missing)'}`];
-    });
-    if (differences.length === 0 && count > 0 && ours?.report.lines.length === count) {
-      process.stdout.write(
-        `Gate ${gate ? 'on' : 'off'}: ${rules} and the kernel agree on all ${count} lines of the guest's report.\n`,
-      );
-    } else {
-      process.stdout.write(
-        pc.red(`Gate ${gate ? 'on' : 'off'}: ${rules} and the kernel differ:\n${differences.join('\n')}\n`),
-      );
-      status = 1;
-    }
-  }
-  return status;
+function compare(gate: Guest['gate'], rules: string, guests: readonly Guest[]): Compared {
+  const [ours = [], kernels = []] = [rules, 'kernel'].map(
+    (each) => guests.find((guest) => guest.gate === gate && guest.rules === each)?.report.lines,
+  );
+  const differences = kernels.flatMap((kernel, index) => {
+    const our = ours[index];
+    return our === kernel ? [] : [{ kernel, ...(our === undefined ? {} : { ours: our }) }];
+  });
+  const equal = differences.length === 0 && kernels.length > 0 && ours.length === kernels.length;
+  return { gate, rules, lines: kernels.length, equal, differences };
 }

@@ -36,7 +36,8 @@ program
   .description('boot the hotplug guest under every rule and print who took which interrupt (what `npm start` runs)')
   .option('--verbose', 'show what each guest prints')
   .option('--one-by-one', 'one guest after the other, for a slow host')
-  .addHelpText('after', '\nExample:\n  apiary demo')
+  .option('--json', 'the same for programs')
+  .addHelpText('after', '\nExit status: 0 ours and the kernel agree, 1 they do not.\n\nExample:\n  apiary demo')
   .action(printing(async (options: DemoOptions) => (await import('./demo.ts')).demo(options)));
 
 addConformOptions(

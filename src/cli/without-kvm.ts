@@ -1,6 +1,6 @@
 /** Why this host cannot run guests, for commands that then do without: no /dev/kvm, no permission, no addon, no Linux. */
 import { accessSync, constants } from 'node:fs';
-import { constants as osConstants } from 'node:os';
+import { openAdvice } from '../kvm/device.ts';
 import { KvmError } from '../kvm/errors.ts';
 
 const DEVICE = '/dev/kvm';
@@ -19,8 +19,7 @@ export function whyNoKvm(): WithoutKvm | undefined {
     return undefined;
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
-    const errno = osConstants.errno[code as keyof typeof osConstants.errno] ?? 0;
-    return { why: `${DEVICE}: ${code}`, remedy: new KvmError('open', errno).remedy };
+    return { why: `${DEVICE}: ${code}`, remedy: openAdvice(DEVICE, code) };
   }
 }
 
