@@ -50,28 +50,50 @@ export async function recordTo(file: string, seed: number, behaviour: Behaviour,
   return 0;
 }
 
-/** @param file undefined: all that the package has; @param behaviour undefined: what each file names */
-export function replayFrom(
-  file: string | undefined,
-  behaviour: Behaviour | undefined,
-  rule: RuleName | undefined,
-): number {
-  const rows: string[][] = [];
-  let status = 0;
+export interface ReplayOptions {
+  /** Absent: all that the package has. */
+  readonly file: string | undefined;
+  /** Absent: what each file names. */
+  readonly behaviour: Behaviour | undefined;
+  readonly broken: RuleName | undefined;
+  readonly json: boolean;
+}
+
+interface ReplayedFile extends Replayed {
+  readonly file: string;
+  readonly kernel: string;
+  readonly behaviour: Behaviour;
+}
+
+/** @returns the exit status: 1 if the model answers otherwise than a kernel did */
+export function replayFrom({ file, behaviour, broken, json }: ReplayOptions): number {
   const paths = file === undefined ? shipped() : [file];
   if (paths.length === 0) throw new ConfigError(`there are no recorded cases in ${RECORDED}; give a file`);
-  for (const path of paths) {
+  const files = paths.map((path): ReplayedFile => {
     const recording = readRecordingFrom(path);
     const rules = behaviour ?? behaviourOf(recording.header.behaviour, path);
-    const result = replay(recording, { behaviour: rules, breakRules: rule === undefined ? [] : [rule] });
-    rows.push(row(basename(path, '.jsonl.gz'), recording.header.kernel, rules, result));
-    if (result.failure === undefined) continue;
-    status = 1;
-    process.stderr.write(`${pc.red(`${path}: different`)}\n${result.failure.join('\n')}\n`);
-  }
-  process.stdout.write(`${table(['file', 'kernel', 'behaviour', 'lists', 'cases', 'result', 'seen'], rows)}\n`);
-  return status;
+    const replayed = replay(recording, { behaviour: rules, breakRules: broken === undefined ? [] : [broken] });
+    if (replayed.failure !== undefined)
+      process.stderr.write(`${pc.red(`${path}: different`)}\n${replayed.failure.join('\n')}\n`);
+    return { file: basename(path, '.jsonl.gz'), kernel: recording.header.kernel, behaviour: rules, ...replayed };
+  });
+  process.stdout.write(`${json ? forPrograms(files) : forPeople(files)}\n`);
+  return files.every(({ failure }) => failure === undefined) ? 0 : 1;
 }
+
+const forPeople = (files: readonly ReplayedFile[]): string =>
+  table(['file', 'kernel', 'behaviour', 'lists', 'cases', 'result', 'seen'], files.map(row));
+
+const forPrograms = (files: readonly ReplayedFile[]): string =>
+  JSON.stringify(
+    files.map(({ coverage, ...rest }) => ({
+      ...rest,
+      equal: rest.failure === undefined,
+      seen: Object.fromEntries(coverage.entries),
+    })),
+    undefined,
+    2,
+  );
 
 export function shipped(): string[] {
   if (!existsSync(RECORDED)) return [];
@@ -100,7 +122,7 @@ function behaviourOf(name: string, path: string): Behaviour {
   return known;
 }
 
-const row = (file: string, kernel: string, behaviour: string, { lists, operations, coverage, failure }: Replayed) => [
+const row = ({ file, kernel, behaviour, lists, operations, coverage, failure }: ReplayedFile): string[] => [
   file,
   kernel,
   behaviour,

@@ -4,6 +4,7 @@ import { hex } from '../hex.ts';
 import { ADDED_CPU, BOOT_CPUS, DESTINATIONS } from '../route/hotplug.ts';
 import type { Compared, DemoResult, DemoRow, Sent } from './demo.ts';
 import { table, wrapped } from './table.ts';
+import { wordsOf } from './without-kvm.ts';
 
 const BROADCAST = 0xffff_ffff;
 
@@ -21,13 +22,12 @@ export function demoText({ rows, withoutKvm, kernel, compared }: DemoResult, ver
   if (withoutKvm === undefined) {
     parts.push(table(HEAD, rows.map(cells)), wrapped(`${kernel}.`));
   } else {
-    const { why, remedy } = withoutKvm;
     parts.push(
       table(HEAD, withKernelsGaps(rows)),
       wrapped(
         'By the model alone, without a guest: apiary route asks it anything. For the rows of the kernel, and guests:',
       ),
-      wrapped(`${why}${remedy === '' ? '' : `: ${remedy}`}`, '  '),
+      wrapped(wordsOf(withoutKvm), '  '),
     );
   }
   parts.push(...rows.flatMap(failure), ...compared.map(verdict));

@@ -108,7 +108,10 @@ async function runGuests(atOnce: number): Promise<Guest[]> {
         { gate, rules: behaviour },
         { behaviour, x2apicApi },
       ]),
-      [{ gate, rules: 'kernel' }, { apic: 'kernel', x2apicApi }],
+      [
+        { gate, rules: 'kernel' },
+        { apic: 'kernel', x2apicApi },
+      ],
     ];
   });
   const guests: Guest[] = [];

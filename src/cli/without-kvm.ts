@@ -35,3 +35,6 @@ export function hostsWord(error: unknown): WithoutKvm | undefined {
   if (!notLoaded) return undefined;
   return { why: 'the addon is not built', remedy: 'npm rebuild apiary (in a checkout: npm run install)' };
 }
+
+/** In a line. */
+export const wordsOf = ({ why, remedy }: WithoutKvm): string => (remedy === '' ? why : `${why}: ${remedy}`);
