@@ -9,7 +9,7 @@ export class ConfigError extends Error {
   }
 }
 
-/** The host cannot: no thread, no descriptor, no memory. The command exits with status 1 on it, as on a KvmError. */
+/** The host cannot: no thread, no descriptor, no memory. The command exits with status 4 on it, as on a KvmError. */
 export class HostError extends Error {
   override readonly name = 'HostError';
 }

@@ -34,7 +34,7 @@ export class ChartFile {
   }
 
   write(event: TraceEvent): void {
-    if (event.kind === 'accept' && event.taken) return;
+    if (event.kind === 'exits' || (event.kind === 'accept' && event.taken)) return;
     if (event.kind === 'state' && event.state === 'running') return;
     if (this.#events.length >= KEPT) {
       this.#dropped++;

@@ -1,7 +1,8 @@
 /**
  * `--trace FILE`: what happened to interrupts and CPUs as the JSON that ui.perfetto.dev (and chrome://tracing) opens. One track
- * for each vCPU and one for devices; an event is a slice, a message also an arrow to each vCPU that it was offered to.
- * Format: "Trace Event Format" (complete events X, flow events s and f, metadata M); times in microseconds.
+ * for each vCPU and one for devices; an event is a slice, a message also an arrow to each vCPU that it was offered to; exits
+ * are a counter for each vCPU. Format: "Trace Event Format" (complete events X, flow events s and f, counters C, metadata M);
+ * times in microseconds.
  */
 
 import { closeSync, writeSync } from 'node:fs';
@@ -60,6 +61,11 @@ export class TraceFile {
 
   write(event: TraceEvent): void {
     if (this.#room <= 0) return;
+    if (event.kind === 'exits') {
+      const ts = (event.nanos - this.#start) / 1000;
+      this.#put({ name: `exits of ${this.#name(event.vcpuIndex)}`, ph: 'C', pid: PID, ts, args: event.counts });
+      return;
+    }
     const words = traceWords(event, (vcpuIndex) => this.#name(vcpuIndex));
     const at = (event.nanos - this.#start) / 1000;
     const track = words.lane === LANE_DEVICES ? DEVICES : words.lane;

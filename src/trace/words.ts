@@ -113,6 +113,10 @@ export function traceWords(event: TraceEvent, nameOf: Lanes): TraceWords {
       return { lane: event.vcpuIndex, title: STATE_TITLES[event.state], details: {}, lost: false };
     case 'pic':
       return { lane: DEVICES, title: `PIC INT ${event.level ? 'high' : 'low'}`, details: {}, lost: false };
+    case 'exits': {
+      const each = Object.entries(event.counts).map(([name, count]) => `${name} ${count}`);
+      return { lane: event.vcpuIndex, title: `exits: ${each.join(', ')}`, details: event.counts, lost: false };
+    }
     case 'hotplug':
       return { lane: DEVICES, title: `${event.what} ${hex(event.apicId)}`, details: {}, lost: false };
   }

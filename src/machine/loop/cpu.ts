@@ -64,6 +64,8 @@ export interface Cpu {
   readonly interrupts: Readiness & LifeCycle;
   /** Null with KVM's own APIC, whose accesses and timer end no KVM_RUN. */
   readonly apic: ApicDoors | null;
+  /** Null where nobody asked for a trace. */
+  readonly trace: MachineTrace | null;
   hasRun: boolean;
 }
 
@@ -84,14 +86,15 @@ export interface CpuParts extends VcpuBackend {
 
 /** A vCPU on our local APIC. */
 export function userCpu(parts: CpuParts, apic: LocalApic): Cpu {
-  const { vcpuIndex, apicId, vcpu, run, ram } = parts;
+  const { vcpuIndex, apicId, vcpu, run, ram, trace = null } = parts;
   const pvEoi = ram === undefined ? null : new PvEoi(apic, ram);
   const interrupts = new UserInterrupts(parts, apic, pvEoi);
-  return { vcpuIndex, apicId, vcpu, run, interrupts, apic: new ApicDoors(apic, interrupts, pvEoi), hasRun: false };
+  const doors = new ApicDoors(apic, interrupts, pvEoi);
+  return { vcpuIndex, apicId, vcpu, run, interrupts, apic: doors, trace, hasRun: false };
 }
 
 /** A vCPU on KVM's in-kernel local APIC. */
 export function kernelCpu(parts: CpuParts): Cpu {
-  const { vcpuIndex, apicId, vcpu, run } = parts;
-  return { vcpuIndex, apicId, vcpu, run, interrupts: new KernelInterrupts(parts), apic: null, hasRun: false };
+  const { vcpuIndex, apicId, vcpu, run, trace = null } = parts;
+  return { vcpuIndex, apicId, vcpu, run, interrupts: new KernelInterrupts(parts), apic: null, trace, hasRun: false };
 }

@@ -139,6 +139,7 @@ export class Scheduler {
       if (left === Left.exit) {
         // A timer that ran out before the guest got here comes first: a guest that waited by its TSC can tell.
         if (this.#timers.next !== Number.POSITIVE_INFINITY) this.#expireTimers(this.#host.nowNanos());
+        cpu.trace?.exit(cpu.vcpuIndex, cpu.run.exitReason);
         handleExit(cpu, this.#hooks.devices, this.#hooks.end);
         if (!interrupts.settled) this.#setTimer(cpu);
       } else if (left === Left.interrupted) {

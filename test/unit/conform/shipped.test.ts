@@ -43,5 +43,7 @@ describe.skipIf(files.length === 0)(
 );
 
 it('a file that is not there is one line', () => {
-  expect(() => replayFrom('/nonexistent.gz', undefined, undefined)).toThrow('/nonexistent.gz: ENOENT');
+  expect(() => replayFrom({ file: '/nonexistent.gz', behaviour: undefined, broken: undefined, json: false })).toThrow(
+    '/nonexistent.gz: ENOENT',
+  );
 });

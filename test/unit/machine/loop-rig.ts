@@ -12,6 +12,7 @@ import { type ScriptedExit, type ScriptedStep, ScriptedVcpu } from '../../../src
 import type { DevicePort } from '../../../src/machine/shared/mailbox.ts';
 import { Attention, MachineWord, SharedState, WorkerWord } from '../../../src/machine/shared/shared.ts';
 import { wakeVcpu } from '../../../src/machine/shared/signals.ts';
+import type { MachineTrace } from '../../../src/machine/trace.ts';
 
 export const WORKER = 0;
 /** The worker that messages of the outside come from. */
@@ -40,6 +41,7 @@ export interface LoopRigOptions {
   readonly elsewhere?: ScriptedHost;
   /** Guest memory: what PV EOI needs. */
   readonly ram?: Uint8Array;
+  readonly trace?: MachineTrace;
 }
 
 export class LoopRig {
@@ -122,11 +124,11 @@ export class LoopRig {
         this.said.push(`first run ${cpu.vcpuIndex}`);
       },
     });
-    for (const [vcpuIndex, script] of scripts.entries()) this.#addCpu(vcpuIndex, script, options.ram);
+    for (const [vcpuIndex, script] of scripts.entries()) this.#addCpu(vcpuIndex, script, options);
     this.scheduler.start();
   }
 
-  #addCpu(vcpuIndex: number, script: Iterable<ScriptedStep>, ram: Uint8Array | undefined): void {
+  #addCpu(vcpuIndex: number, script: Iterable<ScriptedStep>, { ram, trace }: LoopRigOptions): void {
     const backend = new ScriptedVcpu(this.host, script);
     const apic = this.system.addApic(vcpuIndex, { bootstrap: true }); // so that each runs without a SIPI
     apic.writeMmio(SPIV, 4, SOFTWARE_ENABLED);
@@ -135,10 +137,8 @@ export class LoopRig {
     const { vcpu, run } = backend;
     resetState ??= captureResetState(vcpu, []);
     const parts = { vcpuIndex, apicId: vcpuIndex, bootstrap: true, vcpu, run, reset: resetState };
-    const cpu = userCpu(
-      { ...parts, shared: this.shared, devices: this.devices, ...(ram === undefined ? {} : { ram }) },
-      apic,
-    );
+    const asked = { ...(ram === undefined ? {} : { ram }), ...(trace === undefined ? {} : { trace }) };
+    const cpu = userCpu({ ...parts, shared: this.shared, devices: this.devices, ...asked }, apic);
     this.vcpus.push(backend);
     this.cpus.push(cpu);
     this.scheduler.addCpu(cpu);

@@ -62,6 +62,17 @@ describe('TraceFile', () => {
     expect(written().map(({ name }) => name)).toEqual(['process_name', 'thread_name', 'thread_sort_index']);
   });
 
+  test('exits are a counter of their vCPU', () => {
+    const counter = written({ kind: 'exits', vcpuIndex: 1, counts: { IO: 12, HLT: 3 }, nanos: 5_004_000 }).at(-1);
+    expect(counter).toEqual({
+      name: 'exits of vCPU 1 (APIC ID 0x23)',
+      ph: 'C',
+      pid: 1,
+      ts: 4,
+      args: { IO: 12, HLT: 3 },
+    });
+  });
+
   test('a message is a slice on its sender, and one on each that takes it, a microsecond later, with an arrow between', () => {
     const items = written(event(), event({ nanos: 5_002_500 })).filter(({ ph }) => ph !== 'M');
     expect(items.slice(0, 4).map(({ ph, tid, ts }) => [ph, tid, ts])).toEqual([
