@@ -3,7 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { ConfigError } from '../machine/errors.ts';
 import { type Baseline, compare, formatBaseline, parseBaseline } from '../suite/baseline.ts';
-import { junitReport, resultLine, TapReport, totalLine } from '../suite/report.ts';
+import { junitReport, lastOutput, resultLine, TapReport, totalLine } from '../suite/report.ts';
 import type { TestResult } from '../suite/results.ts';
 import { runSuite } from '../suite/suite.ts';
 import type { SuiteCommandOptions } from './suite-options.ts';
@@ -96,6 +96,7 @@ class Report {
   add(result: TestResult): void {
     if (this.#tap) this.#write(this.#tap.test(result));
     this.say(resultLine(result));
+    for (const line of lastOutput(result)) this.say(line);
     if (this.#options.format === 'text') this.#text += `${resultLine(result)}\n`;
   }
 

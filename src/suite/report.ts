@@ -3,10 +3,14 @@
  * (as its -t does), JUnit XML. Pure: results in, text out.
  */
 import pc from 'picocolors';
+import { printable } from '../printable.ts';
 import type { TestResult } from './results.ts';
 
 export type ReportFormat = 'text' | 'tap' | 'junit';
 export const REPORT_FORMATS: readonly ReportFormat[] = ['text', 'tap', 'junit'];
+
+/** A failure's own lines that people see at once; JUnit's report has all. */
+const LAST_LINES = 12;
 
 const COLOURS = { PASS: pc.green, FAIL: pc.red, SKIP: pc.yellow } as const;
 
@@ -14,6 +18,13 @@ const COLOURS = { PASS: pc.green, FAIL: pc.red, SKIP: pc.yellow } as const;
 export function resultLine({ name, outcome, reason, summary }: TestResult): string {
   const why = reason ?? summary;
   return `${COLOURS[outcome](outcome)} ${name}${why === undefined ? '' : ` (${why})`}`;
+}
+
+/** The last that a failed test printed, a line each; nothing for others. */
+export function lastOutput({ outcome, output }: TestResult): string[] {
+  if (outcome !== 'FAIL') return [];
+  const lines = output.split(/\r?\n/).filter((line) => line.trim() !== '');
+  return lines.slice(-LAST_LINES).map((line) => `  | ${printable(line)}`);
 }
 
 /** `17 tests: 14 passed, 1 failed, 2 skipped`. */

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { compare, formatBaseline, parseBaseline } from '../../../src/suite/baseline.ts';
 import { imageEnvironment } from '../../../src/suite/environment.ts';
-import { junitReport, resultLine, TapReport, totalLine } from '../../../src/suite/report.ts';
+import { junitReport, lastOutput, resultLine, TapReport, totalLine } from '../../../src/suite/report.ts';
 import { type Ending, judge, skipped, type TestResult } from '../../../src/suite/results.ts';
 
 const ending = (changes: Partial<Ending>): Ending => ({
@@ -71,6 +71,14 @@ test('lines and total', () => {
     'SKIP none (i386 only)',
   ]);
   expect(totalLine(results)).toBe('3 tests: 1 passed, 1 failed, 1 skipped');
+});
+
+test('the last lines of a failure are shown with it, escaped; nothing of what passed', () => {
+  const output = Array.from({ length: 20 }, (_, line) => `line ${line}\r`).join('\n');
+  const shown = lastOutput(judge('t', ending({ status: 3, output: `${output}\n\x1b[31mred\n\n` })));
+  expect(shown).toHaveLength(12);
+  expect(shown.slice(-2)).toEqual(['  | line 19', '  | \\x1b[31mred']);
+  expect(lastOutput(passed)).toEqual([]);
 });
 
 test('TAP: a point for each check, numbered through, # escaped', () => {
