@@ -7,7 +7,9 @@
  *
  * A target that is missed is said, and is no failure: the exit status is 0 unless something could not be measured.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { measureConformance } from './conformance.ts';
 import { measureExits, measureIpis, targetQemu } from './exits.ts';
@@ -49,17 +51,19 @@ async function bench({ json, only, rounds, qemu }: Options): Promise<void> {
     if (!able) process.stderr.write(`bench: no /dev/kvm here: ${name} is left out\n`);
     return able;
   });
-  const floor = wanted.some((name) => name === 'exits' || name === 'ipis') ? new Floor() : undefined;
-  const measure: Readonly<Record<SectionName, () => Promise<void> | undefined>> = {
-    routing: () => measureRouting(report),
-    exits: () => floor && measureExits(report, floor, { rounds, qemu }),
-    ipis: () => floor && measureIpis(report, floor, { rounds, qemu }),
-    start: () => measureStart(report, 2 * rounds),
-    hotplug: () => measureHotplug(report),
-    scale: () => measureScale(report),
-    conformance: () => measureConformance(report),
-  };
+  const directory = mkdtempSync(join(tmpdir(), 'apiary-bench-'));
   try {
+    const floor = wanted.some((name) => name === 'exits' || name === 'ipis') ? new Floor(directory) : undefined;
+    const effort = { rounds, qemu, directory };
+    const measure: Readonly<Record<SectionName, () => Promise<void> | undefined>> = {
+      routing: () => measureRouting(report),
+      exits: () => floor && measureExits(report, floor, effort),
+      ipis: () => floor && measureIpis(report, floor, effort),
+      start: () => measureStart(report, 2 * rounds),
+      hotplug: () => measureHotplug(report),
+      scale: () => measureScale(report),
+      conformance: () => measureConformance(report),
+    };
     for (const name of wanted) {
       try {
         await measure[name]();
@@ -69,7 +73,7 @@ async function bench({ json, only, rounds, qemu }: Options): Promise<void> {
       }
     }
   } finally {
-    floor?.remove();
+    rmSync(directory, { recursive: true });
   }
   targetQemu(report);
   report.printTargets();

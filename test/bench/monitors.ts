@@ -3,8 +3,6 @@
  * operation. The guest measures, so a figure means the same under every monitor.
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { median } from './stats.ts';
@@ -25,10 +23,11 @@ export interface Monitor {
 /** Compiled anew for each run of the bench, with what `cc` is here. */
 export class Floor implements Monitor {
   readonly name = 'floor';
-  readonly #directory = mkdtempSync(join(tmpdir(), 'apiary-bench-'));
-  readonly #program = join(this.#directory, 'floor');
+  readonly #program: string;
 
-  constructor() {
+  /** @param directory where the program is put */
+  constructor(directory: string) {
+    this.#program = join(directory, 'floor');
     execFileSync('cc', ['-O2', '-pthread', '-o', this.#program, path('floor.c')], { stdio: 'inherit' });
   }
 
@@ -41,10 +40,6 @@ export class Floor implements Monitor {
     const { stdout } = spawnSync(this.#program, ['--tsc-khz'], { encoding: 'utf8' });
     return Number(stdout);
   }
-
-  remove(): void {
-    rmSync(this.#directory, { recursive: true });
-  }
 }
 
 export const ours: Monitor = {
@@ -56,6 +51,12 @@ export const oursOnKernelApic: Monitor = {
   name: 'apiary-kernel',
   command: (image, cpus) => [...ours.command(image, cpus), '--apic', 'kernel'],
 };
+
+/** With every event of the guest's interrupts written to a file. */
+export function oursTracing(directory: string): Monitor {
+  const file = join(directory, 'trace.json');
+  return { name: 'apiary-trace', command: (image, cpus) => [...ours.command(image, cpus), '--trace', file] };
+}
 
 function qemu(irqchip: 'off' | 'on'): Monitor {
   return {
