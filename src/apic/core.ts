@@ -10,7 +10,7 @@ import { publishIdentity } from './identity.ts';
 import { type ApicMemory, type BlockWord, CONTROL, IDENTITY, type RecordWord } from './layout.ts';
 import type { ApicMap } from './map.ts';
 import { Priority } from './priority.ts';
-import { isReadable, LVT_OFFSETS, maskWrite, REG, registerIndex } from './registers.ts';
+import { isReadable, LVT_OFFSETS, maskWrite, REG, registerIndex, STATE_BYTES } from './registers.ts';
 import type { Rules } from './rules.ts';
 import type { ApicTimer } from './timer.ts';
 import { hasVector } from './vectors.ts';
@@ -42,6 +42,8 @@ export class ApicCore {
   readonly apicId: number;
   /** First word of the block. */
   readonly a: BlockWord;
+  /** The register page: the first bytes of the block. */
+  readonly page: Uint8Array;
   /** Word of the upper half of ICR in x2APIC mode: where the vendor module keeps it. */
   readonly icrHighWord: number;
   /** First word of the identity record. */
@@ -54,6 +56,7 @@ export class ApicCore {
     this.map = map;
     this.timer = timer;
     this.a = memory.block(vcpuIndex);
+    this.page = memory.bytes.subarray(this.a * 4, this.a * 4 + STATE_BYTES);
     this.icrHighWord = this.a + (memory.options.x2apicIcrSplit ? ICR_HIGH : ICR_LOW + 1);
     this.priority = new Priority(memory, this.a);
     this.#r = memory.identity(vcpuIndex);

@@ -6,8 +6,7 @@
  * Compared are the sets of addressed APICs, before lowest priority picks one.
  */
 import { LOGICAL } from './behaviour.ts';
-import { explain } from './explain.ts';
-import { BROADCAST, DELIVERY, DFR, x2apicLogicalId } from './fields.ts';
+import { asAddressed, BROADCAST, commandShorthand, DFR, isLogical, SHORTHAND, x2apicLogicalId } from './fields.ts';
 import {
   destinationFormat,
   isSoftwareEnabled,
@@ -17,9 +16,9 @@ import {
   xapicId,
 } from './identity.ts';
 import { type ApicMemory, HEADER, MAP } from './layout.ts';
-import { type ApicMessage, FROM_DEVICE, inWords, makeCommand } from './message.ts';
-import { REASON, REASON_TEXT } from './reasons.ts';
-import type { Router } from './router.ts';
+import { type ApicMessage, FROM_DEVICE, makeCommand } from './message.ts';
+import { REASON } from './reasons.ts';
+import { NO_ANSWER, type Router } from './router.ts';
 
 export const MAP_DIFFERENCES = {
   'hotplug-alias': 'the hack: of several APICs with one 8-bit ID the map has one, a scan finds them all',
@@ -52,26 +51,31 @@ export interface MapDifference {
 /** Every vCPU that the map and a scan disagree about. Empty also when the map has no answer, as then only a scan is made. */
 export function findDifferences(memory: ApicMemory, router: Router, message: ApicMessage): MapDifference[] {
   const { source = FROM_DEVICE, destination } = message;
-  const command = makeCommand({ ...message, deliveryMode: DELIVERY.FIXED, redirectionHint: false });
-  const m = inWords(source, destination, command);
-  const { map, scan } = explain(router, m);
-  if (map === null) return [];
-  const scanned = scan.map((match) => match.vcpuIndex);
-  return [
-    ...map
-      .filter((i) => !scanned.includes(i))
-      .map((i) => ({ vcpuIndex: i, only: 'map' as const, name: whyMapOnly(memory, i, m) })),
-    ...scan
-      .filter((match) => !map.includes(match.vcpuIndex))
-      .map(({ vcpuIndex, why }) => ({
-        vcpuIndex,
-        only: 'scan' as const,
-        name: whyScanOnly(memory, vcpuIndex, why, m),
-      })),
-  ];
+  const command = asAddressed(makeCommand(message));
+  const answered =
+    commandShorthand(command) === SHORTHAND.NONE ? router.lookUp(source, destination, command) : NO_ANSWER;
+  if (answered === NO_ANSWER) return [];
+  const { targets, reasons } = router;
+  const map = targets.slice(0, answered);
+  const found = router.scan(source, destination, command);
+  const addressed = { destination, logical: isLogical(command) };
+  const differences: MapDifference[] = [];
+  for (const vcpuIndex of map) {
+    const at = targets.indexOf(vcpuIndex);
+    if (at >= 0 && at < found) continue;
+    differences.push({ vcpuIndex, only: 'map', name: whyMapOnly(memory, vcpuIndex, addressed) });
+  }
+  for (let i = 0; i < found; i++) {
+    const vcpuIndex = targets[i];
+    if (map.includes(vcpuIndex)) continue;
+    differences.push({ vcpuIndex, only: 'scan', name: whyScanOnly(memory, vcpuIndex, reasons[i], addressed) });
+  }
+  return differences;
 }
 
-function whyMapOnly(memory: ApicMemory, vcpuIndex: number, m: Required<ApicMessage>): MapDifferenceName | null {
+type Addressed = Pick<Required<ApicMessage>, 'destination' | 'logical'>;
+
+function whyMapOnly(memory: ApicMemory, vcpuIndex: number, m: Addressed): MapDifferenceName | null {
   const { words } = memory;
   const r = memory.identity(vcpuIndex);
   if (isStale(memory)) return 'legacy-left-x2apic';
@@ -83,15 +87,10 @@ function whyMapOnly(memory: ApicMemory, vcpuIndex: number, m: Required<ApicMessa
   return format === DFR.CLUSTER && m.destination > BROADCAST.XAPIC ? 'cluster-truncated' : null;
 }
 
-function whyScanOnly(
-  memory: ApicMemory,
-  vcpuIndex: number,
-  why: string,
-  m: Required<ApicMessage>,
-): MapDifferenceName | null {
+function whyScanOnly(memory: ApicMemory, vcpuIndex: number, reason: number, m: Addressed): MapDifferenceName | null {
   const { words, options, rules } = memory;
   const r = memory.identity(vcpuIndex);
-  if (why === REASON_TEXT[REASON.BROADCAST]) return isBroadcast(m.destination) ? 'broadcast-of-the-other-mode' : null;
+  if (reason === REASON.BROADCAST) return isBroadcast(m.destination) ? 'broadcast-of-the-other-mode' : null;
   if (isStale(memory)) return 'legacy-left-x2apic';
   if (foreignIds(memory)) return 'legacy-id-of-a-state';
   if (!m.logical) {

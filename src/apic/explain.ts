@@ -3,7 +3,7 @@
  * Allocates; it is for traces, the conformance harness and people. Everything is read off the router's own lists: what is
  * told as `targets` is the decision that delivery carries out.
  */
-import { asFixed, COMMAND, commandShorthand, SHORTHAND } from './fields.ts';
+import { asAddressed, commandShorthand, isLowestPriority, SHORTHAND } from './fields.ts';
 import { type ApicMessage, FROM_DEVICE, inWords, makeCommand } from './message.ts';
 import { REASON_TEXT } from './reasons.ts';
 import { NO_ANSWER, type Path, type Router } from './router.ts';
@@ -60,13 +60,13 @@ function bothAnswers(
   destination: number,
   command: number,
 ): Pick<Explanation, 'map' | 'scan' | 'scanTargets'> {
-  const addressed = asFixed(command) & ~COMMAND.HINT; // the same destination, and nobody is picked
-  const scan = matches(router, router.scan(source, destination, addressed));
-  const scanTargets = matches(router, router.scan(source, destination, command)).map(({ vcpuIndex }) => vcpuIndex);
+  const scan = matches(router, router.scan(source, destination, asAddressed(command)));
+  const scanTargets = isLowestPriority(command)
+    ? indexes(router, router.scan(source, destination, command))
+    : scan.map(({ vcpuIndex }) => vcpuIndex);
   const asked = commandShorthand(command) === SHORTHAND.NONE;
   const found = asked ? router.lookUp(source, destination, command) : NO_ANSWER;
-  const map = found === NO_ANSWER ? null : matches(router, found).map(({ vcpuIndex }) => vcpuIndex);
-  return { map, scan, scanTargets };
+  return { map: found === NO_ANSWER ? null : indexes(router, found), scan, scanTargets };
 }
 
 const decision = (router: Router, found: number): Pick<Explanation, 'path' | 'targets'> => ({
@@ -74,5 +74,10 @@ const decision = (router: Router, found: number): Pick<Explanation, 'path' | 'ta
   targets: matches(router, found),
 });
 
-const matches = ({ targets, reasons }: Router, found: number): Match[] =>
-  Array.from({ length: Math.max(found, 0) }, (_, i) => ({ vcpuIndex: targets[i], why: REASON_TEXT[reasons[i]] }));
+const indexes = ({ targets }: Router, found: number): number[] => [...targets.subarray(0, Math.max(found, 0))];
+
+function matches({ targets, reasons }: Router, found: number): Match[] {
+  const list: Match[] = [];
+  for (let i = 0; i < found; i++) list.push({ vcpuIndex: targets[i], why: REASON_TEXT[reasons[i]] });
+  return list;
+}

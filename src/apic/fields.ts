@@ -99,6 +99,8 @@ export const hasHint = (command: number): boolean => (command & COMMAND.HINT) !=
 export const commandShorthand = (command: number): number => (command >>> 18) & 3;
 /** The same with delivery mode fixed. A redirection hint stays. */
 export const asFixed = (command: number): number => command & ~DELIVERY_MODE;
+/** The same, to everyone that it addresses: nobody is picked. */
+export const asAddressed = (command: number): number => command & ~(DELIVERY_MODE | COMMAND.HINT);
 /** Is one of several to be picked? kvm_lowest_prio_delivery. */
 export const isLowestPriority = (command: number): boolean =>
   (command & DELIVERY_MODE) === DELIVERY.LOWEST << 8 || hasHint(command);

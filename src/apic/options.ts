@@ -123,6 +123,11 @@ const SPECS: readonly (readonly [ApicOptionName, OptionSpec])[] = APIC_OPTION_NA
   APIC_OPTIONS[name],
 ]);
 
+const INITIAL: Readonly<Record<string, unknown>> = {
+  ...Object.fromEntries(SPECS.map(([name, { initial }]) => [name, initial])),
+  breakRules: [],
+};
+
 export const isApicOptionName = (name: string): name is ApicOptionName => Object.hasOwn(APIC_OPTIONS, name);
 
 function check(name: string, spec: OptionSpec, value: unknown): void {
@@ -140,16 +145,14 @@ function check(name: string, spec: OptionSpec, value: unknown): void {
 
 /** Fills in the defaults. Throws RangeError for a value out of range and for a name that is no option or rule. */
 export function resolveOptions(options: ApicSystemOptions): ResolvedOptions {
-  const resolved: Record<string, unknown> = { breakRules: options.breakRules ?? [] };
-  for (const [name, spec] of SPECS) {
-    const value = options[name] ?? spec.initial;
-    check(name, spec, value);
-    resolved[name] = value;
-  }
+  const resolved: Record<string, unknown> = { ...INITIAL, ...options };
   for (const name of Object.keys(options)) {
-    if (!Object.hasOwn(resolved, name)) {
+    resolved[name] ??= INITIAL[name];
+    if (name === 'breakRules') continue;
+    if (!isApicOptionName(name)) {
       throw new RangeError(`there is no APIC option '${name}'; choose ${APIC_OPTION_NAMES.join(', ')}`);
     }
+    check(name, APIC_OPTIONS[name], resolved[name]);
   }
   for (const rule of options.breakRules ?? []) {
     if (!isRuleName(rule)) throw new RangeError(`there is no rule '${rule}'`);

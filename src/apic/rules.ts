@@ -184,8 +184,18 @@ export function holds(name: RuleName, behaviour: Behaviour): boolean {
   return since === undefined || !isOlder(kernelOf(behaviour), since);
 }
 
+/** Made once for each set: systems are made by the thousand. */
+const made = new Map<string, Readonly<Rules>>();
+
 /** The rules of a behaviour, with the named ones switched off; the shared intact object when all of them hold. */
 export function rulesOf(behaviour: Behaviour, broken: readonly RuleName[]): Readonly<Rules> {
+  const key = `${behaviour} ${broken.join()}`;
+  const known = made.get(key) ?? makeRules(behaviour, broken);
+  made.set(key, known);
+  return known;
+}
+
+function makeRules(behaviour: Behaviour, broken: readonly RuleName[]): Readonly<Rules> {
   const off = RULE_NAMES.filter((name) => broken.includes(name) || !holds(name, behaviour));
   if (off.length === 0) return INTACT;
   const rules = new Rules();

@@ -134,14 +134,15 @@ function readMap(memory: ApicMemory, m: MapWord, serial: number): ApicMapSnapsho
   const maxApicId = words[m + MAP.MAX_APIC_ID];
   const physical = new Map<number, number>();
   const logical = new Map<string, number>();
-  const put = <K>(into: Map<K, number>, key: K, word: number): void => {
-    if (words[word] !== 0) into.set(key, words[word] - 1);
-  };
   if (present) {
-    for (let id = 0; id <= maxApicId; id++) put(physical, id, m + MAP.PHYSICAL + id);
-    if (logicalMode === LOGICAL.FLAT) for (let bit = 0; bit < 8; bit++) put(logical, `${bit}`, m + MAP.FLAT + bit);
-    if (logicalMode === LOGICAL.CLUSTER) {
-      for (let i = 0; i < 64; i++) put(logical, `${i >> 2}.${i & 3}`, m + MAP.CLUSTER + i);
+    for (let id = 0; id <= maxApicId; id++) {
+      const entry = words[m + MAP.PHYSICAL + id];
+      if (entry !== 0) physical.set(id, entry - 1);
+    }
+    const [first, size] = LOGICAL_TABLES.get(logicalMode) ?? [0, 0];
+    for (let i = 0; i < size; i++) {
+      const entry = words[m + first + i];
+      if (entry !== 0) logical.set(logicalMode === LOGICAL.FLAT ? `${i}` : `${i >> 2}.${i & 3}`, entry - 1);
     }
   }
   return {
@@ -155,6 +156,12 @@ function readMap(memory: ApicMemory, m: MapWord, serial: number): ApicMapSnapsho
     inhibits: inhibitNames(words[m + MAP.INHIBITS], Atomics.load(words, HEADER.BASE_MODIFIED) !== 0),
   };
 }
+
+/** First word and size of the logical maps that are tables of their own. */
+const LOGICAL_TABLES = new Map<number, readonly [first: number, size: number]>([
+  [LOGICAL.FLAT, [MAP.FLAT, 8]],
+  [LOGICAL.CLUSTER, [MAP.CLUSTER, 64]],
+]);
 
 function logicalModeName(mode: number): LogicalMode {
   if (mode === LOGICAL.FLAT) return 'flat';

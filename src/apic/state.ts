@@ -18,11 +18,12 @@ const ICR_UPPER = REG.ICR + 4; // where ICR[63:32] lives when it is one 64-bit r
 
 /** Fills `bytes` with the state. */
 export function readState(core: ApicCore, bytes: Uint8Array): void {
-  const { memory, a } = core;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, STATE_BYTES);
-  bytes.set(memory.bytes.subarray(a * 4, a * 4 + STATE_BYTES));
-  view.setUint32(REG.TMCCT, core.timer.currentCount(), true);
+  const { memory } = core;
+  bytes.set(core.page);
+  const count = core.timer.currentCount();
+  for (let i = 0; i < 4; i++) bytes[REG.TMCCT + i] = count >>> (8 * i);
   if (!core.x2apicMode) return;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, STATE_BYTES);
   if (!memory.options.x2apicFormat && core.rules.idFixup) view.setUint32(REG.ID, core.register(REG.ID) << 24, true);
   if (!memory.options.x2apicIcrSplit) view.setUint32(REG.ICR2, view.getUint32(ICR_UPPER, true), true);
 }
@@ -36,7 +37,7 @@ export function writeState(core: ApicCore, bytes: Uint8Array): boolean {
   if (x2apic && memory.options.x2apicFormat && rules.idMismatch && view.getUint32(REG.ID, true) !== core.apicId) {
     return false;
   }
-  memory.bytes.set(bytes.length === STATE_BYTES ? bytes : bytes.subarray(0, STATE_BYTES), a * 4);
+  core.page.set(bytes.length === STATE_BYTES ? bytes : bytes.subarray(0, STATE_BYTES));
   if (x2apic) {
     const keepsId = memory.options.x2apicFormat || rules.x2apicIdReadOnly;
     const id = keepsId ? core.apicId : view.getUint32(REG.ID, true) >>> 24;

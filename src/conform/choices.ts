@@ -3,10 +3,20 @@ import fc from 'fast-check';
 
 export type Weighted<T> = readonly [weight: number, choice: T];
 
-/** One of these values. */
+/** One of these values. It is drawn from a list that has each as often as its weight says, the cheapest thing there is. */
 export const choose = <T>(...choices: readonly Weighted<T>[]): fc.Arbitrary<T> =>
-  mix(...choices.map(([weight, value]) => [weight, fc.constant(value)] as const));
+  fc.constantFrom(...choices.flatMap(([weight, value]) => Array<T>(weight).fill(value)));
 
 /** A value of one of these arbitraries. */
 export const mix = <T>(...choices: readonly Weighted<fc.Arbitrary<T>>[]): fc.Arbitrary<T> =>
-  fc.oneof(...choices.filter(([weight]) => weight > 0).map(([weight, arbitrary]) => ({ weight, arbitrary })));
+  fc.oneof(...choices.map(([weight, arbitrary]) => ({ weight, arbitrary })));
+
+/** 32 random bits, for a chosen function to take what it needs of. */
+export const word = fc.integer();
+
+/** The element that a random number means. */
+export function pick<T>(list: readonly T[], n: number): T {
+  const found = list[(n >>> 0) % list.length];
+  if (found === undefined) throw new RangeError('nothing to pick from');
+  return found;
+}

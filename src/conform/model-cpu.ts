@@ -7,7 +7,7 @@ import { APIC_EVENT, BASE, type LocalApic, MSR, PAGE_BYTES, REG, STATE_BYTES, TI
 import { MpState } from '../kvm/constants.ts';
 import type { ModelObserver } from './model-judge.ts';
 import { RESET_PAGE } from './mp-state.ts';
-import { apicDoor, changeState, readRegister, type StateDoor } from './page.ts';
+import { ApicDoor, changeState, readRegister, type StateDoor } from './page.ts';
 import {
   type CpuOutcome,
   GP,
@@ -57,7 +57,7 @@ export class ModelCpu {
   /** @param now the model's clock, in nanoseconds */
   constructor(apic: LocalApic, mpState: number, observer: ModelObserver, now: () => number) {
     this.apic = apic;
-    this.door = apicDoor(apic);
+    this.door = new ApicDoor(apic);
     this.#mpState = mpState;
     this.#observer = observer;
     this.#now = now;

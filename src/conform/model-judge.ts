@@ -7,7 +7,7 @@ import { MpState } from '../kvm/constants.ts';
 import { ModelCpu } from './model-cpu.ts';
 import { startState } from './mp-state.ts';
 import { byName, mayStartCpus } from './operations.ts';
-import { apicDoor, clearState, PageTracker, putState } from './page.ts';
+import { clearState, PageTracker, putState } from './page.ts';
 import {
   type Case,
   type GuestOperation,
@@ -42,6 +42,7 @@ export class ModelJudge implements Judge {
   #cpus: ModelCpu[] = [];
   #events: string[] = [];
   #now = 0;
+  readonly #clock = (): number => this.#now;
 
   /** @param options the host's properties, the behaviour and the rules to break; the machine says the rest */
   constructor(options: ApicSystemOptions) {
@@ -92,12 +93,13 @@ export class ModelJudge implements Judge {
         lateMapEntry: true, // the states that follow rebuild the map
         shared: false,
       },
-      { nowNanos: () => this.#now, guestTsc: () => this.#tsc() },
+      { nowNanos: this.#clock, guestTsc: () => this.#tsc() },
     );
     this.#cpus = apics.map(({ apicId }) => {
       const apic = this.#system.addApic(apicId, { bootstrap: apicId === bootstrap });
-      clearState(apicDoor(apic));
-      return new ModelCpu(apic, guest ? MpState.RUNNABLE : startState(apicId), this.observer, () => this.#now);
+      const cpu = new ModelCpu(apic, guest ? MpState.RUNNABLE : startState(apicId), this.observer, this.#clock);
+      clearState(cpu.door);
+      return cpu;
     });
     for (const [i, spec] of apics.entries()) {
       putState(this.#cpu(i).door, spec, x2apicFormat, guest);

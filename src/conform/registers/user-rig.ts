@@ -7,7 +7,7 @@ import { captureResetState, completeExit, type ResetState } from '../../machine/
 import type { DevicePort } from '../../machine/shared/mailbox.ts';
 import { nativeHost } from '../../machine/shared/native-host.ts';
 import { RunState, SharedState } from '../../machine/shared/shared.ts';
-import { apicDoor, type StateDoor } from '../page.ts';
+import { ApicDoor, type StateDoor } from '../page.ts';
 import type { RigSpec } from '../rigs.ts';
 import { makePlatform } from './platform.ts';
 import { GuestRig, type RigCpu } from './rig.ts';
@@ -84,7 +84,7 @@ export class UserRig extends GuestRig {
   }
 
   protected door({ cpu }: RigCpu): StateDoor {
-    return apicDoor(this.system.apic(cpu.vcpuIndex));
+    return new ApicDoor(this.system.apic(cpu.vcpuIndex));
   }
 
   protected page({ cpu }: RigCpu): Uint8Array {
