@@ -1,5 +1,5 @@
 /**
- * A mutant: one small edit of the source, after which the program is wrong and some test must say so. main.ts runs lists of
+ * A mutant: one small edit of the source, after which the program is wrong and something must say so. main.ts runs lists of
  * them.
  */
 export interface Mutant {
@@ -12,17 +12,17 @@ export interface Mutant {
   readonly replace: string;
   /** 1-based, for text that occurs more than once. */
   readonly line?: number;
-  /** Why no test can tell: nothing that a guest or a user sees changes. Such a mutant is run and told, but not counted. */
+  /** Why nothing can tell: no promise is broken, nothing that a guest or a user sees changes. Such a mutant is run and told, but not counted. */
   readonly equivalent?: string;
 }
 
 export interface MutantList {
   readonly name: string;
-  /** Test files (globs) that run in one Vitest for the whole list; or a command, run at the root of the copy. */
-  readonly killedBy: { readonly tests: readonly string[] } | { readonly command: readonly string[] };
-  /** A mutant that takes longer is killed by that: something hangs. */
-  readonly limitSeconds: number;
   readonly mutants: readonly Mutant[];
+  /** The scenarios that are explored: what their names begin with. */
+  readonly scenarios?: readonly string[];
+  /** Unit test files, after the scenarios: those that use the changed file. They load nothing that was built. */
+  readonly tests?: readonly string[];
 }
 
 /** @returns `source` with the mutant's edit @throws Error when the text is not there, or in more places than one */
@@ -40,3 +40,7 @@ function lineStart(source: string, line: number): number {
   for (let passed = 1; passed < line; passed++) at = source.indexOf('\n', at) + 1;
   return at;
 }
+
+/** @returns unit test files by their names in one area (a folder of test/unit) */
+export const unitTests = (area: string, ...names: readonly string[]): string[] =>
+  names.map((name) => `test/unit/${area}/${name}.test.ts`);

@@ -314,24 +314,14 @@ function complete(mutants: readonly Mutant[]): Mutant[] {
   });
 }
 
-const explored = (...prefixes: readonly string[]): MutantList['killedBy'] => ({
-  command: [
-    'sh',
-    '-c',
-    `node_modules/.bin/esbuild test/mutants/explore.ts --bundle --platform=node --format=esm --log-level=error --outfile=explore.mjs && node explore.mjs ${prefixes.join(' ')}`,
-  ],
-});
-
 export const apicProtocols: MutantList = {
   name: 'apic-protocols',
-  killedBy: explored('map-', 'lock-', 'add-', 'port-'),
-  limitSeconds: 120,
+  scenarios: ['map-', 'lock-', 'add-', 'port-'],
   mutants: complete([...NAMED_APIC, ...madePlain(APIC_FILES), ...swapped(APIC_FILES).filter(isBetweenThreads)]),
 };
 
 export const machineProtocols: MutantList = {
   name: 'machine-protocols',
-  killedBy: explored('wake-', 'mailbox-', 'outbox-', 'pic-', 'pause-', 'hold-', 'park-', 'stop-'),
-  limitSeconds: 300,
+  scenarios: ['wake-', 'mailbox-', 'outbox-', 'pic-', 'pause-', 'hold-', 'park-', 'stop-'],
   mutants: complete([...NAMED_MACHINE, ...madePlain(MACHINE_FILES), ...swapped(MACHINE_FILES)]),
 };

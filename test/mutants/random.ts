@@ -3,7 +3,8 @@
  * same source and seed give the same mutants.
  */
 import { readFileSync } from 'node:fs';
-import type { Mutant } from './mutant.ts';
+import { transformSync } from 'esbuild';
+import { type Mutant, mutate } from './mutant.ts';
 
 /** What becomes what. The first group of a pattern, if any, stays. */
 const EDITS: readonly (readonly [pattern: RegExp, replacement: string])[] = [
@@ -43,8 +44,10 @@ function* candidates(file: string): Iterable<Mutant> {
     imports &&= !/^(?:export|const|function|class)/.test(text);
     if (imports || NO_CODE.test(text)) continue;
     const [code] = text.split(' // ');
+    const before = lines.slice(0, index).filter((other) => other === text).length;
+    const which = before === 0 ? '' : ` [${before + 1}]`; // of several such lines
     const mutant = (changed: string): Mutant => ({
-      name: `${file}: ${text.trim()} -> ${changed.trim() || 'nothing'}`,
+      name: `${file}${which}: ${text.trim()} -> ${changed.trim() || 'nothing'}`,
       file,
       find: text,
       replace: changed,
@@ -71,6 +74,17 @@ function generator(seed: number): () => number {
   };
 }
 
+/** The edit leaves a program, and another one: types are nothing that runs. */
+function isProgram(mutant: Mutant): boolean {
+  const source = readFileSync(mutant.file, 'utf8');
+  const compiled = (text: string): string => transformSync(text, { loader: 'ts', minifyWhitespace: true }).code;
+  try {
+    return compiled(mutate(source, mutant)) !== compiled(source);
+  } catch {
+    return false;
+  }
+}
+
 /**
  * @param equivalents by name: why no test can tell
  * @returns `count` of all mutants of the files, in the files' order
@@ -83,9 +97,15 @@ export function randomMutants(
 ): Mutant[] {
   const all = files.flatMap((file) => [...candidates(file)]);
   const next = generator(seed);
-  const chosen = new Set<number>();
-  while (chosen.size < Math.min(count, all.length)) chosen.add(Math.floor(next() * all.length));
-  return [...chosen]
+  const tried = new Set<number>();
+  const chosen: number[] = [];
+  while (chosen.length < count && tried.size < all.length) {
+    const index = Math.floor(next() * all.length);
+    if (tried.has(index)) continue;
+    tried.add(index);
+    if (isProgram(all[index])) chosen.push(index);
+  }
+  return chosen
     .sort((a, b) => a - b)
     .map((index) => {
       const equivalent = equivalents[all[index].name];

@@ -25,7 +25,7 @@ export function kernelLapicSnapshot(vcpu: VcpuDescriptor, identity: KernelApicId
     { x2apicFormat: use32bitIds, maxApics: 1, maxApicId: apicId, shared: false },
     { nowNanos: () => nowNanos },
   );
-  const apic = system.addApic(apicId, { bootstrap: vcpuIndex === 0 });
+  const apic = system.addApic(apicId);
   apic.setApicBaseFromHost(Number(base & 0xffff_ffffn), Number(base >> 32n));
   apic.setState(page);
   return { ...apic.snapshot(), vcpuIndex };

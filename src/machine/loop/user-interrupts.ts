@@ -227,14 +227,13 @@ export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
     return (pending && this.#run.ifFlag) || this.#apic.hasNmi() || this.#nmiWaits() || this.#unhalted;
   }
 
-  /** What INIT and power-up discard beside the registers (kvm_vcpu_reset): NMIs, on their way or in KVM's hands. */
+  /** What INIT and power-up discard beside the registers (kvm_vcpu_reset). The APIC's reset drops NMIs that are on their way. */
   #forgetEvents(): void {
     this.#canInject = false;
     this.#nmiUnderWay = false;
     this.#unhalted = false;
     this.#pvEoi?.reset();
     this.#run.shareEvents(false);
-    this.#apic.takeNmis();
   }
 
   #publish(state: RunState): void {

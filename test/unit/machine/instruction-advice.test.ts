@@ -4,12 +4,13 @@ import { instructionAdvice } from '../../../src/machine/loop/instruction-advice.
 
 describe('advice about an instruction that KVM does not know', () => {
   it.each([
-    ['lock cmpxchg16b (%rsi)', [0xf0, 0x48, 0x0f, 0xc7, 0x4d, 0x20, 0x74], '--cpu host,-cx16'],
+    ['lock cmpxchg16b (%rsi)', [0xf0, 0x48, 0x0f, 0xc7, 0x4d, 0x20, 0x74], 'from the guest: --cpu host,-cx16'],
     ['xrstor64 (%rdi)', [0x48, 0x0f, 0xae, 0x2f, 0x31, 0xc0], 'noxsave'],
     ['xsaveopt (%rdi)', [0x0f, 0xae, 0x37], 'noxsave'],
     ['xsavec64 (%rdi)', [0x48, 0x0f, 0xc7, 0x27], 'noxsave'],
     ['xsave (%rdi)', [0x0f, 0xae, 0x27], 'noxsave'],
     ['xrstors (%rdi)', [0x0f, 0xc7, 0x1f], 'noxsave'],
+    ['fxrstor (%rdi): no CMPXCHG16B', [0x0f, 0xae, 0x0f], 'by its name'],
     ['fxsave (%rdi): no XSAVE', [0x0f, 0xae, 0x07], 'by its name'],
     ['clflush (%rdi): no XSAVE', [0x0f, 0xae, 0x3f], 'by its name'],
     ['vmptrld (%rdi): no XSAVE', [0x0f, 0xc7, 0x37], 'by its name'],
@@ -33,5 +34,18 @@ describe('advice about an instruction that KVM does not know', () => {
     ['no bytes', [], 'by its name'],
   ])('%s', (_instruction, bytes, advice) => {
     expect(instructionAdvice(Uint8Array.from(bytes))).toContain(advice);
+  });
+
+  // SDM vol. 2, table A-3: the rows of MMX and SSE among the two-byte opcodes.
+  it.each([
+    [0x10, 0x17],
+    [0x28, 0x2f],
+    [0x50, 0x7f],
+    [0xc2, 0xc2],
+    [0xc4, 0xc6],
+    [0xd0, 0xff],
+  ])('0f %x to 0f %x are MMX and SSE, their neighbours are not', (first, last) => {
+    const isVector = (opcode: number): boolean => instructionAdvice(Uint8Array.of(0x0f, opcode, 0xc0)).includes('MMX');
+    expect([first - 1, first, last, last + 1].map(isVector)).toEqual([false, true, true, false]);
   });
 });

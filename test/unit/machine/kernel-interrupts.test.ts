@@ -78,8 +78,10 @@ describe('the PICs', () => {
 
 describe('life', () => {
   test('parked: its APIC is off and it does not run', () => {
-    const { rig, cpu } = makeCpu([NOTHING]);
+    const { rig, cpu, scripted, step } = makeCpu([NOTHING]);
+    step();
     cpu.interrupts.park();
+    expect(scripted.runs).toBe(2); // its last exit is completed first: nothing of it is left for who comes back
     expect(cpu.vcpu.getMsrs([0x1b])).toEqual([{ index: 0x1b, value: 0xfee0_0000n }]);
     expect(rig.shared.runState(2)).toBe(RunState.parked);
     expect(cpu.interrupts.prepare(true)).toBe(false);
@@ -89,13 +91,15 @@ describe('life', () => {
     ['the boot CPU runs', true, 0xfee0_0900n, RUNNABLE],
     ['another waits for SIPI', false, 0xfee0_0800n, UNINITIALIZED],
   ])('power-up: %s, with the page and registers of a new one', (_what, bootstrap, apicBase, mpState) => {
-    const { rig, cpu, step } = makeCpu([NOTHING, NOTHING], bootstrap);
+    const { rig, cpu, scripted, step } = makeCpu([NOTHING, NOTHING], bootstrap);
     const page = cpu.vcpu.getLapic();
     step();
     cpu.vcpu.setLapic(new Uint8Array(1024).fill(7));
     cpu.vcpu.setRegs({ rip: 1n });
     cpu.interrupts.park();
+    const { runs } = scripted;
     cpu.interrupts.powerUp();
+    expect(scripted.runs).toBe(runs + 1); // completes the exit before it
     expect(cpu.vcpu.getLapic()).toEqual(page);
     expect(cpu.vcpu.getRegs().rip).toBe(0xfff0n);
     expect(cpu.vcpu.getSregs().apicBase).toBe(apicBase);

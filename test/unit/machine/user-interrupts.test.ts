@@ -504,9 +504,12 @@ describe('a vCPU whose APIC nobody touched', () => {
 
 describe('life', () => {
   test('parked: silent, and reached by nothing', () => {
-    const { rig, interrupts, apic, step } = makeCpu(NOTHING);
+    const { rig, interrupts, apic, vcpu, step } = makeCpu(NOTHING);
     step();
+    apic.writeMmio(TPR, 4, 0x20);
     interrupts.park();
+    expect(vcpu.runs).toBe(2); // its last exit is completed first
+    expect(apic.snapshot().registers).toMatchObject({ TPR: 0 });
     expect(interrupts.state).toBe(RunState.parked);
     expect(rig.shared.runState(0)).toBe(RunState.parked);
     expect(apic.mode).toBe('disabled');
@@ -518,13 +521,17 @@ describe('life', () => {
   test('powered up again: registers and APIC as new, nothing left of what was sent before', () => {
     const { rig, interrupts, apic, cpu, vcpu, step } = makeCpu(NOTHING, HLT_IF_OFF, HLT_IF_OFF);
     step();
+    rig.send(0, MODE_3);
+    interrupts.prepare(true); // kept for the next HLT
     cpu.vcpu.setRegs({ rip: 0x99n });
     rig.send(0, NMI);
     rig.send(0x31);
     rig.send(0, INIT);
     rig.send(0, MODE_3);
     interrupts.park();
+    const { runs } = vcpu;
     interrupts.powerUp();
+    expect(vcpu.runs).toBe(runs + 1); // completes the exit before it
     expect(interrupts.state).toBe(RunState.running);
     expect(cpu.vcpu.getRegs().rip).toBe(0xfff0n);
     expect(apic.mode).toBe('xapic');

@@ -14,7 +14,9 @@ import {
   WorkerWord,
 } from '../../../src/machine/shared/shared.ts';
 import { NOT_A_WORKER, signalWorker, stopWorker, wakeVcpu } from '../../../src/machine/shared/signals.ts';
-import { ELSEWHERE, HLT, LINT0, LoopRig, NOTHING, WORKER } from './loop-rig.ts';
+import { ELSEWHERE, HLT, LINT0, LoopRig, meanwhile, NOTHING, WORKER } from './loop-rig.ts';
+
+const MODE_3 = { destination: 0, deliveryMode: 3, vector: 0 };
 
 const realAtomics = globalThis.Atomics;
 
@@ -177,6 +179,8 @@ function makeRig(waits: 'spin' | 'hlt', { arrived }: Message): LoopRig {
     yield NOTHING;
     yield { ...NOTHING, cr8: 3 }; // its TPR changes: it is unsettled
     yield { ...NOTHING, cr8: 0 };
+    yield NOTHING; // and settled again
+    yield meanwhile(() => rig.system.deliver(MODE_3), NOTHING); // woken by what is taken at once
     for (;;) yield () => (arrived(rig) ? rig.end : waits === 'spin' ? SPIN : HLT);
   };
   const second = function* () {

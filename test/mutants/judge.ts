@@ -1,0 +1,94 @@
+/**
+ * Judges: told of a mutant, one says what notices it. Each has a bundle of its own, so it judges one mutant at a time; several
+ * judge at once.
+ */
+import { basename, dirname } from 'node:path';
+import { Bundle, imported } from './bundle.ts';
+import type { Mutant } from './mutant.ts';
+import { tryOut } from './trial.ts';
+
+/** What noticed; undefined: nothing did. `undecided`: the judge came to no end, or broke. */
+export interface Judgement {
+  readonly killedBy?: string;
+  readonly undecided?: string;
+}
+
+export interface Judge {
+  judge(mutant: Mutant): Promise<Judgement>;
+  dispose(): Promise<void>;
+}
+
+/** Times the longest silence without a mutant; and at least: a busy host. */
+const PATIENCE = 10;
+const LEAST_PATIENCE_MILLIS = 2000;
+const FIRST_PATIENCE_MILLIS = 120_000;
+
+const patience = (silenceMillis: number): number => Math.max(LEAST_PATIENCE_MILLIS, PATIENCE * silenceMillis);
+
+/**
+ * Unit tests. A test that hangs, or ends its thread, has failed.
+ * @param files from the repository's root
+ */
+export async function byTests(files: readonly string[]): Promise<Judge> {
+  const loaders = files.map((file) => `${JSON.stringify(file)}: () => import('./${file}')`);
+  const bundle = await Bundle.of(
+    `import { judgeByTests } from './test/mutants/judge-tests.ts';\nvoid judgeByTests({ ${loaders.join(', ')} });`,
+  );
+  const { code, inputs } = await bundle.build();
+  const users = new Map(files.map((file) => [file, imported(inputs, file)]));
+  const { how, what, silenceMillis } = await tryOut(code, files, FIRST_PATIENCE_MILLIS);
+  if (how !== 'nothing wrong') throw new Error(`without a mutant: ${how}: ${what}`);
+  return {
+    judge: async (mutant) => {
+      const mutated = await bundle.build(mutant);
+      const verdict = await tryOut(mutated.code, testsOf(mutant.file, users), patience(silenceMillis));
+      if (verdict.how === 'nothing wrong') return {};
+      return { killedBy: verdict.how === 'wrong' ? verdict.what : `${verdict.how}: ${verdict.what}` };
+    },
+    dispose: () => bundle.dispose(),
+  };
+}
+
+/** Those that use the file and are of its area, the one that is named after it first. @param users what each test imports */
+function testsOf(file: string, users: ReadonlyMap<string, ReadonlySet<string>>): string[] {
+  const area = `test/unit/${file.split('/')[1]}`;
+  const tests = [...users.keys()].filter((test) => dirname(test) === area && users.get(test)?.has(file));
+  const isNamesake = (test: string): boolean => basename(test) === basename(file).replace('.ts', '.test.ts');
+  return tests.sort((a, b) => Number(isNamesake(b)) - Number(isNamesake(a)));
+}
+
+/** Schedules. Only a promise that one of them breaks kills. @param prefixes of the scenarios' names */
+export async function bySchedules(prefixes: readonly string[]): Promise<Judge> {
+  const bundle = await Bundle.of(`import './test/mutants/judge-schedules.ts';`);
+  const { code } = await bundle.build();
+  const { how, what, silenceMillis } = await tryOut(code, prefixes, FIRST_PATIENCE_MILLIS);
+  if (how !== 'nothing wrong') throw new Error(`without a mutant: ${how}: ${what}`);
+  return {
+    judge: async (mutant) => {
+      const mutated = await bundle.build(mutant);
+      const verdict = await tryOut(mutated.code, prefixes, patience(silenceMillis));
+      if (verdict.how === 'nothing wrong') return {};
+      if (verdict.how === 'wrong') return { killedBy: verdict.what };
+      return { undecided: `${verdict.how}: ${verdict.what}` };
+    },
+    dispose: () => bundle.dispose(),
+  };
+}
+
+/** One after the other, until one notices. */
+export function inTurn(judges: readonly Judge[]): Judge {
+  return {
+    judge: async (mutant) => {
+      let undecided: string | undefined;
+      for (const judge of judges) {
+        const judgement = await judge.judge(mutant);
+        if (judgement.killedBy !== undefined) return judgement;
+        undecided ??= judgement.undecided;
+      }
+      return undecided === undefined ? {} : { undecided };
+    },
+    dispose: async () => {
+      for (const judge of judges) await judge.dispose();
+    },
+  };
+}
