@@ -186,32 +186,23 @@ export class Router {
     if (rules.broadcastLowestToFixed && isLowestBroadcast(destination, command)) this.#command = asFixed(command);
     else this.#command = command;
     const lowest = isLowestPriority(this.#command); // a hint survives the line above: KVM still picks one
+    const words = this.#words;
+    const from = this.#record(source);
+    const shorthand = commandShorthand(command);
     let found = 0;
     for (let i = 0; i < count; i++) {
-      const reason = this.#matches(i, source, destination, command);
-      if (reason === REASON.NONE) continue;
-      if (lowest && !this.#behaviour.competes(this.#memory.identity(i))) continue;
+      const r = this.#memory.identity(i);
+      if (!isPresent(words, r)) continue; // disabled APICs never match
+      const reason =
+        shorthand === SHORTHAND.NONE
+          ? this.#behaviour.match(r, from, destination, command)
+          : byShorthand(shorthand, i === source);
+      if (reason === REASON.NONE || (lowest && !this.#behaviour.competes(r))) continue;
       this.targets[found] = i;
       this.reasons[found++] = reason;
     }
     if (lowest) found = this.#pickOne(found, command);
     return found === 0 ? NO_ANSWER : found;
-  }
-
-  /** What a scan says of one APIC: a REASON, 0 for no. Absent (disabled) APICs never match. */
-  #matches(vcpuIndex: number, source: number, destination: number, command: number): number {
-    const r = this.#memory.identity(vcpuIndex);
-    if (!isPresent(this.#words, r)) return REASON.NONE;
-    switch (commandShorthand(command)) {
-      case SHORTHAND.NONE:
-        return this.#behaviour.match(r, this.#record(source), destination, command);
-      case SHORTHAND.SELF:
-        return vcpuIndex === source ? REASON.SELF : REASON.NONE;
-      case SHORTHAND.ALL:
-        return REASON.SHORTHAND;
-      default:
-        return vcpuIndex === source ? REASON.NONE : REASON.SHORTHAND;
-    }
   }
 
   /** Leaves the candidate that lowest priority picks. @returns 1, or 0 when it picks nobody */
@@ -227,6 +218,11 @@ export class Router {
   #record(source: number): RecordWord {
     return source < 0 ? NO_RECORD : this.#memory.identity(source);
   }
+}
+
+function byShorthand(shorthand: number, isSender: boolean): number {
+  if (shorthand === SHORTHAND.SELF) return isSender ? REASON.SELF : REASON.NONE;
+  return shorthand === SHORTHAND.ALL || !isSender ? REASON.SHORTHAND : REASON.NONE;
 }
 
 /** KVM turns lowest priority to physical 0xff into fixed. */
