@@ -298,6 +298,14 @@ export class LocalApic {
     return this.hasNmi() ? Atomics.exchange(this.#words, this.#a + INBOX.NMIS, 0) : 0;
   }
 
+  /**
+   * How many NMIs KVM_GET_VCPU_EVENTS tells of (kvm_vcpu_ioctl_x86_get_vcpu_events).
+   * @param pending the CPU has, 0 to 2
+   */
+  nmisInState(pending: number): number {
+    return this.#core.rules.everyNmiKept ? pending : Math.min(pending, 1);
+  }
+
   /** Takes what waits. @returns how many SMIs, 0 or more */
   takeSmis(): number {
     return Atomics.exchange(this.#words, this.#a + INBOX.SMIS, 0);

@@ -61,6 +61,7 @@ export class Rules {
   noLogicalModeIsNobody = true;
   xapicIdOnLeavingX2apic = true;
   x2apicIdReadOnly = true;
+  everyNmiKept = true;
 }
 
 export type RuleName = keyof Rules;
@@ -167,6 +168,13 @@ export const RULES: { readonly [Name in RuleName]: RuleInfo } = {
     rule: 'gate off: in x2APIC mode the ID that a state brings is ignored',
     since: '6.11',
     before: "its bits 31:24 become the ID register, and LDR and the map's logical entry follow it",
+  },
+  everyNmiKept: {
+    shows: 'routing',
+    rule: 'a state (KVM_GET_VCPU_EVENTS) keeps both of two pending NMIs',
+    since: '6.4',
+    commit: 'ab2ee212a57b',
+    before: 'of two pending NMIs a state keeps one',
   },
 };
 

@@ -1,7 +1,8 @@
 /**
  * For each rule that not every kernel has, the smallest case that tells which one is at work. A case asks whatever answers
- * as KVM's ioctls do: a model of ours (`modelToAsk`), or a kernel (src/conform/kernel-to-ask.ts). The gate is off in all.
+ * as KVM's ioctls do: a model of ours (`modelToAsk`), or a kernel (src/conform/kernel-rules.ts). The gate is off in all.
  */
+import { DELIVERY } from './fields.ts';
 import type { ApicSystemOptions } from './options.ts';
 import { REG } from './registers.ts';
 import { RULE_NAMES, RULES, type RuleName } from './rules.ts';
@@ -19,6 +20,8 @@ export interface ApicsToAsk {
   setState(cpu: number, state: Uint8Array): void;
   /** KVM_SIGNAL_MSI: how many took it, or a negative errno. */
   signalMsi(addressLow: number, data: number): number;
+  /** KVM_GET_VCPU_EVENTS: how many NMIs are pending. */
+  pendingNmis(cpu: number): number;
 }
 
 /** The smallest case in which a kernel that has a rule and one that lacks it answer differently. */
@@ -54,6 +57,7 @@ export function modelToAsk(options: ApicSystemOptions): ApicsToAsk {
       system.apic(cpu).setState(state);
     },
     signalMsi: (addressLow, data) => system.signalMsi(addressLow, 0, data),
+    pendingNmis: (cpu) => system.apic(cpu).nmisInState(system.apic(cpu).takeNmis()),
   };
 }
 
@@ -156,6 +160,14 @@ const CASES: { readonly [Name in RuleName]?: TellingCase } = {
       change(apics, 0, [[REG.ID, 0x24 << 24]]);
       const [id, ldr] = [REG.ID, REG.LDR].map((offset) => hex8(register(apics, 0, offset)));
       return `ID ${id}, LDR ${ldr}; the MSI ${sendMsi(apics, to(0x24), 1)}`;
+    },
+  },
+  everyNmiKept: {
+    message: 'APIC ID 0: two MSIs of delivery mode NMI, then KVM_GET_VCPU_EVENTS',
+    ask: (apics) => {
+      make(apics, [[0, 0]]);
+      for (let count = 0; count < 2; count++) apics.signalMsi(to(0), DELIVERY.NMI << 8);
+      return `${apics.pendingNmis(0)} pending`;
     },
   },
 };

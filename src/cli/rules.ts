@@ -18,19 +18,16 @@ export async function rules({ diff, host = false }: RulesOptions): Promise<numbe
 }
 
 async function ofHost(): Promise<number> {
-  const { askKernel, kernelsLike } = await import('../conform/kernel-to-ask.ts');
-  const answers = askKernel();
+  const { askHost, rulesOfKernel } = await import('../conform/kernel-rules.ts');
+  const answers = await askHost();
   const rows = answers.map(({ rule, answer, follows }) => [
     rule,
     follows === null ? '?' : follows ? 'yes' : 'no',
     answer,
   ]);
-  const kernels = kernelsLike(answers);
-  const like = kernels.length === 0 ? 'none of our models' : kernels.join(', ');
-  process.stdout.write(
-    `${table(['rule', 'in force', 'the kernel'], rows)}\nThis kernel follows the rules of ${like}.\n`,
-  );
-  return kernels.length === 0 ? 1 : 0;
+  const { lacking, text } = rulesOfKernel(answers);
+  process.stdout.write(`${table(['rule', 'in force', 'the kernel'], rows)}\n${wrapped(text)}\n`);
+  return lacking.length > 0 || answers.some(({ follows }) => follows === null) ? 1 : 0;
 }
 
 const sinceOf = (name: keyof typeof RULES): string => {

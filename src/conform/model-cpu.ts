@@ -106,7 +106,7 @@ export class ModelCpu {
       case 'events':
         this.#nmis = Math.min(this.#nmis + apic.takeNmis(), NMI_LIMIT);
         if (apic.takeSmis() > 0) this.#smi = true;
-        return this.#nmis | (this.#smi ? SMI_PENDING : 0);
+        return apic.nmisInState(this.#nmis) | (this.#smi ? SMI_PENDING : 0);
     }
   }
 

@@ -261,6 +261,7 @@ const cases: Record<RuleName, (build: Build) => unknown> = {
     const apic = b({}, [[0x23, 'x2apic']]).apics[0];
     return [setRegister(apic, { [ID]: 0x24000000 }), stateWord(apic, ID), rdmsr(apic, X2_LDR)];
   },
+  everyNmiKept: (b) => [0, 1, 2].map((pending) => b({}, [[0]]).apics[0].nmisInState(pending)),
 };
 
 describe('the list of rules', () => {

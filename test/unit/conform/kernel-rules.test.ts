@@ -1,10 +1,9 @@
-/** Which kernel's rules a judge follows, with models in the kernel's place. */
+/** Which rules a kernel follows, with models in the kernel's place. */
 import { describe, expect, it } from 'vitest';
-import { type ApicSystemOptions, KERNELS, VERSIONED_RULES } from '../../../src/apic/index.ts';
-import { askKernelRules } from '../../../src/conform/kernel-rules.ts';
-import { ModelJudge } from '../../../src/conform/model-judge.ts';
+import { type ApicSystemOptions, KERNELS, modelToAsk, VERSIONED_RULES } from '../../../src/apic/index.ts';
+import { askKernel, rulesOfKernel } from '../../../src/conform/kernel-rules.ts';
 
-const ask = (options: ApicSystemOptions) => askKernelRules(new ModelJudge(options), {});
+const ask = (options: ApicSystemOptions) => rulesOfKernel(askKernel((body) => body(modelToAsk(options))));
 
 describe('the rules of a kernel', () => {
   it.each(KERNELS)('of %s are recognised', (kernel) => {
@@ -27,5 +26,11 @@ describe('the rules of a kernel', () => {
     const { behaviour, lacking, text } = ask({ behaviour: 'kvm', breakRules: [rule] });
     expect({ behaviour, lacking }).toEqual({ behaviour: 'kvm', lacking: [rule] });
     expect(text).toContain(`but for ${rule}`);
+  });
+
+  it('that answers as no model does is compared with the rule', () => {
+    const answers = askKernel(() => 'something else');
+    expect(answers.map(({ follows }) => follows)).toEqual(VERSIONED_RULES.map(() => null));
+    expect(rulesOfKernel(answers).lacking).toEqual([]);
   });
 });
