@@ -29,6 +29,12 @@ const SCHEDULER = `${LOOP}/scheduler.ts`;
 const USER = `${LOOP}/user-interrupts.ts`;
 const SIGNALS = 'src/machine/shared/signals.ts';
 
+const NMI_FORGOTTEN = 'events are not shared any more, so KVM tells of no NMI, and the next return ends it';
+
+const NO_OFFSET = 'any number below 0 is outside of the page';
+const NOT_READ =
+  'read after a `readMsr` that succeeded, which sets it; after a refused one the guest gets #GP, no value';
+
 /** Of the random ones, whatever the seed. */
 const EQUIVALENT: Readonly<Record<string, string>> = {
   [`${LOOP}/kernel-interrupts.ts: readonly settled = true; -> readonly settled = false;`]:
@@ -38,8 +44,37 @@ const EQUIVALENT: Readonly<Record<string, string>> = {
   [`${LOOP}/timer-table.ts: #due = 0; -> #due = 1;`]: 'the first deadline sets it, and nobody looks before',
   [`${USER}: if (this.#pvEoi?.afterRun() === true) this.settled = false; -> if (this.#pvEoi?.afterRun() === true) this.settled = true;`]:
     'an EOI in silence is offered while nothing waits: it is settled then but for the PICs, which are looked at all the same',
-  [`${USER} [2]: this.#nmiUnderWay = false; -> this.#nmiUnderWay = true;`]:
-    'events are not shared any more, so KVM tells of no NMI, and the next return ends it',
+  [`${USER} [2]: this.#nmiUnderWay = false; -> this.#nmiUnderWay = true;`]: NMI_FORGOTTEN,
+  [`${USER} [2]: this.#nmiUnderWay = false; -> nothing`]: NMI_FORGOTTEN,
+  [`${USER}: settled = false; -> nothing`]: 'the constructor publishes a state, which sets it',
+  [`${USER}: return this.#takesPic() || this.#apic.pendingVector() >= 0; -> return this.#takesPic() || this.#apic.pendingVector() >= 1;`]:
+    'vectors below 16 are of class 0, which is never above PPR',
+  [`${USER}: recheckNanos = Number.POSITIVE_INFINITY; -> nothing`]:
+    'each `prepare` that lets the vCPU run sets it, before anybody looks',
+  [`${USER} [3]: this.settled = false; -> nothing`]:
+    'a vector that waits for TPR alone keeps the vCPU unsettled, whatever CR8 does',
+  [`${LOOP}/enter.ts: interrupted: 1, -> interrupted: 2,`]: 'any number does that is neither 0 nor an -errno',
+  [`${LOOP}/exits.ts: const offset = apic === null ? -1 : apic.mmioOffset(address); -> const offset = apic === null ? -2 : apic.mmioOffset(address);`]:
+    NO_OFFSET,
+  [`${LOOP}/apic-doors.ts: const NOT_OURS = -1; -> const NOT_OURS = -2;`]: NO_OFFSET,
+  [`${LOOP}/apic-doors.ts: msrLow = 0; -> nothing`]: NOT_READ,
+  [`${LOOP}/apic-doors.ts: msrLow = 0; -> msrLow = 1;`]: NOT_READ,
+  [`${LOOP}/apic-doors.ts: msrHigh = 0; -> nothing`]: NOT_READ,
+  [`${LOOP}/apic-doors.ts: msrHigh = 0; -> msrHigh = 1;`]: NOT_READ,
+  [`${LOOP}/pv-eoi.ts: if (this.#at === NOWHERE) return false; -> if (this.#at === NOWHERE) return true;`]:
+    'true unsettles the vCPU, which is then looked at once more',
+  [`${SCHEDULER}: return (bits & Attention.reschedule) !== 0; -> return (bits | Attention.reschedule) !== 0;`]:
+    'the other vCPUs are looked at by the caller, too: the bit saves that look',
+  [`${LOOP}/software-interrupts.ts: const exception = { ...events.exception, injected: 1, nr: BREAKPOINT, hasErrorCode: 0, errorCode: 0, pending: 0 }; -> const exception = { ...events.exception, injected: 1, nr: BREAKPOINT, hasErrorCode: 0, errorCode: 1, pending: 0 };`]:
+    'an exception without an error code has none to look at',
+  [`${LOOP}/timer-table.ts: if (this.#deadlines[index] < this.next) { -> if (this.#deadlines[index] <= this.next) {`]:
+    'of two timers that are due at once either may be first',
+  [`${LOOP}/failure.ts: for (let index = 0; index < regs.length; index += REGISTERS_A_LINE) { -> for (let index = 0; index <= regs.length; index += REGISTERS_A_LINE) {`]:
+    'the registers are 18, no multiple of 4',
+  [`${LOOP}/pv-eoi.ts: this.#offered = false; -> nothing`]:
+    'a reset leaves no address: until the next return, which forgets it too, nobody looks',
+  [`${LOOP}/pv-eoi.ts: if (this.#at === NOWHERE) return; -> if (!this.#at === NOWHERE) return;`]:
+    'what is stored at index -1 of an array of bytes is stored nowhere, and `afterRun` looks at the address itself',
 };
 
 export const makeLoop = (seed: number): MutantList => ({

@@ -44,7 +44,7 @@ function* candidates(file: string): Iterable<Mutant> {
     imports &&= !/^(?:export|const|function|class)/.test(text);
     if (imports || NO_CODE.test(text)) continue;
     const [code] = text.split(' // ');
-    const before = lines.slice(0, index).filter((other) => other === text).length;
+    const before = lines.slice(0, index).filter((other) => other.trim() === text.trim()).length;
     const which = before === 0 ? '' : ` [${before + 1}]`; // of several such lines
     const mutant = (changed: string): Mutant => ({
       name: `${file}${which}: ${text.trim()} -> ${changed.trim() || 'nothing'}`,

@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { ExitReason } from '../../../src/kvm/constants.ts';
 import { KvmError } from '../../../src/kvm/errors.ts';
+import { kernelCpu } from '../../../src/machine/loop/cpu.ts';
 import { restoreCpu, saveCpu } from '../../../src/machine/loop/cpu-save.ts';
 import {
   applyBootState,
@@ -231,6 +232,7 @@ describe('a vCPU saved and restored', () => {
     rig.send(0, { deliveryMode: 3 });
     step();
     cpu.vcpu.setRegs({ ...cpu.vcpu.getRegs(), rax: 77n });
+    cpu.vcpu.setXcrs([{ xcr: 0, value: 7n }]);
     cpu.vcpu.setMsrs([
       { index: 0x201, value: 0x800n },
       { index: TSC, value: 123_456n },
@@ -277,5 +279,46 @@ describe('a vCPU saved and restored', () => {
     to.cpus[0].interrupts.prepare(true);
     expect(to.vcpus[0].given).not.toContain('interrupt 0x31');
     expect(to.cpus[0].run.requestInterruptWindow).toBe(true);
+  });
+
+  test('on KVM s own APIC: its page in the mode of before, then the deadline, which its LVT decides about', () => {
+    const make = () => {
+      const rig = new LoopRig([]);
+      const { vcpu, run } = new ScriptedVcpu(rig.host, []);
+      const reset = captureResetState(vcpu, []);
+      const parts = { vcpuIndex: 0, apicId: 0, bootstrap: true, vcpu, run, reset };
+      return { rig, vcpu, reset, cpu: kernelCpu({ ...parts, shared: rig.shared, devices: rig.devices }) };
+    };
+    const from = make();
+    from.vcpu.setLapic(new Uint8Array(1024).fill(7));
+    from.vcpu.setMpState(3);
+    from.vcpu.setMsrs([
+      { index: 0x1b, value: 0xfee0_0d00n },
+      { index: 0x6e0, value: 99n },
+    ]);
+    const state = saveCpu(from.cpu, from.reset, handling(from.rig));
+    const to = make();
+    const order: string[] = [];
+    const { setMsrs, setLapic } = to.vcpu;
+    to.vcpu.setMsrs = (msrs) => {
+      order.push(...msrs.map(({ index }) => index.toString(16)));
+      setMsrs.call(to.vcpu, msrs);
+    };
+    to.vcpu.setLapic = (page) => {
+      order.push('page');
+      setLapic.call(to.vcpu, page);
+    };
+    restoreCpu(to.cpu, state, handling(to.rig));
+    expect(order.slice(0, 3)).toEqual(['1b', 'page', '6e0']);
+    expect(saveCpu(to.cpu, to.reset, handling(to.rig))).toEqual(state);
+    expect(to.vcpu.getMpState()).toBe(3);
+  });
+
+  test('without XSAVE there is no XCR0 to set', () => {
+    const from = busy();
+    const state = saveCpu(from.cpus[0], captureResetState(from.cpus[0].vcpu, []), handling(from));
+    const to: LoopRig = new LoopRig([[]]);
+    restoreCpu(to.cpus[0], { ...state, xcrs: [] }, handling(to));
+    expect(to.vcpus[0].given).not.toContain('xcrs');
   });
 });

@@ -86,6 +86,11 @@ describe('MMIO', () => {
     expect(said).toEqual(expected);
   });
 
+  test('the first bytes of the APIC page are its own, though no register is there', () => {
+    const { said } = exit({ exitReason: REASON.mmio, mmioAddress: APIC, mmioData: [0, 0, 0, 0] });
+    expect(said).toEqual([]);
+  });
+
   test('a read of 4 bytes, and of 7 in pieces', () => {
     const four = [0, 0, 0, 0];
     const answer = (rig: LoopRig): void => {
@@ -153,6 +158,15 @@ describe('MSRs', () => {
     const { run } = rig.cpus[0];
     expect([run.msrDataLow >>> 0, run.msrDataHigh]).toEqual([0xfee0_0900, 0]);
     expect(rig.vcpus[0].taken).toEqual([]);
+  });
+
+  test('both halves of a wide one: the x2APIC ICR', () => {
+    const rig = exit({ exitReason: REASON.rdmsr, msrIndex: 0x830 }, ({ cpus: [cpu] }) => {
+      cpu.interrupts.startInX2apicMode();
+      cpu.apic?.writeMsr(0x830, 0x8031, 7);
+    });
+    const { run } = rig.cpus[0];
+    expect([run.msrDataLow, run.msrDataHigh]).toEqual([0x8031, 7]);
   });
 
   test.each([

@@ -10,6 +10,8 @@ describe('advice about an instruction that KVM does not know', () => {
     ['xsavec64 (%rdi)', [0x48, 0x0f, 0xc7, 0x27], 'noxsave'],
     ['xsave (%rdi)', [0x0f, 0xae, 0x27], 'noxsave'],
     ['xrstors (%rdi)', [0x0f, 0xc7, 0x1f], 'noxsave'],
+    ['lock cmpxchg16b (%r15), all of REX', [0xf0, 0x4f, 0x0f, 0xc7, 0x0f], 'from the guest: --cpu host,-cx16'],
+    ['xsaves (%rdi)', [0x0f, 0xc7, 0x2f], 'noxsave'],
     ['fxrstor (%rdi): no CMPXCHG16B', [0x0f, 0xae, 0x0f], 'by its name'],
     ['fxsave (%rdi): no XSAVE', [0x0f, 0xae, 0x07], 'by its name'],
     ['clflush (%rdi): no XSAVE', [0x0f, 0xae, 0x3f], 'by its name'],

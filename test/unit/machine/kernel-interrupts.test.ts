@@ -111,6 +111,22 @@ describe('life', () => {
     expect(cpu.run.requestInterruptWindow).toBe(true);
   });
 
+  test('restored: parked as it was, or running, and what KVM_RUN said is out of date', () => {
+    const { rig, cpu, scripted, step } = makeCpu([NOTHING]);
+    step();
+    const saved = cpu.interrupts.save();
+    cpu.interrupts.park();
+    const parked = cpu.interrupts.save();
+    cpu.interrupts.restore(saved);
+    expect(rig.shared.runState(2)).toBe(RunState.running);
+    rig.setPic(true);
+    expect(cpu.interrupts.prepare(false)).toBe(true);
+    expect(scripted.given).not.toContain('interrupt 0x20');
+    cpu.interrupts.restore(parked);
+    expect(rig.shared.runState(2)).toBe(RunState.parked);
+    expect(cpu.interrupts.prepare(false)).toBe(false);
+  });
+
   test('firmware s switch to x2APIC mode', () => {
     const { cpu } = makeCpu([]);
     cpu.interrupts.startInX2apicMode();

@@ -46,7 +46,7 @@ describe('PV EOI', () => {
   });
 
   test('is taken back at each return: an interrupt that the guest has not ended stays in service', () => {
-    const { rig, ram, step, doors, inService } = makeCpu(NOTHING, NOTHING, NOTHING);
+    const { rig, cpu, ram, step, doors, inService } = makeCpu(NOTHING, NOTHING, NOTHING, NOTHING);
     doors?.writeMsr(MSR, AT | ENABLED, 0);
     step();
     rig.send(0x31);
@@ -54,6 +54,8 @@ describe('PV EOI', () => {
     expect([ram[AT], inService()]).toEqual([0, [0x31]]);
     step();
     expect([ram[AT], inService()]).toEqual([0, [0x31]]);
+    enterGuest(cpu); // as who finishes an exit does: it offered nothing
+    expect(inService()).toEqual([0x31]);
   });
 
   test('is not offered while another vector waits, whatever its priority', () => {
@@ -108,6 +110,17 @@ describe('PV EOI', () => {
     expect([doors?.msrLow, doors?.msrHigh]).toEqual([0, 0]);
   });
 
+  test('switched off after it was offered, it ends nothing', () => {
+    const { rig, cpu, step, doors, inService } = makeCpu(NOTHING, NOTHING);
+    doors?.writeMsr(MSR, AT | ENABLED, 0);
+    step();
+    rig.send(0x31);
+    cpu.interrupts.prepare(true);
+    doors?.writeMsr(MSR, 0, 0);
+    enterGuest(cpu);
+    expect(inService()).toEqual([0x31]);
+  });
+
   test('reads back as written; an address that is not aligned or not RAM is #GP, and changes nothing', () => {
     const { doors } = makeCpu();
     expect(doors?.writeMsr(MSR, AT | ENABLED, 0)).toBe(true);
@@ -122,5 +135,7 @@ describe('PV EOI', () => {
     doors?.readMsr(MSR);
     expect([doors?.msrLow, doors?.msrHigh]).toEqual([AT | ENABLED, 0]);
     expect(doors?.writeMsr(MSR, 0xfffffffc, 0xffffffff)).toBe(true); // off: where it is does not matter
+    doors?.readMsr(MSR);
+    expect([doors?.msrLow, doors?.msrHigh]).toEqual([0xfffffffc, 0xffffffff]);
   });
 });

@@ -299,6 +299,21 @@ describe('sleep', () => {
     expect(rig.vcpus[0].taken).toEqual(['0x31']);
   });
 
+  test('who is awake again says so, before it does anything', () => {
+    const rig: LoopRig = new LoopRig([[HLT]]);
+    const guest = rig.shared.worker(WORKER, WorkerWord.guest);
+    rig.host.whileAsleep.push(() => {
+      Atomics.or(rig.shared.words, rig.shared.worker(WORKER, WorkerWord.attention), Attention.control);
+    });
+    let seen = -1;
+    rig.onControl = () => {
+      seen = Atomics.load(rig.shared.words, guest);
+      rig.stop();
+    };
+    rig.loop();
+    expect(seen).toBe(0);
+  });
+
   test('a deadline that has passed is no reason to sleep', () => {
     const rig: LoopRig = new LoopRig([
       [

@@ -4,6 +4,7 @@ import { ExitReason } from '../../../src/kvm/constants.ts';
 import { enterGuest, Left } from '../../../src/machine/loop/enter.ts';
 import type { ScriptedStep } from '../../../src/machine/loop/scripted-vcpu.ts';
 import { RunState } from '../../../src/machine/shared/shared.ts';
+import type { MachineTrace } from '../../../src/machine/trace.ts';
 import { HLT, HLT_IF_OFF, LINT0, LoopRig, NOTHING, NOTHING_IF_OFF, SPIV, TPR } from './loop-rig.ts';
 
 const NMI = { deliveryMode: 4 };
@@ -12,8 +13,10 @@ const SIPI = { deliveryMode: 6 };
 const MODE_3 = { deliveryMode: 3 };
 const EXTINT_UNMASKED = 0x700;
 
-function makeCpu(...steps: ScriptedStep[]) {
-  const rig = new LoopRig([steps]);
+const makeCpu = (...steps: ScriptedStep[]) => makeTracedCpu(undefined, ...steps);
+
+function makeTracedCpu(trace: MachineTrace | undefined, ...steps: ScriptedStep[]) {
+  const rig = new LoopRig([steps], trace && { trace });
   const [cpu] = rig.cpus;
   const [vcpu] = rig.vcpus;
   const { interrupts, run } = cpu;
@@ -355,6 +358,18 @@ describe('INIT and SIPI', () => {
     expect(cpu.vcpu.getSregs().cs.selector).toBe(0x9a00);
   });
 
+  test('a message of mode 3 during wait-for-SIPI ends no HLT after it, as in KVM', () => {
+    const { rig, interrupts, step } = makeApplicationCpu(NOTHING, HLT_IF_OFF);
+    step();
+    rig.send(0, INIT);
+    interrupts.prepare(true);
+    rig.send(0, MODE_3);
+    expect(interrupts.prepare(true)).toBe(false);
+    rig.send(8, SIPI);
+    step();
+    expect(interrupts.prepare(true)).toBe(false);
+  });
+
   test('an NMI during wait-for-SIPI is taken after it, as in KVM', () => {
     const { rig, interrupts, vcpu, step } = makeApplicationCpu(NOTHING, NOTHING_IF_OFF);
     step();
@@ -389,6 +404,16 @@ describe('the PICs', () => {
     expect(vcpu.taken).toEqual(['0x20']);
     step();
     expect(vcpu.taken).toEqual(['0x20', '0x91']);
+  });
+
+  test('any vector is theirs to give, 0 too', () => {
+    const { rig, apic, vcpu, step } = makeCpu(NOTHING, NOTHING);
+    apic.writeMmio(LINT0, 4, EXTINT_UNMASKED);
+    step();
+    rig.picVector = 0;
+    rig.setPic(true);
+    step();
+    expect(vcpu.taken).toEqual(['0x0']);
   });
 
   test('a masked LINT0 keeps it out', () => {
@@ -548,4 +573,25 @@ describe('life', () => {
     expect(apic.mode).toBe('x2apic');
     expect(cpu.vcpu.getSregs().apicBase).toBe(0xfee0_0d00n);
   });
+});
+
+test('a trace is told of each state, each interrupt that goes in and from where, and each NMI', () => {
+  const told: unknown[] = [];
+  const trace: MachineTrace = { event: (event) => void told.push(event), exit: () => {} };
+  const { rig, apic, interrupts, step } = makeTracedCpu(trace, NOTHING, NOTHING, HLT);
+  apic.writeMmio(LINT0, 4, EXTINT_UNMASKED);
+  step();
+  rig.send(0x31);
+  step();
+  rig.setPic(true);
+  interrupts.prepare(true);
+  rig.send(0, NMI);
+  step();
+  expect(told).toEqual([
+    { kind: 'state', vcpuIndex: 0, state: 'running' },
+    { kind: 'inject', vcpuIndex: 0, vector: 0x31, from: 'apic' },
+    { kind: 'inject', vcpuIndex: 0, vector: 0x20, from: 'pic' },
+    { kind: 'nmi', vcpuIndex: 0 },
+    { kind: 'state', vcpuIndex: 0, state: 'halted' },
+  ]);
 });
