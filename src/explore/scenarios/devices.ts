@@ -7,7 +7,15 @@ import { messageTaken, Outbox } from '../../machine/shared/outbox.ts';
 import { Attention, MachineWord, WorkerWord } from '../../machine/shared/shared.ts';
 import { signalWorker, stopWorker, wakeVcpu } from '../../machine/shared/signals.ts';
 import type { AnyScenario, Scenario } from '../scenario.ts';
-import { type Guest, HLT, type MachineThread, type MachineWorld, machine, READY } from './machine-world.ts';
+import {
+  type Guest,
+  HLT,
+  type MachineThread,
+  type MachineWorld,
+  machine,
+  READY,
+  type WorkerThread,
+} from './machine-world.ts';
 
 const FROM = 'machine/shared/shared.ts';
 const MAILBOX = 'a device request of this worker to worker 0 (mailbox.ts): owner fills, worker 0 answers';
@@ -68,16 +76,24 @@ function mailbox(name: string, guest: Guest, requesters: number): Scenario<Machi
   };
 }
 
+/** What a worker does first: nothing; or it runs until it is stopped, and has the rest to do on its way out. */
+type First = (worker: WorkerThread) => void;
+const atOnce: First = () => {};
+const afterItsLoop: First = (worker) => void worker.loop();
+
 /** Main stops a worker that waits for worker 0, which will never answer. */
-const mailboxStop: Scenario<MachineWorld> = {
-  name: 'mailbox-stop',
+const mailboxStop = (name: string, first: First): Scenario<MachineWorld> => ({
+  name: `mailbox-${name}`,
   from: FROM,
   promise: MAILBOX,
   world: () => machine({ workers: [{}, {}] }),
   threads: {
     'worker 1': (world) => {
       const worker = world.worker(1);
-      return () => worker.devices.read('pio', PORT, 1) & ALL_ONES;
+      return () => {
+        first(worker);
+        return worker.devices.read('pio', PORT, 1) & ALL_ONES;
+      };
     },
     main: (world) => {
       const main = world.outsider();
@@ -86,7 +102,7 @@ const mailboxStop: Scenario<MachineWorld> = {
   },
   timeLimits: 'expire', // stop and sleep may cross: the limit is there for that
   check: (_world, [answer]) => (answer === ALL_ONES ? '' : `a stopped worker reads ${answer}`),
-};
+});
 
 /** A port whose messages are counted in word 0. */
 function outbox(thread: MachineThread, worker: number): Outbox {
@@ -130,8 +146,8 @@ const backlog: Scenario<MachineWorld> = {
   },
 };
 
-const outboxStop: Scenario<MachineWorld> = {
-  name: 'outbox-stop',
+const outboxStop = (name: string, first: First): Scenario<MachineWorld> => ({
+  name: `outbox-${name}`,
   from: FROM,
   promise: BACKLOG,
   world: () => machine({ workers: [{}], words: ['messages posted'], prepare: behind }),
@@ -139,7 +155,10 @@ const outboxStop: Scenario<MachineWorld> = {
     'worker 0': (world) => {
       const worker = world.worker(0);
       const out = outbox(worker, 0);
-      return () => out.send({ type: 'reply', reply: 1 });
+      return () => {
+        first(worker);
+        out.send({ type: 'reply', reply: 1 });
+      };
     },
     main: (world) => {
       const main = world.outsider();
@@ -148,7 +167,7 @@ const outboxStop: Scenario<MachineWorld> = {
   },
   timeLimits: 'expire', // as above
   check: (world) => (Atomics.load(world.own(), 0) === 1 ? '' : 'a stopped worker does not say its last words'),
-};
+});
 
 const PIC_VECTOR = 0x20;
 const UNMASK: ScriptedExit = {
@@ -200,8 +219,10 @@ export const DEVICE_SCENARIOS: readonly AnyScenario[] = [
   mailbox('a-worker-that-sleeps', idle, 1),
   mailbox('a-worker-in-a-guest', busy, 1),
   mailbox('a-worker-of-two', idle, 2),
-  mailboxStop,
+  mailboxStop('stop', atOnce),
+  mailboxStop('after-stop', afterItsLoop),
   backlog,
-  outboxStop,
+  outboxStop('stop', atOnce),
+  outboxStop('after-stop', afterItsLoop),
   pic,
 ];

@@ -33,6 +33,24 @@ const twins: Scenario<ApicWorld> = {
   },
 };
 
+const triplets: Scenario<ApicWorld> = {
+  ...twins,
+  name: 'map-three-changes',
+  promise: 'DIRTY -> UPDATING -> CLEAN under it',
+  world: () => apics({ x2apicFormat: false }, [0x70, 0x23, 0x40]),
+  threads: {
+    'owner of vCPU 0': ({ attach }) => {
+      const apic = attach().apic(0);
+      return () => setId(apic, 0x71);
+    },
+    ...twins.threads,
+  },
+  check: ({ attach }) => {
+    const map = attach().map().physical;
+    return [0x71, 0x50, 0x60].every((id) => map.has(id)) ? '' : 'the map lacks one of three changes';
+  },
+};
+
 const ownChange: Scenario<ApicWorld> = {
   name: 'map-own-change',
   from: 'apic/map.ts',
@@ -104,4 +122,4 @@ const three: Scenario<ApicWorld> = {
   },
 };
 
-export const MAP_SCENARIOS: readonly AnyScenario[] = [twins, ownChange, reader, three];
+export const MAP_SCENARIOS: readonly AnyScenario[] = [twins, triplets, ownChange, reader, three];

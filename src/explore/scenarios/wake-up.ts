@@ -81,6 +81,18 @@ const neighbour: Scenario<MachineWorld> = {
   check: (_world, [taken]) => (taken === 1 ? '' : 'vCPU 1 did not take its interrupt'),
 };
 
+/** The same, where vCPU 0 runs without end: vCPU 1 has been halted all the time, so no slice was ever begun. */
+const lateNeighbour: Scenario<MachineWorld> = {
+  ...neighbour,
+  name: 'wake-neighbour-of-one-without-end',
+  world: () => {
+    const made = neighbour.world();
+    const { words } = made.world.shared;
+    Atomics.and(words, made.world.shared.readyRow(0), ~(1 << 1));
+    return made;
+  },
+};
+
 /** Two halted vCPUs of one worker, a sender each. */
 const siblings: Scenario<MachineWorld> = {
   name: 'wake-two-of-one-worker',
@@ -165,6 +177,7 @@ export const WAKE_SCENARIOS: readonly AnyScenario[] = [
   one('halted-by-two', takes([TAKEN, '0x52'], { halts: true }), [FIXED, { vector: OTHER_VECTOR, as: '0x52' }]),
   one('running-by-interrupt-and-nmi', takes([TAKEN, 'NMI'], { halts: false }), [FIXED, NMI]),
   neighbour,
+  lateNeighbour,
   siblings,
   pingPong,
 ];
