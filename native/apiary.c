@@ -6,6 +6,7 @@
 //   previous exit, then answers EINTR.
 // - one POSIX timer a thread, which raises the same signal on that thread.
 // - kvm_run mappings as ArrayBuffers, unmapped when collected or when told to.
+// - ioctl(), so that a worker thread needs no FFI: koffi's takes 7 ms to load and never gives a thread's memory back.
 //
 // One struct thread for each environment, freed with it, also after worker.terminate(). The library is never unloaded
 // (-z nodelete): the signal's handler belongs to the process.
@@ -243,6 +244,24 @@ static napi_value arm_timer(napi_env env, napi_callback_info info) {
   return number(env, syscall(SYS_timer_settime, me->timer, TIMER_ABSTIME, &spec, NULL) == 0 ? 0 : -errno);
 }
 
+// ioctl(fd, request, argument): its result, or -errno. The argument is a number, or memory that the request reads or writes.
+static napi_value call_ioctl(napi_env env, napi_callback_info info) {
+  napi_value values[3];
+  double numbers[3];
+  arguments(env, info, 3, values, numbers);
+  void* memory = NULL;
+  bool is_view = false;
+  if (napi_is_typedarray(env, values[2], &is_view) == napi_ok && is_view) {
+    napi_get_typedarray_info(env, values[2], NULL, NULL, &memory, NULL, NULL);
+  } else if (napi_is_dataview(env, values[2], &is_view) == napi_ok && is_view) {
+    napi_get_dataview_info(env, values[2], NULL, &memory, NULL, NULL);
+  }
+  if (is_view && memory == NULL) return number(env, -EFAULT);
+  unsigned long request = (unsigned long)numbers[1];
+  int result = is_view ? ioctl((int)numbers[0], request, memory) : ioctl((int)numbers[0], request, (unsigned long)numbers[2]);
+  return number(env, result < 0 ? -errno : result);
+}
+
 static napi_value now_nanos(napi_env env, napi_callback_info info) {
   (void)info;
   struct timespec now;
@@ -290,7 +309,8 @@ NAPI_MODULE_INIT() {
     const char* name;
     napi_callback function;
   } functions[] = {{"run", run_vcpu},         {"mapRun", map_run},   {"unmapRun", unmap_run},   {"threadId", thread_id},
-                   {"kick", kick_thread},     {"stopAll", stop_all}, {"armTimer", arm_timer},   {"nowNanos", now_nanos}};
+                   {"kick", kick_thread},     {"stopAll", stop_all}, {"armTimer", arm_timer},   {"nowNanos", now_nanos},
+                   {"ioctl", call_ioctl}};
   for (size_t index = 0; index < sizeof functions / sizeof *functions; index++) {
     napi_value function;
     napi_create_function(env, functions[index].name, NAPI_AUTO_LENGTH, functions[index].function, NULL, &function);

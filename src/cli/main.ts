@@ -1,17 +1,9 @@
-#!/usr/bin/env node
 /**
- * The `apiary` command. Start-up time is what a user who changes a rule and runs again waits for, so what takes longest
- * comes first: a worker thread boots while this one loads the rest.
+ * The `apiary` command but for what runs machines (machine-program.ts). Which of the two a command line is for, and that a
+ * worker thread starts before anything else, is src/start/main.ts's.
  */
 import { isMainThread } from 'node:worker_threads';
-import { Thread } from '../machine/thread.ts';
-
-const RUNS_A_MACHINE: readonly (string | undefined)[] = ['run', 'demo'];
 
 // A thread of `conform` is this program too, which spares the package a second copy of it (conform/cores.ts).
-if (!isMainThread) {
-  void import('../conform/core-worker.ts');
-} else {
-  if (RUNS_A_MACHINE.includes(process.argv[2]) && !process.argv.includes('--help')) Thread.startSpare();
-  void import('./program.ts');
-}
+if (isMainThread) void import('./program.ts');
+else void import('../conform/core-worker.ts');

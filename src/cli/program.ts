@@ -1,44 +1,22 @@
-/** The `apiary` command line: one file for each subcommand, loaded when it is asked for. */
-import { readFileSync } from 'node:fs';
-import { Command } from 'commander';
-import { Status } from '../machine/status.ts';
-import { PACKAGE_ROOT } from '../package-root.ts';
+/**
+ * The `apiary` command line without the commands that run machines (machine-program.ts), of which it has the help: one file
+ * for each, loaded when it is asked for.
+ */
+import { carryOut, commandLine, describeDemo, describeRun } from './command-line.ts';
 import type { ConformOptions } from './conform.ts';
 import { addConformOptions } from './conform-options.ts';
-import type { DemoOptions } from './demo.ts';
 import type { ExploreCommandOptions } from './explore-options.ts';
 import { addExploreOptions } from './explore-options.ts';
-import { guarded, oneLine, printing } from './failures.ts';
-import { lastWords } from './output.ts';
+import { printing } from './failures.ts';
 import { addRouteOptions, type RouteCommandOptions } from './route-options.ts';
 import type { RulesOptions } from './rules.ts';
 import { addRulesOptions } from './rules-options.ts';
-import { addRunOptions } from './run-options.ts';
 import type { SuiteCommandOptions } from './suite-options.ts';
 import { addSuiteOptions } from './suite-options.ts';
 
-const program = new Command('apiary')
-  .description(
-    'Virtual machines on Linux KVM whose local APICs are TypeScript: run a guest, change a rule, see what happens.',
-  )
-  .configureOutput({ outputError: (text, write) => write(`${oneLine(text)} (apiary --help shows how)\n`) })
-  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : Status.usage))
-  .option('--version', 'print the version')
-  .on('option:version', printVersion)
-  .enablePositionalOptions();
-
-addRunOptions(
-  program.command('run').description('run a guest image').argument('<image>', 'ELF, multiboot, Linux or raw image'),
-).action(guarded(async (image: string, options) => (await import('./run.ts')).run(image, options)));
-
-program
-  .command('demo')
-  .description('boot the hotplug guest under every rule and print who took which interrupt (what `npm start` runs)')
-  .option('--verbose', 'show what each guest prints')
-  .option('--one-by-one', 'one guest after the other, for a slow host')
-  .option('--json', 'the same for programs')
-  .addHelpText('after', '\nExit status: 0 ours and the kernel agree, 1 they do not.\n\nExample:\n  apiary demo')
-  .action(printing(async (options: DemoOptions) => (await import('./demo.ts')).demo(options)));
+const program = commandLine();
+describeRun(program);
+describeDemo(program);
 
 addConformOptions(
   program.command('conform').description('compare our local APICs with the ones in KVM, case by random case'),
@@ -74,19 +52,4 @@ program
   )
   .action(printing(async (options: { json?: boolean }) => (await import('./doctor.ts')).doctor(options)));
 
-function printVersion(): never {
-  const { version } = JSON.parse(readFileSync(new URL('package.json', PACKAGE_ROOT), 'utf8')) as { version: string };
-  process.stdout.write(`${version}\n`);
-  process.exit(0);
-}
-
-/**
- * Ends the process once its output is out. If Node ended by itself, it would first give the signal handlers back, and a late
- * signal would decide on the status.
- */
-async function end(): Promise<never> {
-  await lastWords();
-  process.exit();
-}
-
-void program.parseAsync().then(end);
+void carryOut(program);

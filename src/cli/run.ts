@@ -6,18 +6,19 @@ import type { RunResult } from '../machine/machine-events.ts';
 import { Status } from '../machine/status.ts';
 import type { TraceEvent } from '../machine/trace.ts';
 import { printable } from '../printable.ts';
-import { ChartFile } from '../trace/chart-file.ts';
-import { TraceFile } from '../trace/trace-file.ts';
 import { describeBiosCall } from './bios-call.ts';
 import { cannotPrint, LAST_WORDS_MILLIS } from './failures.ts';
 import { errors, hurry, output } from './output.ts';
 import { bootOptions, type HotplugAction, hotplugActions, machineOptions, type RunOptions } from './run-options.ts';
 import { connectTerminal } from './terminal.ts';
-import { Watch } from './watch.ts';
+import type { Watch } from './watch.ts';
 
 export async function run(image: string, options: RunOptions): Promise<number> {
   checkActions(options.cpus.cpus, hotplugActions);
-  const machine = await Machine.create(machineOptions(options, hotplugActions));
+  let warnings: readonly string[] = [];
+  const machine = await Machine.create(machineOptions(options, hotplugActions), async (created) => {
+    ({ warnings } = await created.load(image, bootOptions(options)));
+  });
   const undo: (() => void)[] = [];
   let result: RunResult;
   let failure: Error | undefined;
@@ -26,10 +27,9 @@ export async function run(image: string, options: RunOptions): Promise<number> {
     void machine.stop();
   };
   try {
-    const { warnings } = await machine.load(image, bootOptions(options));
     for (const warning of warnings) void errors.write(`apiary: warning: ${warning}\n`);
-    if (options.trace !== undefined) undo.push(traceTo(options.trace, options.traceLimit, machine, fail));
-    const watch = options.watch === true ? new Watch(machine) : undefined;
+    if (options.trace !== undefined) undo.push(await traceTo(options.trace, options.traceLimit, machine, fail));
+    const watch = options.watch === true ? await watchOf(machine) : undefined;
     if (watch) undo.push(() => watch.close());
     connectOutput(machine, watch, fail);
     machine.once('biosCall', (vector, ax) => {
@@ -51,7 +51,17 @@ export async function run(image: string, options: RunOptions): Promise<number> {
   return reportEnd(result);
 }
 
-function traceTo(path: string, maxBytes: number, machine: Machine, fail: (error: Error) => void): () => void {
+async function watchOf(machine: Machine): Promise<Watch> {
+  const { Watch } = await import('./watch.ts');
+  return new Watch(machine);
+}
+
+async function traceTo(
+  path: string,
+  maxBytes: number,
+  machine: Machine,
+  fail: (error: Error) => void,
+): Promise<() => void> {
   const idOf = (vcpuIndex: number): number | undefined => machine.apicIdOf(vcpuIndex);
   const nameOf = (vcpuIndex: number): string => `CPU ${hex(idOf(vcpuIndex) ?? vcpuIndex)}`;
   const full = (): void => {
@@ -59,8 +69,8 @@ function traceTo(path: string, maxBytes: number, machine: Machine, fail: (error:
     void errors.write(`apiary: ${printable(path)} is full (${maxBytes} bytes); --trace-limit gives it more\n`);
   };
   const trace = path.endsWith('.svg')
-    ? new ChartFile(path, nameOf, fail)
-    : new TraceFile(path, { apicIdOf: idOf, failed: fail, maxBytes, full });
+    ? new (await import('../trace/chart-file.ts')).ChartFile(path, nameOf, fail)
+    : new (await import('../trace/trace-file.ts')).TraceFile(path, { apicIdOf: idOf, failed: fail, maxBytes, full });
   const write = (event: TraceEvent): void => trace.write(event);
   machine.on('trace', write);
   return () => trace.close();

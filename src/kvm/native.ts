@@ -17,11 +17,12 @@ interface Addon {
   threadId(): number;
   /** KVM_RUN on the handle in control[0]; control[1] is 0 or -errno. This thread's. */
   run(): void;
-  readonly control: ArrayBuffer | undefined;
+  readonly control: ArrayBuffer;
   kick(threadId: number): boolean;
   stopAll(): void;
   armTimer(deadlineNanos: number): number;
   nowNanos(): number;
+  readonly ioctl: undefined | ((fd: number, request: number, argument: number | ArrayBufferView) => number);
 }
 
 /** One thread's mapping of a vCPU's kvm_run. `handle` is only good on the thread that made it. */
@@ -31,7 +32,7 @@ export interface RunMapping {
 }
 
 const addon = loadAddon();
-if (addon.control === undefined) throw new AddonError('native/build has the addon of another version: npm run build');
+if (addon.ioctl === undefined) throw new AddonError('native/build has the addon of another version: npm run build');
 const control = new Int32Array(addon.control);
 const { run } = addon;
 
@@ -93,6 +94,12 @@ export const native = {
 
   /** CLOCK_MONOTONIC in nanoseconds; exact to 2 ns for the first 208 days after boot. 60 ns. */
   nowNanos: addon.nowNanos,
+
+  /**
+   * ioctl(2). The argument is an integer, or the memory that the request reads or writes, from the view's first byte on.
+   * @returns its result, or -errno
+   */
+  ioctl: addon.ioctl,
 };
 
 function loadAddon(): Addon {

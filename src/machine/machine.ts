@@ -95,10 +95,15 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
 
   /**
    * Makes a machine: VM, memory, worker threads and the vCPUs that are there at start.
+   * @param meanwhile what can be done while the threads start, such as `(machine) => machine.load(image)`; what it throws,
+   *   `create` throws
    * @throws ConfigError for options that cannot work; KvmError, HostError or AddonError when the host says no (see
    *   `apiary doctor`); the reason of `options.signal` when that aborts meanwhile
    */
-  static async create(options: MachineOptions = {}): Promise<Machine> {
+  static async create(
+    options: MachineOptions = {},
+    meanwhile: (machine: Machine) => Promise<unknown> = async () => {},
+  ): Promise<Machine> {
     checkOptionShapes(options);
     const { signal } = options;
     signal?.throwIfAborted();
@@ -111,15 +116,17 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       vm.create(config);
       machine = new Machine(config, vm, pool);
       machine.#endOn(signal);
-      await machine.#start();
+      await Promise.all([machine.#start(), meanwhile(machine)]);
       signal?.throwIfAborted();
       pool.release();
       return machine;
     } catch (error) {
-      await pool?.stop();
+      const result = machine === undefined ? undefined : machine.#result;
+      if (machine && result?.reason === 'timeout') return machine; // run() says so
+      await (machine ? machine.stop() : pool?.stop());
       vm.close();
       signal?.throwIfAborted();
-      throw (machine && failedToStart(machine.#result)) ?? error;
+      throw failedToStart(result) ?? error;
     }
   }
 
@@ -339,8 +346,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
         runSize: this.#vm.runSize,
         extendedDestinations: this.#vm.extendedDestinations,
         savableMsrs: this.#vm.savableMsrs,
-        memory: this.#memory.buffer,
-        memoryBytes: this.#memory.bytes.length,
+        memory: this.#memory.bytes,
         apicMemory: (this.#system?.memory as SharedArrayBuffer | undefined) ?? null,
         shared: this.#shared.buffer,
         maxVcpus: this.#shared.maxVcpus,

@@ -1,28 +1,16 @@
 /**
- * Threads for workers, kept from one machine to the next. One takes 25 ms to boot and 15 ms to load its program (bundled, as
- * the `apiary` command has it; twice that as modules), and koffi never gives back what it took for one, so a thread whose
+ * Threads for workers, kept from one machine to the next. One takes 25 ms to boot and some more to load its program (bundled, as
+ * the `apiary` command has it; 30 ms as modules), and koffi never gives back what it took for one, so a thread whose
  * machine is over waits for another. Nobody waits for it: a process may end meanwhile, and it ends by itself after a while.
- * A command that knows that it will need one starts it before it loads anything else. Main thread only.
+ * Main thread only.
  */
-import { type MessagePort, Worker } from 'node:worker_threads';
-import type { FromThread, MachineHandles, ThreadStart, ToThread } from './shared/messages.ts';
+import type { MessagePort, Worker } from 'node:worker_threads';
+import type { FromThread, MachineHandles, ToThread } from './shared/messages.ts';
+import { takeThread } from './spare-thread.ts';
 
-/** Beside this file: the module, or the bundle if this is in one. */
-const PROGRAM = new URL(import.meta.url.endsWith('.cjs') ? './worker.cjs' : './worker.js', import.meta.url);
-
-/** A thread that loads its program for longer than this has other troubles. */
-const LOAD_MILLIS = 2000;
 const LOAD_POLL_MILLIS = 2;
 /** How long a thread without a machine is kept. */
 const IDLE_MILLIS = 10_000;
-
-/** Of the threads that have not ended: whether their program is loaded. */
-const loading = new Set<Int32Array<SharedArrayBuffer>>();
-
-// koffi aborts the process if its thread is ended while it loads, and a command that finds a mistake at once ends just then.
-process.once('exit', () => {
-  for (const loaded of loading) Atomics.wait(loaded, 0, 0, LOAD_MILLIS);
-});
 
 /** Without a machine, the one that has waited longest first. */
 const idle: Thread[] = [];
@@ -38,18 +26,14 @@ export class Thread {
   #gone = false;
 
   private constructor() {
-    const loaded = new Int32Array(new SharedArrayBuffer(4));
-    const workerData: ThreadStart = { loaded };
-    // No execArgv: what was meant for the main program (--input-type, --import, --eval) is nothing for ours.
-    this.#worker = new Worker(PROGRAM, { workerData, execArgv: [], name: 'apiary' });
-    loading.add(loaded);
+    const { worker, loaded } = takeThread();
+    this.#worker = worker;
     this.#loaded = loaded;
     this.#worker.on('message', (_: FromThread) => this.#finish());
     this.#worker.once('error', (error: Error) => {
       this.#failure = error.message;
     });
     this.#worker.once('exit', (code) => {
-      loading.delete(loaded);
       this.#gone = true;
       if (idle.includes(this)) idle.splice(idle.indexOf(this), 1);
       this.#finish(this.#failure ?? `ended by itself with code ${code}`);
@@ -63,14 +47,9 @@ export class Thread {
     return thread;
   }
 
-  /** Starts one that waits for its first machine. */
-  static startSpare(): void {
-    new Thread().giveBack();
-  }
-
   /** At least so many that wait, with their program loaded. */
   static async reserve(count: number): Promise<void> {
-    while (idle.length < count) Thread.startSpare();
+    while (idle.length < count) new Thread().giveBack();
     while (idle.some((thread) => thread.#loaded[0] === 0)) {
       await new Promise((resolve) => setTimeout(resolve, LOAD_POLL_MILLIS));
     }

@@ -19,7 +19,6 @@ import { applyBootState, applyFirmwareState, captureResetState, type ResetState 
 import { describeHalt } from './loop/failure.ts';
 import { Scheduler } from './loop/scheduler.ts';
 import type { VcpuBackend, VcpuDescriptor, VcpuRun } from './loop/vcpu-backend.ts';
-import { GuestMemory } from './shared/guest-memory.ts';
 import { type DevicePort, RemoteDevices, serveMailboxes } from './shared/mailbox.ts';
 import type {
   CpuHandle,
@@ -73,7 +72,7 @@ class MachineWorker {
     this.#port = port;
     this.#handles = handles;
     this.#shared = new SharedState(handles.maxVcpus, nativeHost, handles.shared);
-    this.#ram = new GuestMemory(handles.memoryBytes, handles.memory).bytes;
+    this.#ram = handles.memory;
     this.#outbox = new Outbox(this.#shared, worker, port, handles.maxBacklog);
     this.#trace = handles.config.trace
       ? new TraceRecorder(native.nowNanos, (events) => this.#send({ type: 'trace', events }))
@@ -325,7 +324,7 @@ function readTsc(vcpu: VcpuDescriptor | undefined): bigint {
   return vcpu?.getMsrs([IA32_TSC])[0]?.value ?? 0n;
 }
 
-const { loaded } = workerData as ThreadStart;
+const { loaded, keepCode } = workerData as ThreadStart;
 Atomics.store(loaded, 0, 1);
 Atomics.notify(loaded, 0);
 parentPort?.on('message', (message: ToThread) => {
@@ -342,6 +341,7 @@ function needsNoModules({ worker, handles }: Part): boolean {
 
 function play(part: Part, openVcpu: OpenVcpu, devices: readonly LoadedDevices[] = []): void {
   new MachineWorker(part, openVcpu, devices).run();
+  keepCode?.();
   parentPort?.postMessage({ type: 'free' } satisfies FromThread);
 }
 

@@ -2,6 +2,7 @@
 // CommonJS bundle (one copy of each class in a process, and half the time to load); an ES module passes its exports on. The
 // declarations that the entries reach are there twice: for `import`, and below a package.json that says CommonJS for TypeScript's
 // `require`.
+import { createHash } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,11 +10,24 @@ import { fileURLToPath } from 'node:url';
 const dist = fileURLToPath(new URL('../../dist', import.meta.url));
 const bundle = join(dist, 'bundle');
 const types = join(bundle, 'types');
+for (const name of ['main', 'machine', 'worker']) makeProgram(name);
 for (const name of ['index', 'apic', 'kvm']) writeFileSync(join(bundle, `${name}.mjs`), `export * from './${name}.cjs';\n`);
+rmSync(join(bundle, 'cache'), { recursive: true, force: true });
 rmSync(types, { recursive: true, force: true });
 rmSync(join(bundle, 'esm'), { recursive: true, force: true });
 mkdirSync(types);
 writeFileSync(join(types, 'package.json'), '{ "type": "commonjs" }\n');
+
+/** Makes of a bundle the function that src/start/code-cache.ts calls, with what its code cache goes by at the head. */
+function makeProgram(name) {
+  const bundled = join(bundle, `${name}.code.cjs`);
+  const text = readFileSync(bundled, 'utf8');
+  if (/[^\x00-\x7f]/.test(text)) throw new Error(`${bundled} is not ASCII, as which it is read`);
+  const digest = createHash('sha256').update(text).digest('hex').slice(0, 16);
+  const head = `(function (exports, require, module, __filename, __dirname) {//${digest}\n`;
+  writeFileSync(join(bundle, `${name}.code.js`), `${head}${text}\n})`);
+  rmSync(bundled);
+}
 
 const reached = new Set();
 /** @param file a declaration file: with all that it imports */

@@ -8,7 +8,6 @@ import { ConfigError } from '../errors.ts';
 const PAGE = 4096;
 
 export class GuestMemory {
-  readonly buffer: SharedArrayBuffer;
   /** Guest-physical addresses 0 to `byteLength - 1`; begins on a page, as KVM_SET_USER_MEMORY_REGION wants it. */
   readonly bytes: Uint8Array<SharedArrayBuffer>;
 
@@ -16,12 +15,13 @@ export class GuestMemory {
    * @param byteLength a multiple of 4096
    * @throws ConfigError when the host has no room for it
    */
-  constructor(byteLength: number, buffer?: SharedArrayBuffer) {
+  constructor(byteLength: number) {
+    let buffer: SharedArrayBuffer;
     try {
-      this.buffer = buffer ?? new SharedArrayBuffer(byteLength + PAGE);
+      buffer = new SharedArrayBuffer(byteLength + PAGE);
     } catch {
       throw new ConfigError(`this host cannot give a guest ${byteLength / 2 ** 20} MiB of memory; ask for less`);
     }
-    this.bytes = new Uint8Array(this.buffer, bytesToPage(this.buffer), byteLength);
+    this.bytes = new Uint8Array(buffer, bytesToPage(buffer), byteLength);
   }
 }

@@ -12,6 +12,8 @@ import type { TraceEvent } from '../trace.ts';
 export interface ThreadStart {
   /** One word: the thread stores 1 and notifies once its program is loaded. */
   readonly loaded: Int32Array<SharedArrayBuffer>;
+  /** The thread's own (src/start/code-cache.ts): keeps the code compiled so far for later threads. Absent where that has been done. */
+  readonly keepCode?: () => void;
 }
 
 /** What a thread is told while it has no machine. */
@@ -34,8 +36,7 @@ export interface MachineHandles {
   readonly extendedDestinations: boolean;
   /** KVM_GET_MSR_INDEX_LIST. */
   readonly savableMsrs: readonly number[];
-  readonly memory: SharedArrayBuffer;
-  readonly memoryBytes: number;
+  readonly memory: Uint8Array<SharedArrayBuffer>;
   readonly apicMemory: SharedArrayBuffer | null;
   readonly shared: SharedArrayBuffer;
   readonly maxVcpus: number;
