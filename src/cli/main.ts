@@ -1,9 +1,5 @@
-/**
- * The `apiary` command but for what runs machines (machine-program.ts). Which of the two a command line is for, and that a
- * worker thread starts before anything else, is src/start/main.ts's.
- */
-import { isMainThread } from 'node:worker_threads';
+/** The `apiary` command, from its sources or modules; the package's starts with src/start/main.ts. */
+import { runsMachine } from '../start/which.ts';
 
-// A thread of `conform` is this program too, which spares the package a second copy of it (conform/cores.ts).
-if (isMainThread) void import('./program.ts');
-else void import('../conform/core-worker.ts');
+if (runsMachine(process.argv.slice(2))) void import('./machine-program.ts');
+else void import('./program.ts');

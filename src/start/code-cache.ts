@@ -4,11 +4,21 @@
  * installed) in the user's own cache folder; where neither can be, each run compiles. Only who may write the bundle, or is the
  * user, may write there: cached code is code.
  */
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { constants, Script } from 'node:vm';
+import { Script } from 'node:vm';
 
-type Program = (exports: object, require: NodeJS.Require, module: object, file: string, folder: string) => void;
+/** `importModule` is what the program's `import()` has become: Node has none for a script with a code cache, or warns of it. */
+type Program = (
+  ...wrapped: [
+    exports: object,
+    require: NodeJS.Require,
+    module: object,
+    __filename: string,
+    __dirname: string,
+    importModule: (specifier: string) => Promise<unknown>,
+  ]
+) => void;
 
 /** The build puts it at the head of each program, since V8 looks only at a text's length: two slashes, then these digits. */
 const DIGEST = /\/\/([\da-f]{16})\n/;
@@ -33,14 +43,14 @@ export function runCached({ name, folder, require, keeper }: Cached): void {
   const cachedData = digest === undefined ? undefined : readCache(folder, key);
   const script = new Script(text, {
     filename,
-    importModuleDynamically: constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER ?? ((specifier) => import(specifier)),
     ...(cachedData === undefined ? {} : { cachedData }),
   });
   if (cachedData === undefined || script.cachedDataRejected === true) {
     keeper(() => writeCache(folder, key, script.createCachedData()));
   }
   const module = { exports: {} };
-  (script.runInThisContext() as Program)(module.exports, require, module, filename, folder);
+  const importModule = (specifier: string): Promise<unknown> => import(specifier);
+  (script.runInThisContext() as Program)(module.exports, require, module, filename, folder, importModule);
 }
 
 /** Beside the bundle; then the user's. */
@@ -61,17 +71,16 @@ function readCache(bundle: string, key: string): Buffer | undefined {
   return undefined;
 }
 
-/** Whole or not at all, whoever else writes it. */
 function writeCache(bundle: string, key: string, data: Buffer): void {
-  for (const folder of cacheFolders(bundle)) {
+  cacheFolders(bundle).some((folder) => {
     const part = join(folder, `${key}.${process.pid}`);
     try {
       mkdirSync(folder, { recursive: true });
       writeFileSync(part, data, { flag: 'wx' });
-      renameSync(part, join(folder, key));
-      return;
+      renameSync(part, join(folder, key)); // whole or not at all, whoever else writes it
+      return true;
     } catch {
-      rmSync(part, { force: true });
+      return false;
     }
-  }
+  });
 }

@@ -6,18 +6,18 @@
 import { isMainThread } from 'node:worker_threads';
 import { startSpare } from '../machine/spare-thread.ts';
 import { runCached } from './code-cache.ts';
+import { runsMachine } from './which.ts';
 
-const RUN_MACHINES: readonly (string | undefined)[] = ['run', 'demo'];
-const [command] = process.argv.slice(2);
-const runsMachine = isMainThread && RUN_MACHINES.includes(command);
+const args = process.argv.slice(2);
+const isForMachine = isMainThread && runsMachine(args);
 
-if (runsMachine && !process.argv.includes('--help')) startSpare();
+if (isForMachine && !args.includes('--help')) startSpare();
 runCached({
-  name: runsMachine ? 'machine.code.js' : 'main.code.js',
+  name: isForMachine ? 'machine.code.js' : 'main.code.js',
   folder: __dirname,
   require,
   // What the others compile is not worth a file.
   keeper: (keep) => {
-    if (command === 'run') process.once('exit', keep);
+    if (isMainThread && args[0] === 'run') process.once('exit', keep);
   },
 });

@@ -24,8 +24,8 @@ function makeProgram(name) {
   const text = readFileSync(bundled, 'utf8');
   if (/[^\x00-\x7f]/.test(text)) throw new Error(`${bundled} is not ASCII, as which it is read`);
   const digest = createHash('sha256').update(text).digest('hex').slice(0, 16);
-  const head = `(function (exports, require, module, __filename, __dirname) {//${digest}\n`;
-  writeFileSync(join(bundle, `${name}.code.js`), `${head}${text}\n})`);
+  const head = `(function (exports, require, module, __filename, __dirname, importModule) {//${digest}\n`;
+  writeFileSync(join(bundle, `${name}.code.js`), `${head}${text.replaceAll(/\bimport\(/g, 'importModule(')}\n})`);
   rmSync(bundled);
 }
 
