@@ -1,6 +1,6 @@
 /**
  * For each rule that not every kernel has, the smallest case that tells which one is at work. A case asks whatever answers
- * as KVM's ioctls do: a model of ours (`modelToAsk`), or a kernel (src/conform/kernel-rules.ts). The gate is off in all.
+ * as KVM's ioctls do: a model of ours (`modelToAsk`), or a kernel (src/conform/host.ts). The gate is off in all.
  */
 import { DELIVERY } from './fields.ts';
 import type { ApicSystemOptions } from './options.ts';

@@ -2,13 +2,13 @@
  * What this host's KVM is like, asked of it with a VM of one vCPU rather than assumed: the options that a model needs to
  * be its mirror.
  */
-import { type ApicSystemOptions, REG } from '../apic/index.ts';
-import { Cap, type CpuidEntry, kvmParameter, System, type Vm, X2apicFlag } from '../kvm/index.ts';
-import { applyRegisters } from './page.ts';
-import type { Gates } from './spec.ts';
+import { type ApicSystemOptions, type ApicsToAsk, MSR, REG } from '../apic/index.ts';
+import { Cap, type CpuidEntry, kvmParameter, System, type Vcpu, type Vm, X2apicFlag } from '../kvm/index.ts';
+import { applyRegisters, readRegister } from './page.ts';
+import type { Gates, RegisterValue } from './spec.ts';
 
 /** The CPU that conformance machines have: nothing but what the APIC looks at. */
-export const CPUID: readonly CpuidEntry[] = [
+const CPUID: readonly CpuidEntry[] = [
   leaf(0, { eax: 1, ebx: 0x756e6547, ecx: 0x6c65746e, edx: 0x49656e69 }), // GenuineIntel
   leaf(1, { eax: 0x600, ecx: (1 << 21) | (1 << 24), edx: 1 << 9 }), // x2APIC, TSC deadline; APIC
   leaf(0x80000000, { eax: 0x80000008 }),
@@ -20,7 +20,7 @@ function leaf(fn: number, values: Partial<CpuidEntry>): CpuidEntry {
   return { function: fn, index: 0, flags: 0, eax: 0, ebx: 0, ecx: 0, edx: 0, ...values };
 }
 
-export const SPLIT_IRQCHIP_PINS = 24;
+const SPLIT_IRQCHIP_PINS = 24;
 
 /** A VM as the kernel judges use them: split irqchip, so that the local APICs are KVM's and nothing else is. */
 export function makeVm(system: System, x2apicApi: number): Vm {
@@ -39,46 +39,75 @@ const X2APIC_BASE = 0xfee00c00n;
 const SMI_TO_0 = 0x0200;
 const ISR4_VECTOR_0X80 = 1;
 
-/** @throws KvmError when KVM cannot be used; its message says why */
-export function probeHost(): ApicSystemOptions {
+/** A vCPU of such a VM. */
+export function makeVcpu(vm: Vm, apicId: number): Vcpu {
+  const vcpu = vm.createVcpu(apicId);
+  vcpu.setCpuid2(CPUID);
+  return vcpu;
+}
+
+/** Runs `body` with such a VM of its own. @throws KvmError when KVM cannot be used; its message says why */
+export function withVm<T>(body: (vm: Vm, system: System) => T): T {
   const system = System.open();
   try {
     const vm = makeVm(system, 0);
     try {
-      const cpu = vm.createVcpu(0);
-      cpu.setCpuid2(CPUID);
-      const fresh = new DataView(cpu.getLapic().buffer);
-      const cmci = ((fresh.getUint32(REG.VERSION, true) >>> 16) & 0xff) === 6;
-      // With APICv KVM has no ISR cache, so PPR follows the ISR of a restored state at once.
-      const inService = cpu.getLapic();
-      applyRegisters(inService, [[REG.ISR + 0x40, ISR4_VECTOR_0X80]]);
-      cpu.setLapic(inService);
-      const apicv = new DataView(cpu.getLapic().buffer).getUint32(REG.PPR, true) !== 0;
-      // ICR in x2APIC mode: one 64-bit register, or two halves.
-      cpu.setMsrs([{ index: 0x1b, value: X2APIC_BASE }]);
-      const page = cpu.getLapic();
-      applyRegisters(page, [
-        [REG.ICR + 4, 0],
-        [REG.ICR2, 0x55],
-      ]);
-      cpu.setLapic(page);
-      const x2apicIcrSplit = new DataView(cpu.getLapic().buffer).getUint32(REG.ICR + 4, true) === 0;
-      const smm = vm.signalMsi(0xfee00000, 0, SMI_TO_0) === 1;
-      cpu.close();
-      return {
-        cmci,
-        x2apicIcrSplit,
-        smm,
-        apicv,
-        vectorHashing: kvmParameter('vector_hashing') !== 'N',
-        minTimerPeriodMicros: Number(kvmParameter('min_timer_period_us') ?? 200),
-        ioapicInKernel: false,
-        physicalAddressBits: 48,
-      };
+      return body(vm, system);
     } finally {
       vm.close();
     }
   } finally {
     system.close();
   }
+}
+
+/** The same, for a telling case of src/apic/telling.ts. As yet without vCPUs. */
+export const withKernel = <T>(body: (apics: ApicsToAsk) => T): T =>
+  withVm((vm) => {
+    const cpus: Vcpu[] = [];
+    try {
+      return body({
+        add: (apicId) => void cpus.push(makeVcpu(vm, apicId)),
+        setBase: (cpu, low) => cpus[cpu].setMsrs([{ index: MSR.APIC_BASE, value: BigInt(low) }]),
+        state: (cpu) => cpus[cpu].getLapic(),
+        setState: (cpu, state) => cpus[cpu].setLapic(state),
+        signalMsi: (addressLow, data) => vm.signalMsi(addressLow, 0, data),
+        pendingNmis: (cpu) => cpus[cpu].getVcpuEvents().nmi.pending,
+      });
+    } finally {
+      for (const cpu of cpus) cpu.close();
+    }
+  });
+
+/** @throws KvmError when KVM cannot be used; its message says why */
+export function probeHost(): ApicSystemOptions {
+  return withVm((vm) => {
+    const cpu = makeVcpu(vm, 0);
+    const state = (): Uint8Array => cpu.getLapic();
+    const put = (...registers: RegisterValue[]): void => {
+      const page = state();
+      applyRegisters(page, registers);
+      cpu.setLapic(page);
+    };
+    const cmci = ((readRegister(state(), REG.VERSION) >>> 16) & 0xff) === 6;
+    // With APICv KVM has no ISR cache, so PPR follows the ISR of a restored state at once.
+    put([REG.ISR + 0x40, ISR4_VECTOR_0X80]);
+    const apicv = readRegister(state(), REG.PPR) !== 0;
+    // ICR in x2APIC mode: one 64-bit register, or two halves.
+    cpu.setMsrs([{ index: MSR.APIC_BASE, value: X2APIC_BASE }]);
+    put([REG.ICR + 4, 0], [REG.ICR2, 0x55]);
+    const x2apicIcrSplit = readRegister(state(), REG.ICR + 4) === 0;
+    const smm = vm.signalMsi(0xfee00000, 0, SMI_TO_0) === 1;
+    cpu.close();
+    return {
+      cmci,
+      x2apicIcrSplit,
+      smm,
+      apicv,
+      vectorHashing: kvmParameter('vector_hashing') !== 'N',
+      minTimerPeriodMicros: Number(kvmParameter('min_timer_period_us') ?? 200),
+      ioapicInKernel: false,
+      physicalAddressBits: 48,
+    };
+  });
 }

@@ -6,7 +6,7 @@
  * then passes over them. What no register page shows is put back by hand after each case (`#restore`).
  */
 import { System, type Vcpu, type Vm } from '../kvm/index.ts';
-import { CPUID, makeVm, x2apicFlags } from './host.ts';
+import { makeVcpu, makeVm, x2apicFlags } from './host.ts';
 import { RESET_PAGE, startState } from './mp-state.ts';
 import { isEventful } from './operations.ts';
 import { changeState, clearState, PageTracker, putState, type StateDoor } from './page.ts';
@@ -124,8 +124,7 @@ export class KernelJudge implements Judge {
     const vm = makeVm(this.#system, x2apicFlags(machine));
     const cpus = new Map<number, RigCpu>();
     for (const apicId of machine.rig) {
-      const vcpu = vm.createVcpu(apicId);
-      vcpu.setCpuid2(CPUID);
+      const vcpu = makeVcpu(vm, apicId);
       const door = vcpuDoor(vcpu);
       clearState(door);
       cpus.set(apicId, { apicId, vcpu, door });

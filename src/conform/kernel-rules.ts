@@ -60,7 +60,7 @@ export function rulesOfKernel(answers: readonly KernelAnswer[]): KernelRules {
 
 /** The answers of this host's kernel. @throws KvmError where KVM cannot be used */
 export async function askHost(): Promise<KernelAnswer[]> {
-  const { withKernel } = await import('./kernel-to-ask.ts');
+  const { withKernel } = await import('./host.ts');
   return askKernel(withKernel);
 }
 

@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import { ApicSystem, STATE_BYTES } from '../../src/apic/index.ts';
-import { CPUID, makeVm, probeHost, x2apicFlags } from '../../src/conform/host.ts';
+import { makeVcpu, makeVm, probeHost, x2apicFlags } from '../../src/conform/host.ts';
 import { changesOf } from '../../src/conform/page.ts';
 import { freshSeed, Random } from '../../src/conform/random.ts';
 import { makeRigs } from '../../src/conform/rigs.ts';
@@ -35,9 +35,7 @@ describe.skipIf(why !== undefined)(`new vCPUs${why === undefined ? '' : ` (skipp
       });
       const cpus = [];
       for (const apicId of spec.rig) {
-        const cpu = vm.createVcpu(apicId);
-        cpu.setCpuid2(CPUID);
-        cpus.push(cpu);
+        cpus.push(makeVcpu(vm, apicId));
         model.addApic(apicId);
         for (let i = 0; i < 6; i++) {
           const target = random.pick([...spec.rig, 0xff]);

@@ -10,7 +10,8 @@ import { PAGE_BYTES, REG, REGISTERS } from '../../src/apic/index.ts';
 import { describeOperation } from '../../src/conform/describe.ts';
 import { deliveryMode } from '../../src/conform/operations.ts';
 import { freshSeed } from '../../src/conform/random.ts';
-import { recipes, resolve } from '../../src/conform/registers/generate.ts';
+import { recipes } from '../../src/conform/registers/generate.ts';
+import { GuestList } from '../../src/conform/registers/guest-list.ts';
 import { OplistMemory } from '../../src/conform/registers/oplist.ts';
 import type { GuestOperation, Result, Taken } from '../../src/conform/spec.ts';
 import { say, whyNoKvm } from './campaign.ts';
@@ -18,7 +19,7 @@ import { say, whyNoKvm } from './campaign.ts';
 const OPLIST = new URL('../../guest/build/oplist.elf', import.meta.url).pathname;
 const LISTS = 12;
 const CPUS = [0, 1];
-const RIG = { x2apicFormat: true, broadcastQuirkDisabled: false, rig: CPUS };
+const XAPIC = 0xfee00800;
 const END = 0xffffffff;
 const PATIENCE_MILLIS = 30_000;
 /** Fixed, lowest priority and ExtINT; the others stop CPUs, or come when they like. */
@@ -44,13 +45,11 @@ function isSteady(operation: GuestOperation): boolean {
 
 const makeList = (seed: number, khz: number): GuestOperation[] => {
   const [recipe] = fc.sample(recipes(1), { seed, numRuns: 1 });
-  const cpus = CPUS.map((slot) => ({ slot, mode: 0, state: 0 }));
-  const { operations } = resolve({ ...recipe, cpus }, [RIG], {
-    tsc: { khz, high: 0 },
-    lowTpr: false,
-  });
+  const apics = CPUS.map((apicId) => ({ apicId, baseLow: XAPIC, baseHigh: 0, registers: [] }));
+  const list = new GuestList(apics, { khz, high: 0 }, { cr8: recipe.cr8, wholeTpr: false });
+  for (const [cpu, step] of recipe.steps) list.add(step, cpu);
   // Handlers that EOI: then it does not show whether a host's KVM records what is in service.
-  const steady = operations.filter(isSteady).map((each) => (each.kind === 'window' ? { ...each, size: 0 } : each));
+  const steady = list.operations.filter(isSteady).map((each) => (each.kind === 'window' ? { ...each, size: 0 } : each));
   return [...steady, ...CPUS.map((cpu) => ({ kind: 'window', cpu, size: 0, address: 0, low: 0, high: 0 }) as const)];
 };
 
@@ -68,7 +67,7 @@ async function carryOut(apic: 'user' | 'kernel', operations: readonly GuestOpera
     cpus: CPUS,
     memory: '8M',
     cpu: 'host,+tsc_deadline_timer',
-    x2apicApi: { use32bitIds: RIG.x2apicFormat },
+    x2apicApi: { use32bitIds: true },
     timeoutMs: PATIENCE_MILLIS,
   });
   const words = new Int32Array(machine.memory.buffer, machine.memory.byteOffset, machine.memory.length >> 2);

@@ -1,31 +1,16 @@
-/**
- * Random machines and lists of register operations, as fast-check sees them: recipes of small numbers, where 0 is always
- * the simplest choice. `resolve` turns a recipe into a case; list-maker.ts makes the operations.
- */
+/** Random machines and lists of register operations. `resolve` turns a recipe into the case that it means. */
 import fc from 'fast-check';
-import { BASE, REG } from '../../apic/index.ts';
+import { BASE, LVT, REG } from '../../apic/index.ts';
+import { choose, pick, word } from '../choices.ts';
 import type { RigSpec } from '../rigs.ts';
 import type { ApicSpec, Case, GuestOperation, RegisterValue } from '../spec.ts';
-import {
-  DEFAULT_PAGE,
-  DFR_CLUSTER,
-  DFR_FLAT,
-  ListMaker,
-  MASKED,
-  type OperationRecipe,
-  PAGES,
-  type Tsc,
-  X2APIC,
-} from './list-maker.ts';
+import { GuestList, type ListHost, type ListLimits, type Step, X2APIC } from './guest-list.ts';
+import { DEFAULT_PAGE, DFR_CLUSTER, DFR_FLAT, OTHER_PAGES, STEP } from './steps.ts';
 
 const MAX_CPUS = 5;
 const MAX_OPERATIONS = 70;
 
-interface CpuRecipe {
-  readonly slot: number;
-  readonly mode: number;
-  readonly state: number;
-}
+type CpuMaker = (apicId: number, index: number, boots: boolean, limits: ListLimits) => ApicSpec;
 
 export interface RegisterRecipe {
   readonly rig: number;
@@ -34,78 +19,79 @@ export interface RegisterRecipe {
    * and shows nowhere in kvm_run, so that a monitor with its own APICs cannot know of it.
    */
   readonly cr8: boolean;
-  readonly cpus: readonly CpuRecipe[];
-  readonly operations: readonly OperationRecipe[];
+  readonly cpus: readonly [slot: number, CpuMaker][];
+  readonly steps: readonly [cpu: number, Step][];
 }
 
-const word = fc.nat(0x7fffffff);
+type Registers = (bits: number, limits: ListLimits) => RegisterValue[];
+const nothing: Registers = () => [];
+
+const cpu = fc
+  .tuple(
+    choose([7, BASE.ENABLE], [7, X2APIC], [1, 0]),
+    choose([60, DEFAULT_PAGE], ...OTHER_PAGES.map((page) => [1, page] as const)),
+    choose([15, 0x1ff], [1, 0xff]),
+    choose([7, DFR_FLAT], [1, DFR_CLUSTER]),
+    choose([7, nothing], [1, (bits, { wholeTpr }) => [[REG.TPR, bits & (wholeTpr ? 0xff : 0xf0)]]]),
+    // In service from the start, for EOIs: where KVM ends interrupts by itself, nothing else ever is.
+    choose(
+      [3, nothing],
+      [1, (bits) => [[REG.ISR + ((bits >>> 8) & 7) * 16, ((1 << (bits >>> 11)) | (1 << (bits >>> 16))) >>> 0]]],
+    ),
+    // A timer that is half-way, as a restored state has it.
+    choose(
+      [3, nothing],
+      [
+        1,
+        () => [
+          [REG.LVT_TIMER, LVT.MASKED],
+          [REG.TMICT, 0xffffffff],
+          [REG.TMCCT, 0x80000000],
+        ],
+      ],
+    ),
+    word,
+  )
+  .map<CpuMaker>(([mode, page, spiv, dfr, tpr, inService, timer, bits]) => (apicId, index, boots, limits) => ({
+    apicId,
+    baseLow: (page | mode | (boots ? BASE.BSP : 0)) >>> 0,
+    baseHigh: 0,
+    registers: [
+      [REG.SPIV, spiv],
+      ...(mode === X2APIC ? [] : [[REG.ID, (apicId & 0xff) * 2 ** 24] as const]),
+      [REG.LDR, (1 << (index & 7)) * 2 ** 24],
+      [REG.DFR, dfr],
+      ...[tpr, inService, timer].flatMap((registers) => registers(bits, limits)),
+    ],
+  }));
 
 export function recipes(rigs: number): fc.Arbitrary<RegisterRecipe> {
-  const cpu = fc.record({ slot: fc.nat(15), mode: fc.nat(15), state: word });
-  const operation = fc.record({
-    what: fc.nat(127),
-    cpu: fc.nat(MAX_CPUS - 1),
-    register: fc.nat(255),
-    choice: fc.nat(255),
-    value: word,
-    more: word,
-  });
+  const slots = {
+    minLength: 1,
+    maxLength: MAX_CPUS,
+    size: 'max',
+    selector: ([slot]: [number, CpuMaker]) => slot,
+  } as const;
   return fc.record({
     rig: fc.nat(rigs - 1),
     cr8: fc.boolean(),
-    cpus: fc.array(cpu, { minLength: 1, maxLength: MAX_CPUS, size: 'max' }),
-    operations: fc.array(operation, { minLength: 1, maxLength: MAX_OPERATIONS, size: 'max' }),
+    cpus: fc.uniqueArray(fc.tuple(fc.nat(15), cpu), slots),
+    steps: fc.array(fc.tuple(fc.nat(MAX_CPUS - 1), STEP), { minLength: 1, maxLength: MAX_OPERATIONS, size: 'max' }),
   });
 }
 
-/** What lists must know of the host. */
-export interface ListHost {
-  readonly tsc: Tsc;
-  /** Does KVM keep TPR's low bits while a guest runs? SVM without AVIC takes TPR from CR8 at every exit. */
-  readonly lowTpr: boolean;
-}
-
 export function resolve(
-  recipe: RegisterRecipe,
+  { rig: n, cr8, cpus, steps }: RegisterRecipe,
   rigs: readonly RigSpec[],
   { tsc, lowTpr }: ListHost,
 ): Case<GuestOperation> {
-  const rig = rigs[recipe.rig % rigs.length];
-  if (rig === undefined) throw new RangeError('there are no rigs');
-  const slots = new Map<number, CpuRecipe>();
-  for (const cpu of recipe.cpus) {
-    const slot = cpu.slot % rig.rig.length;
-    if (!slots.has(slot)) slots.set(slot, cpu);
-  }
-  const wholeTpr = lowTpr && !recipe.cr8;
+  const rig = pick(rigs, n);
+  const limits = { cr8, wholeTpr: lowTpr && !cr8 };
+  const slots = new Map(cpus.map(([slot, make]) => [slot % rig.rig.length, make]));
   const apics = [...slots]
     .toSorted(([a], [b]) => a - b)
-    .map(([slot, cpu], i) => resolveCpu(cpu, rig.rig[slot] ?? 0, i, slot === 0, wholeTpr));
-  const list = new ListMaker(apics, tsc, { cr8: recipe.cr8, wholeTpr });
-  for (const operation of recipe.operations) list.add(operation);
+    .map(([slot, make], i) => make(rig.rig[slot] ?? 0, i, slot === 0, limits));
+  const list = new GuestList(apics, tsc, limits);
+  for (const [cpu, step] of steps) list.add(step, cpu);
   return { machine: { ...rig, bootstrap: rig.rig[0] ?? 0, apics }, operations: list.operations };
-}
-
-function resolveCpu(
-  { mode, state }: CpuRecipe,
-  apicId: number,
-  index: number,
-  boots: boolean,
-  wholeTpr: boolean,
-): ApicSpec {
-  const base = mode < 7 ? BASE.ENABLE : mode < 14 ? X2APIC : mode === 14 ? 0 : BASE.ENABLE;
-  const registers: RegisterValue[] = [[REG.SPIV, (state & 0xf) === 0xf ? 0xff : 0x1ff]];
-  if (base !== X2APIC) registers.push([REG.ID, (apicId & 0xff) * 2 ** 24]);
-  registers.push([REG.LDR, (1 << (index & 7)) * 2 ** 24]);
-  registers.push([REG.DFR, (state & 0x70) === 0x70 ? DFR_CLUSTER : DFR_FLAT]);
-  if ((state & 0x700) === 0x700) registers.push([REG.TPR, (state >>> 12) & (wholeTpr ? 0xff : 0xf0)]);
-  // In service from the start, for EOIs: where KVM ends interrupts by itself, nothing else ever is.
-  if ((state & 0x1800) === 0x800) {
-    registers.push([REG.ISR + ((state >>> 16) & 7) * 16, ((1 << (state >>> 19)) | (1 << (state >>> 24))) >>> 0]);
-  }
-  // A timer that is half-way, as a restored state has it.
-  if ((state & 0x6000) === 0x6000)
-    registers.push([REG.LVT_TIMER, MASKED], [REG.TMICT, 0xffffffff], [REG.TMCCT, 0x80000000]);
-  const page = mode === 15 ? (PAGES[state % PAGES.length] ?? DEFAULT_PAGE) : DEFAULT_PAGE;
-  return { apicId, baseLow: (page | base | (boots ? BASE.BSP : 0)) >>> 0, baseHigh: 0, registers };
 }

@@ -1,6 +1,6 @@
 /** What the APICs of a whole machine depend on besides what probeHost (../host.ts) asks: asked of the host, not assumed. */
 import { type ApicSystemOptions, ICR, REG } from '../../apic/index.ts';
-import { System } from '../../kvm/index.ts';
+import { withVm } from '../host.ts';
 import { readRegister } from '../page.ts';
 import type { RigSpec } from '../rigs.ts';
 import type { GuestOperation, RegisterValue } from '../spec.ts';
@@ -15,30 +15,21 @@ const ADDRESS_SIZES = 0x80000008;
 const IA32_TSC = 0x10;
 
 /** Upper half of the TSC that a new vCPU has: near 0, or the host's own where KVM cannot offset it. */
-export function askTscHigh(): number {
-  const system = System.open();
-  const vm = system.createVm();
-  const vcpu = vm.createVcpu(0);
-  try {
-    return Number((vcpu.getMsrs([IA32_TSC])[0]?.value ?? 0n) >> 32n);
-  } finally {
-    vcpu.close();
-    vm.close();
-    system.close();
-  }
-}
+export const askTscHigh = (): number =>
+  withVm((vm) => {
+    const vcpu = vm.createVcpu(0);
+    try {
+      return Number((vcpu.getMsrs([IA32_TSC])[0]?.value ?? 0n) >> 32n);
+    } finally {
+      vcpu.close();
+    }
+  });
 
-function askHost(): ApicSystemOptions {
-  const system = System.open();
-  const sizes = system.getSupportedCpuid().find((entry) => entry.function === ADDRESS_SIZES);
-  const vm = system.createVm();
-  try {
+const askHost = (): ApicSystemOptions =>
+  withVm((vm, system) => {
+    const sizes = system.getSupportedCpuid().find((entry) => entry.function === ADDRESS_SIZES);
     return { tscKhz: vm.getTscKhz(), physicalAddressBits: (sizes?.eax ?? 48) & 0xff };
-  } finally {
-    vm.close();
-    system.close();
-  }
-}
+  });
 
 /** What only a guest can find out of the kernel's APICs: whether an interrupt that was taken is in ISR until its EOI. */
 async function askGuest(): Promise<ApicSystemOptions> {
