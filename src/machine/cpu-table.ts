@@ -60,7 +60,7 @@ export class CpuTable {
     if (!entry) {
       if (this.#made >= this.#shared.maxVcpus) {
         throw new ConfigError(
-          `no room for APIC ID ${hex(apicId)}: this host's KVM runs up to ${this.#shared.maxVcpus} vCPUs`,
+          `no room for APIC ID ${hex(apicId)}: this machine has ${this.#shared.maxVcpus} vCPUs at most; name more of them in hotpluggable`,
         );
       }
       entry = this.#addEntry(apicId, false);

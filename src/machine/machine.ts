@@ -76,7 +76,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     this.#pool = pool;
     const { limits } = vm;
     this.#memory = new GuestMemory(config.memoryBytes);
-    this.#shared = new SharedState(limits.maxVcpus, nativeHost);
+    this.#shared = new SharedState(config.maxVcpus, nativeHost);
     this.#system =
       config.apic === 'user'
         ? new ApicSystem(
@@ -84,7 +84,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
               tscKhz: vm.tscKhz(),
               ...vm.apicCpuid(),
               ...config.apicOptions,
-              maxApics: limits.maxVcpus,
+              maxApics: config.maxVcpus,
               maxApicId: limits.maxVcpuId - 1,
             },
             { nowNanos: native.nowNanos }, // for the current count in snapshots

@@ -39,6 +39,8 @@ export type DebugConsole = (typeof DEBUG_CONSOLES)[number];
 const MAX_MEMORY = 0xc000_0000;
 const MIN_MEMORY = 0x20_0000;
 const MAX_TIMEOUT_MS = 2 ** 31 - 1; // setTimeout's
+/** Room for CPUs that are hot-added without having been named: 1.3 kB of APIC each, in every machine. */
+const UNNAMED_CPUS = 64;
 
 /** What a machine can be made of; everything has a default. Checked when the machine is created, in JavaScript as well. */
 export interface MachineOptions {
@@ -46,7 +48,7 @@ export interface MachineOptions {
   memory?: number | string;
   /** The boot-time vCPUs: how many (APIC IDs 0, 1, 2, ...), or their APIC IDs; the first is the boot CPU. Default 1. */
   cpus?: number | readonly number[];
-  /** APIC IDs of CPUs that are absent at start and may be hot-added; others may be hot-added all the same. */
+  /** APIC IDs of CPUs that are absent at start and may be hot-added; up to 64 others may be hot-added all the same. */
   hotpluggable?: readonly number[];
   /** Whose local APICs: ours in TypeScript ('user', default) or KVM's own ('kernel', split irqchip). */
   apic?: 'user' | 'kernel';
@@ -109,6 +111,8 @@ export interface MachineConfig {
   readonly memoryBytes: number;
   readonly cpus: readonly number[];
   readonly hotpluggable: readonly number[];
+  /** How many vCPUs there can be. */
+  readonly maxVcpus: number;
   readonly apic: 'user' | 'kernel';
   readonly use32bitIds: boolean;
   readonly disableBroadcastQuirk: boolean;
@@ -251,6 +255,7 @@ export function checkOptions(options: MachineOptions, limits: HostLimits): Machi
     memoryBytes: checkMemory(options.memory ?? '64M'),
     cpus,
     hotpluggable,
+    maxVcpus: Math.min(limits.maxVcpus, seen.size + UNNAMED_CPUS),
     apic,
     use32bitIds: apicOptions.x2apicFormat,
     disableBroadcastQuirk: apicOptions.broadcastQuirkDisabled,

@@ -1,6 +1,7 @@
 /**
- * The end leaves nothing: no thread, no descriptor of KVM, no timer, no handler, however the run ended. Measured in this
- * process, before and after; a worker thread of Node's own pool is started first, so that it does not count.
+ * The end leaves nothing: no descriptor of KVM, no timer, no handler, and no thread but those that wait for the next machine,
+ * however the run ended. Measured in this process, before and after; a worker thread of Node's own pool is started first, so
+ * that it does not count.
  */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -79,18 +80,25 @@ describeKvm('after the end nothing is left', () => {
   let handlersBefore: number[];
 
   beforeAll(async () => {
-    const machine = await Machine.create({ cpus: 2 });
+    // As many threads as any test here has; they are kept for the next machine, for a while.
+    const machine = await Machine.create({ apic: 'kernel', cpus: 4 });
     await machine.load(guestImage('hello'));
     await machine.run();
     before = leftovers();
     handlersBefore = handlers();
   });
 
+  function nothingIsLeft(): void {
+    const { threads, descriptors } = leftovers();
+    expect(descriptors).toEqual(before.descriptors);
+    expect(threads).toBeLessThanOrEqual(before.threads);
+  }
+
   test.each(endings)('%s', async (_name, source, options, end) => {
     const machine = await Machine.create(options);
     await machine.load(assemble(source), REAL_MODE);
     await end(machine);
-    expect(leftovers()).toEqual(before);
+    nothingIsLeft();
     expect(handlers()).toEqual(handlersBefore);
     await portsAreClosed();
   });
@@ -101,7 +109,7 @@ describeKvm('after the end nothing is left', () => {
     ['an APIC ID that KVM refuses', { cpus: [0, 0x10_0000] }],
   ])('create() that fails: %s', async (_name, options) => {
     await expect(Machine.create(options)).rejects.toMatchObject({ name: 'ConfigError' });
-    expect(leftovers()).toEqual(before);
+    nothingIsLeft();
   });
 
   test('15 machines one after the other', async () => {
@@ -111,7 +119,7 @@ describeKvm('after the end nothing is left', () => {
       await machine.load(image, REAL_MODE);
       await machine.run();
     }
-    expect(leftovers()).toEqual(before);
+    nothingIsLeft();
   });
 });
 
