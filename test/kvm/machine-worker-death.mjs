@@ -17,18 +17,20 @@ const HALT = new Uint8Array([0xfa, 0xf4, 0xeb, 0xfd]); // cli; hlt; jmp back
 const tasks = () => readdirSync('/proc/self/task').length;
 const descriptors = () => readdirSync('/proc/self/fd').length;
 
+/** A machine's worker 0 is a thread that an earlier one has left, if there is one. */
 async function runAndKill(victim) {
-  spawned.length = 0;
   const machine = await Machine.create({ cpus: 2, threads: 2 });
   await machine.load(HALT, { loadAddress: 0x1000 });
   const running = machine.run();
   await new Promise((resolve) => setTimeout(resolve, 50));
-  void spawned[victim].terminate();
+  void victim().terminate();
   return running;
 }
 
-await runAndKill(1); // Node's own threads exist from now on
+const newest = () => spawned.at(-1);
+const oldest = () => spawned[0];
+await runAndKill(newest); // Node's own threads exist from now on
 const before = { threads: tasks(), descriptors: descriptors() };
-const runs = [await runAndKill(1), await runAndKill(0)];
+const runs = [await runAndKill(newest), await runAndKill(oldest)];
 const left = { threads: tasks() - before.threads, descriptors: descriptors() - before.descriptors };
 process.stdout.write(JSON.stringify({ runs, left }));
