@@ -28,11 +28,14 @@ process.once('exit', () => {
   for (const loaded of loading) Atomics.wait(loaded, 0, 0, LOAD_MILLIS);
 });
 
+/** A run loop allocates next to nothing; V8's default would let each kept thread grow by 10 MB before it looks. */
+const SMALL_HEAP = { maxYoungGenerationSizeMb: 4 };
+
 function newThread(): RawThread {
   const loaded = new Int32Array(new SharedArrayBuffer(4));
   const workerData: ThreadStart = { loaded };
   // No execArgv: what was meant for the main program (--input-type, --import, --eval) is nothing for ours.
-  const worker = new Worker(PROGRAM, { workerData, execArgv: [], name: 'apiary' });
+  const worker = new Worker(PROGRAM, { workerData, execArgv: [], resourceLimits: SMALL_HEAP, name: 'apiary' });
   loading.add(loaded);
   worker.once('exit', () => loading.delete(loaded));
   return { worker, loaded };
