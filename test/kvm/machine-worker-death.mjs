@@ -19,7 +19,7 @@ const descriptors = () => readdirSync('/proc/self/fd').length;
 
 /** A machine's worker 0 is a thread that an earlier one has left, if there is one. */
 async function runAndKill(victim) {
-  const machine = await Machine.create({ cpus: 2, threads: 2 });
+  const machine = await Machine.create({ cpus: 2, threads: 2, keepHalted: true });
   await machine.load(HALT, { loadAddress: 0x1000 });
   const running = machine.run();
   await new Promise((resolve) => setTimeout(resolve, 50));
