@@ -1,7 +1,7 @@
 /** `apiary conform --table`: who takes what, on the model, and with the rules intact on the kernel and on our monitor as well. */
 import pc from 'picocolors';
 import type { ApicSystemOptions, RuleName } from '../apic/index.ts';
-import { type HeadlineJudge, modelHeadline } from '../conform/headline.ts';
+import { type HeadlineJudge, kernelHeadline, modelHeadline, monitorHeadline } from '../conform/headline.ts';
 import { headlineTable, LEGEND } from '../conform/headline-table.ts';
 import type { KernelRules } from '../conform/kernel-rules.ts';
 import { hex } from '../hex.ts';
@@ -28,10 +28,9 @@ export async function showHeadline({ rules, chosen, broken, json }: HeadlineOpti
   try {
     // Loaded when it is asked for: the model answers without the addon.
     const { probeHost } = await import('../conform/host.ts');
-    const { kernelHeadline, monitorHeadline } = await import('../conform/headline-kvm.ts');
     model = { ...probeHost(), ...options };
-    judges.push(modelHeadline(model), monitorHeadline(model));
-    if (!chosen || behaviour === 'kvm') judges.push(kernelHeadline());
+    judges.push(modelHeadline(model), await monitorHeadline(model));
+    if (!chosen || behaviour === 'kvm') judges.push(await kernelHeadline());
     else note = `The kernel's APICs were not asked: behaviour ${behaviour} is not theirs.`;
   } catch (error) {
     const word = hostsWord(error);

@@ -102,7 +102,7 @@ export interface HeadlineJudge {
 }
 
 /** MSIs by a judge of the host's operations, IPIs by one whose machines run a guest. */
-export class TwoJudges implements HeadlineJudge {
+class TwoJudges implements HeadlineJudge {
   readonly name: string;
   readonly #msi: Judge;
   readonly #makeIpi: (machine: MachineSpec) => Promise<Judge> | Judge;
@@ -171,6 +171,19 @@ function ipiTo(sender: Sender, destination: number): GuestOperation[] {
 /** `model`: the host's properties (or none), the behaviour, the rules to break. */
 export const modelHeadline = (model: ApicSystemOptions): HeadlineJudge =>
   new TwoJudges('model', new ModelJudge(model), () => new ModelJudge(model));
+
+/** KVM's APICs; loaded when they are asked, since the model answers without the addon. @throws KvmError without KVM */
+export async function kernelHeadline(): Promise<HeadlineJudge> {
+  const { KernelJudge } = await import('./kernel-judge.ts');
+  const { KernelRig } = await import('./registers/kernel-rig.ts');
+  return new TwoJudges('kernel', new KernelJudge(), (machine) => KernelRig.create(machine));
+}
+
+/** Our monitor, under a guest that sends the IPIs. @throws KvmError without KVM */
+export async function monitorHeadline(model: ApicSystemOptions): Promise<HeadlineJudge> {
+  const { UserRig } = await import('./registers/user-rig.ts');
+  return new TwoJudges('monitor', new ModelJudge(model), (machine) => UserRig.create(machine, model));
+}
 
 /** By the map or by a scan, as the model explains it. */
 export function pathOf(question: Question, model: ApicSystemOptions): 'map' | 'scan' {

@@ -7,11 +7,19 @@
  */
 import { System, type Vcpu, type Vm } from '../kvm/index.ts';
 import { makeVcpu, makeVm, x2apicFlags } from './host.ts';
-import { RESET_PAGE, startState } from './mp-state.ts';
 import { isEventful } from './operations.ts';
 import { changeState, clearState, PageTracker, putState, type StateDoor } from './page.ts';
 import { rigKey } from './rigs.ts';
-import { type Case, type HostOperation, isGuestOperation, type Judge, type MachineSpec, type Outcome } from './spec.ts';
+import {
+  type Case,
+  type HostOperation,
+  isGuestOperation,
+  type Judge,
+  type MachineSpec,
+  type Outcome,
+  RESET_PAGE,
+  startState,
+} from './spec.ts';
 import { apicBaseOf, dropEvents, vcpuDoor } from './vcpu-door.ts';
 
 /** Rigs that are kept; each holds up to 40 vCPUs, which are descriptors and kernel memory. */

@@ -6,7 +6,6 @@ import { timerDivisor } from '../apic/fields.ts';
 import { APIC_EVENT, BASE, type LocalApic, MSR, PAGE_BYTES, REG, STATE_BYTES, TIMER_MODE } from '../apic/index.ts';
 import { MpState } from '../kvm/constants.ts';
 import type { ModelObserver } from './model-judge.ts';
-import { RESET_PAGE } from './mp-state.ts';
 import { ApicDoor, changeState, readRegister, type StateDoor } from './page.ts';
 import {
   type CpuOutcome,
@@ -15,6 +14,7 @@ import {
   type HostOperation,
   NMI,
   type Range,
+  RESET_PAGE,
   type Result,
   type Taken,
 } from './spec.ts';

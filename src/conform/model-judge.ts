@@ -5,7 +5,6 @@
 import { type ApicMode, ApicSystem, type ApicSystemOptions } from '../apic/index.ts';
 import { MpState } from '../kvm/constants.ts';
 import { ModelCpu } from './model-cpu.ts';
-import { startState } from './mp-state.ts';
 import { byName, mayStartCpus } from './operations.ts';
 import { clearState, PageTracker, putState } from './page.ts';
 import {
@@ -19,6 +18,7 @@ import {
   type Result,
   runsGuest,
   SKIPPED,
+  startState,
 } from './spec.ts';
 
 /** The TSC when a list starts: any deadline below has passed. */

@@ -4,9 +4,17 @@
  * must be exactly what the router said: fewer is a lost interrupt, more a doubled one.
  */
 import { parentPort } from 'node:worker_threads';
-import { APIC_EVENT, ApicSystem, DELIVERY, type LocalApic, REG } from '../apic/index.ts';
+import { APIC_EVENT, type ApicMessage, ApicSystem, DELIVERY, FROM_DEVICE, type LocalApic, REG } from '../apic/index.ts';
 import { hex } from '../hex.ts';
-import { CONTROL, FIRST_VECTOR, PHASE, type RoundPlan, type RoundReport, VECTORS } from './race-plan.ts';
+import {
+  CONTROL,
+  FIRST_VECTOR,
+  PHASE,
+  type RacingApic,
+  type RoundPlan,
+  type RoundReport,
+  VECTORS,
+} from './race-plan.ts';
 import { Random } from './random.ts';
 
 const XAPIC = 0xfee00800;
@@ -24,6 +32,28 @@ interface Outstanding {
   expected: number;
   since: number;
   message: string;
+}
+
+/** What is sent, as often as it is worth. */
+const KINDS = [
+  'physical',
+  'physical',
+  'physical',
+  'logical',
+  'broadcast',
+  'shorthand',
+  'lowest priority',
+  'event',
+] as const;
+const NO_MATCH = -1;
+
+interface Sending {
+  readonly message: Omit<ApicMessage, 'vector'>;
+  /** How many may take it; whatever is not said may. */
+  readonly least?: number;
+  readonly most?: number;
+  /** As coverage has it, if that is not the kind. */
+  readonly name?: string;
 }
 
 class Racer {
@@ -158,8 +188,8 @@ class Racer {
   }
 
   #send(): void {
-    const { apics } = this.#plan;
     const random = this.#random;
+    const { apics } = this.#plan;
     const slot = random.pick(this.#vectors);
     if (!this.#isDone(slot)) {
       this.#check(slot, false);
@@ -167,65 +197,52 @@ class Racer {
     }
     const index = random.below(apics.length);
     const target = apics[index];
-    if (target === undefined) return;
+    const source = random.below(2) === 0 ? FROM_DEVICE : random.pick(this.#own).index;
+    const kind = random.pick(KINDS);
     this.#sends++;
-    const { vector } = slot;
-    const source = random.below(2) === 0 ? undefined : random.pick(this.#own).index;
-    const from = source === undefined ? {} : { source };
+    if (kind === 'event') {
+      this.#sendEvent(target.ids[0] ?? 0);
+      return;
+    }
+    // From an APIC in x2APIC mode, 0xff is an ID like any other.
+    if (kind === 'broadcast' && source !== FROM_DEVICE && this.#system.apic(source).mode === 'x2apic') return;
+    const { message, least = NO_MATCH, most = apics.length, name = kind } = this.#sending(kind, target, source);
+    const result = this.#system.deliver({ ...message, source, vector: slot.vector });
+    slot.expected += Math.max(result, 0);
+    slot.since = Date.now();
+    slot.message = `${kind} ${hex(message.destination)}`;
+    if (result < least || result > most) this.#fail(`${slot.message}, vCPU ${index}: answer ${result}`);
+    this.#hit(name === 'to a restless APIC' ? `${name}, ${result > 0 ? 'taken' : 'refused'}` : name);
+  }
+
+  #sending(kind: Exclude<(typeof KINDS)[number], 'event'>, target: RacingApic, source: number): Sending {
+    const random = this.#random;
+    const { steady, apicId, ids, logicalIds } = target;
+    const [id = 0] = ids;
     const trigMode = random.below(4) === 0;
-    switch (random.below(8)) {
-      case 0:
-      case 1:
-      case 2: {
-        const { steady } = target;
+    switch (kind) {
+      case 'physical':
         // A steady APIC is in xAPIC mode; a wide ID only works for others through the hack or by scan.
-        const destination = steady ? (target.ids[0] ?? 0) : random.pick([...target.ids, target.apicId]);
-        const result = this.#system.deliver({ ...from, destination, vector, trigMode });
-        this.#await(slot, result, `physical ${hex(destination)}`);
-        if (steady && result !== 1) this.#fail(`physical ${hex(destination)}, steady vCPU ${index}: answer ${result}`);
-        this.#hit(
-          steady ? 'to a steady APIC' : result > 0 ? 'to a restless APIC, taken' : 'to a restless APIC, refused',
-        );
-        break;
-      }
-      case 3: {
-        const bit = target.logicalIds[0] ?? 0;
-        const result = this.#system.deliver({ ...from, destination: bit, logical: true, vector, trigMode });
-        this.#await(slot, result, `logical ${hex(bit)}`);
+        if (steady) return { message: { destination: id, trigMode }, least: 1, most: 1, name: 'to a steady APIC' };
+        return { message: { destination: random.pick([...ids, apicId]), trigMode }, name: 'to a restless APIC' };
+      case 'logical': {
+        const destination = logicalIds[0] ?? 0;
+        const message = { destination, logical: true, trigMode };
         // The others' logical IDs have other bits, in whatever mode they are; in round `aliases` only the restless share.
-        if (target.steady && bit !== 0 && result !== 1)
-          this.#fail(`logical ${hex(bit)}, steady vCPU ${index}: answer ${result}`);
-        this.#hit('logical');
-        break;
+        return steady && destination !== 0 ? { message, least: 1, most: 1 } : { message };
       }
-      case 4: {
-        // From an APIC in x2APIC mode, 0xff is an ID like any other.
-        if (source !== undefined && this.#system.apic(source).mode === 'x2apic') return;
-        const result = this.#system.deliver({ ...from, destination: 0xff, vector, trigMode });
-        this.#await(slot, result, 'broadcast');
-        const steady = apics.filter((each) => each.steady).length;
-        if (result < steady) this.#fail(`broadcast: answer ${result}, there are ${steady} steady APICs`);
-        this.#hit('broadcast');
-        break;
-      }
-      case 5: {
-        const shorthand = source === undefined ? 2 : random.pick([1, 2, 3]);
-        const result = this.#system.deliver({ ...from, destination: 0, vector, shorthand });
-        this.#await(slot, result, `shorthand ${shorthand}`);
-        this.#hit('shorthand');
-        break;
-      }
-      case 6: {
+      case 'broadcast':
+        return {
+          message: { destination: 0xff, trigMode },
+          least: this.#plan.apics.filter((each) => each.steady).length,
+        };
+      case 'shorthand':
+        return { message: { destination: 0, shorthand: source === FROM_DEVICE ? 2 : random.pick([1, 2, 3]) } };
+      case 'lowest priority': {
         const logical = random.below(2) === 0;
-        const destination = logical ? random.below(256) : (target.ids[0] ?? 0);
-        const result = this.#system.deliver({ ...from, destination, logical, vector, deliveryMode: DELIVERY.LOWEST });
-        this.#await(slot, result, `lowest priority ${hex(destination)}`);
-        if (result > 1) this.#fail(`lowest priority ${hex(destination)}: answer ${result}`);
-        this.#hit('lowest priority');
-        break;
+        const destination = logical ? random.below(256) : id;
+        return { message: { destination, logical, deliveryMode: DELIVERY.LOWEST }, most: 1 };
       }
-      default:
-        this.#sendEvent(target.ids[0] ?? 0);
     }
   }
 
@@ -253,12 +270,6 @@ class Racer {
     this.#starts++;
     this.#startedSince = Date.now();
     this.#hit('INIT and SIPI');
-  }
-
-  #await(slot: Outstanding, result: number, message: string): void {
-    slot.expected += Math.max(result, 0);
-    slot.since = Date.now();
-    slot.message = message;
   }
 
   #isDone({ vector, expected }: Outstanding): boolean {

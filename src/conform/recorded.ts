@@ -18,7 +18,6 @@ import {
   type RegisterValue,
   type Result,
   type Taken,
-  type Tolerance,
 } from './spec.ts';
 
 const FORMAT = 'apiary-cases';
@@ -46,14 +45,6 @@ export interface Recording {
   readonly cases: readonly RecordedCase[];
 }
 
-interface ResultLine {
-  readonly low?: number;
-  readonly high?: number;
-  readonly fault?: number;
-  readonly tolerance?: Tolerance;
-  readonly changes?: readonly PageChange[];
-}
-
 interface CpuLine {
   readonly base: readonly [low: number, high: number];
   readonly registers: readonly RegisterValue[];
@@ -72,7 +63,7 @@ interface CaseLine {
   }[];
   readonly operations: readonly Operation[];
   readonly start?: readonly PageChange[];
-  readonly results: readonly ResultLine[];
+  readonly results: readonly Partial<Result>[];
   readonly cpus?: readonly CpuLine[];
   readonly events?: readonly string[];
   readonly nanos?: number;
@@ -112,43 +103,35 @@ function parse(text: string, line: number): unknown {
   }
 }
 
-function toLine({ candidate: { machine, operations }, outcome }: RecordedCase): CaseLine {
+function toLine({ candidate: { machine, operations }, outcome }: RecordedCase): object {
   const { x2apicFormat, broadcastQuirkDisabled, bootstrap, apics } = machine;
-  return {
-    ...(x2apicFormat && { x2apicFormat }),
-    ...(broadcastQuirkDisabled && { broadcastQuirkDisabled }),
-    ...(bootstrap !== 0 && { bootstrap }),
+  const { start, results, cpus, events, nanos } = outcome;
+  return compact({
+    x2apicFormat,
+    broadcastQuirkDisabled,
+    bootstrap,
     apics: apics.map(({ apicId, baseLow, baseHigh, registers }) => ({ apicId, base: [baseLow, baseHigh], registers })),
-    operations: operations.map(withoutUnit),
-    ...(outcome.start.length > 0 && { start: outcome.start }),
-    results: outcome.results.map(toResultLine),
-    ...(outcome.cpus.length > 0 && { cpus: outcome.cpus.map(toCpuLine) }),
-    ...(outcome.events.length > 0 && { events: outcome.events }),
-    nanos: outcome.nanos,
-  };
+    operations: operations.map((operation) => ({ ...operation, unit: undefined })), // that is for shrinking
+    start,
+    results: results.map(compact),
+    cpus: cpus.map(toCpuLine),
+    events,
+    nanos,
+  });
 }
 
-/** What is for shrinking only. */
-function withoutUnit(operation: Operation): Operation {
-  if (!isGuestOperation(operation)) return operation;
-  const { unit: _, ...rest } = operation;
-  return rest;
-}
-
-const toResultLine = ({ low, high, fault, tolerance, changes = [] }: Result): ResultLine => ({
-  ...(low !== 0 && { low }),
-  ...(high !== 0 && { high }),
-  ...(fault !== 0 && { fault }),
-  ...(tolerance !== undefined && { tolerance }),
-  ...(changes.length > 0 && { changes }),
-});
-
-const toCpuLine = ({ baseLow, baseHigh, page, count, taken }: CpuOutcome): CpuLine => ({
+const toCpuLine = ({ baseLow, baseHigh, page, count, taken }: CpuOutcome): object => ({
   base: [baseLow, baseHigh],
   registers: changesOf(EMPTY, page),
-  ...(count !== undefined && count.least !== count.most && { count }),
-  ...(taken.length > 0 && { taken: taken.map(({ vector, position }) => [vector, position] as const) }),
+  count: count?.least === count?.most ? undefined : count,
+  taken: taken.length === 0 ? undefined : taken.map(({ vector, position }) => [vector, position]),
 });
+
+/** Without what is 0, false or empty. */
+const compact = (line: object): object =>
+  Object.fromEntries(
+    Object.entries(line).filter(([, value]) => (Array.isArray(value) ? value.length > 0 : Boolean(value))),
+  );
 
 const EMPTY = new Uint8Array(STATE_BYTES);
 

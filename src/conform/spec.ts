@@ -2,6 +2,7 @@
  * What the harness talks about: a machine, the operations on it, and what comes of them. Plain data, without references to
  * a judge, so that a case can be printed, kept in a file and given to any judge. 64-bit values are two halves.
  */
+import { MpState } from '../kvm/constants.ts';
 
 /** The VM-wide switches of KVM_CAP_X2APIC_API. */
 export interface Gates {
@@ -138,6 +139,10 @@ export const GP = 13;
 export const NMI = 2;
 /** Why an answer is no number: the ioctl failed with this errno. */
 export const EINVAL_OUTCOME = -22;
+/** What 'settle' answers of a vCPU after power-up and after INIT: the upper byte of CS. */
+export const RESET_PAGE = 0xf0;
+/** KVM_MP_STATE_* of a new vCPU whose host did not choose a boot processor: that is the one with ID 0. */
+export const startState = (apicId: number): number => (apicId === 0 ? MpState.RUNNABLE : MpState.UNINITIALIZED);
 
 /** An interrupt or NMI (vector 2) that a guest's CPU took during operation `position`. */
 export interface Taken {

@@ -5,13 +5,14 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   type HeadlineJudge,
+  kernelHeadline,
   modelHeadline,
+  monitorHeadline,
   type Order,
   type Question,
   type Sender,
   type TargetMode,
 } from '../../src/conform/headline.ts';
-import { kernelHeadline, monitorHeadline } from '../../src/conform/headline-kvm.ts';
 import { headlineTable } from '../../src/conform/headline-table.ts';
 import { probeHost } from '../../src/conform/host.ts';
 import { whyNoKvm } from './campaign.ts';
@@ -122,8 +123,8 @@ describe.skipIf(why !== undefined)(`with KVM${why === undefined ? '' : ` (skippe
     ['our monitor', () => monitorHeadline(probeHost())],
   ] as const)('on %s', (_, make) => {
     let judge: HeadlineJudge;
-    beforeAll(() => {
-      judge = make();
+    beforeAll(async () => {
+      judge = await make();
     });
     afterAll(() => judge.close());
     it.each(named)('%s', async (__, row) => {
@@ -133,7 +134,7 @@ describe.skipIf(why !== undefined)(`with KVM${why === undefined ? '' : ` (skippe
 
   it('every cell of the table is the same on the model, our monitor and the kernel', async () => {
     const model = probeHost();
-    const judges = [modelHeadline(model), monitorHeadline(model), kernelHeadline()];
+    const judges = [modelHeadline(model), await monitorHeadline(model), await kernelHeadline()];
     const { disagreements, questions, sections } = await headlineTable(judges, model);
     for (const judge of judges) judge.close();
     expect(disagreements).toEqual([]);

@@ -1,11 +1,9 @@
 /** The judge whose APICs are KVM's own, in the kernel: the oracle. */
 import { MpState, Vm } from '../../kvm/index.ts';
 import { kernelRouter } from '../../machine/board/interrupt-router.ts';
-import { type Cpu, kernelCpu } from '../../machine/loop/cpu.ts';
-import { captureResetState, completeExit, type ResetState } from '../../machine/loop/cpu-state.ts';
+import { type Cpu, type CpuParts, kernelCpu } from '../../machine/loop/cpu.ts';
+import { completeExit } from '../../machine/loop/cpu-state.ts';
 import type { DevicePort } from '../../machine/shared/mailbox.ts';
-import { nativeHost } from '../../machine/shared/native-host.ts';
-import { SharedState } from '../../machine/shared/shared.ts';
 import type { StateDoor } from '../page.ts';
 import type { RigSpec } from '../rigs.ts';
 import { apicBaseOf, vcpuDoor } from '../vcpu-door.ts';
@@ -15,8 +13,6 @@ import { GuestRig, type RigCpu } from './rig.ts';
 export class KernelRig extends GuestRig {
   readonly name = 'kernel';
   protected readonly devices: DevicePort;
-  readonly #shared: SharedState;
-  #resetState: ResetState | undefined;
 
   static async create(spec: RigSpec): Promise<KernelRig> {
     const rig = new KernelRig(spec);
@@ -26,17 +22,11 @@ export class KernelRig extends GuestRig {
 
   private constructor(spec: RigSpec) {
     super(spec, 'kernel');
-    this.#shared = new SharedState(spec.rig.length, nativeHost);
     this.devices = makePlatform(this.config, this.memory.bytes, kernelRouter(Vm.fromFd(this.vm.fd, this.vm.runSize)));
   }
 
-  protected makeCpu(index: number, apicId: number): Cpu {
-    const vcpu = this.vm.createVcpu(apicId);
-    const run = vcpu.mapRun();
-    this.#resetState ??= captureResetState(vcpu, this.vm.savableMsrs);
-    const reset = this.#resetState;
-    const identity = { vcpuIndex: index, apicId, bootstrap: index === 0 };
-    return kernelCpu({ ...identity, vcpu, run, shared: this.#shared, devices: this.devices, reset });
+  protected makeCpu(parts: CpuParts): Cpu {
+    return kernelCpu(parts);
   }
 
   protected wakeUp({ cpu }: RigCpu): void {

@@ -10,14 +10,16 @@
 
 import { ExitReason, KvmError, native, type Sregs } from '../../kvm/index.ts';
 import { BootImage } from '../../machine/boot-image.ts';
-import type { Cpu } from '../../machine/loop/cpu.ts';
-import { applyBootState, completeExit } from '../../machine/loop/cpu-state.ts';
+import type { Cpu, CpuParts } from '../../machine/loop/cpu.ts';
+import { applyBootState, captureResetState, completeExit, type ResetState } from '../../machine/loop/cpu-state.ts';
 import { enterGuest, Left } from '../../machine/loop/enter.ts';
 import { handleExit } from '../../machine/loop/exits.ts';
 import { describeFailure } from '../../machine/loop/failure.ts';
 import { checkOptions, type MachineConfig } from '../../machine/options.ts';
 import { GuestMemory } from '../../machine/shared/guest-memory.ts';
 import type { DevicePort } from '../../machine/shared/mailbox.ts';
+import { nativeHost } from '../../machine/shared/native-host.ts';
+import { SharedState } from '../../machine/shared/shared.ts';
 import { VirtualMachine } from '../../machine/virtual-machine.ts';
 import { PACKAGE_ROOT } from '../../package-root.ts';
 import { byName, isEventful, maySendNmi, mayStartCpus } from '../operations.ts';
@@ -79,6 +81,8 @@ export abstract class GuestRig implements Judge {
   protected readonly memory: GuestMemory;
   readonly #reset: GuestMemory;
   readonly #oplist: OplistMemory;
+  readonly #shared: SharedState;
+  #resetState: ResetState | undefined;
   #template: Sregs | undefined;
   #cpus: RigCpu[] = [];
   #byId = new Map<number, RigCpu>();
@@ -107,15 +111,21 @@ export abstract class GuestRig implements Judge {
     this.#reset.bytes.set(RESET_CODE, RESET_VECTOR & 0xfff);
     this.vm.setMemory(this.#reset, 1, RESET_PAGE);
     this.#oplist = new OplistMemory(this.memory.bytes);
+    this.#shared = new SharedState(spec.rig.length, nativeHost);
     native.threadId();
   }
 
-  /** Runs the guest up to its first doorbell. `makeCpu` for each ID, in order. */
+  /** Runs the guest up to its first doorbell. */
   protected async boot(): Promise<void> {
     const loaded = (await loadImage()).load(this.memory.bytes, this.config);
     this.memory.bytes.set(RSM, SMM_ENTRY);
     for (const [index, apicId] of this.config.cpus.entries()) {
-      const made = { cpu: this.makeCpu(index, apicId), apicId, runs: true, nmis: false };
+      const vcpu = this.vm.createVcpu(apicId);
+      const run = vcpu.mapRun();
+      this.#resetState ??= captureResetState(vcpu, this.vm.savableMsrs);
+      const identity = { vcpuIndex: index, apicId, bootstrap: index === 0 };
+      const parts = { vcpu, run, shared: this.#shared, devices: this.devices, reset: this.#resetState };
+      const made = { cpu: this.makeCpu({ ...identity, ...parts }), apicId, runs: true, nmis: false };
       this.#byId.set(apicId, made);
       this.#cpus.push(made);
     }
@@ -131,7 +141,7 @@ export abstract class GuestRig implements Judge {
 
   // What differs between the two kinds of APIC
 
-  protected abstract makeCpu(index: number, apicId: number): Cpu;
+  protected abstract makeCpu(parts: CpuParts): Cpu;
   /** Out of wait-for-SIPI. Its registers may change. */
   protected abstract wakeUp(each: RigCpu): void;
   /** Nothing pending, what is half done is completed. */

@@ -2,11 +2,10 @@
 import { APIC_EVENT, ApicSystem, type ApicSystemOptions } from '../../apic/index.ts';
 import { native } from '../../kvm/index.ts';
 import { userRouter } from '../../machine/board/interrupt-router.ts';
-import { type Cpu, userCpu } from '../../machine/loop/cpu.ts';
-import { captureResetState, completeExit, type ResetState } from '../../machine/loop/cpu-state.ts';
+import { type Cpu, type CpuParts, userCpu } from '../../machine/loop/cpu.ts';
+import { completeExit } from '../../machine/loop/cpu-state.ts';
 import type { DevicePort } from '../../machine/shared/mailbox.ts';
-import { nativeHost } from '../../machine/shared/native-host.ts';
-import { RunState, SharedState } from '../../machine/shared/shared.ts';
+import { RunState } from '../../machine/shared/shared.ts';
 import { ApicDoor, type StateDoor } from '../page.ts';
 import type { RigSpec } from '../rigs.ts';
 import { makePlatform } from './platform.ts';
@@ -20,10 +19,8 @@ export class UserRig extends GuestRig {
   readonly name = 'our machine';
   readonly system: ApicSystem;
   protected readonly devices: DevicePort;
-  readonly #shared: SharedState;
   readonly #cpus: Cpu[] = [];
   readonly #woken: boolean[] = [];
-  #resetState: ResetState | undefined;
 
   /** @param options the host's properties, the behaviour and the rules to break */
   static async create(spec: RigSpec, options: ApicSystemOptions): Promise<UserRig> {
@@ -34,7 +31,6 @@ export class UserRig extends GuestRig {
 
   private constructor(spec: RigSpec, options: ApicSystemOptions) {
     super(spec, 'user');
-    this.#shared = new SharedState(spec.rig.length, nativeHost);
     this.system = new ApicSystem(
       {
         ...options,
@@ -56,15 +52,10 @@ export class UserRig extends GuestRig {
     this.devices = makePlatform(this.config, this.memory.bytes, userRouter(this.system));
   }
 
-  protected makeCpu(index: number, apicId: number): Cpu {
-    const vcpu = this.vm.createVcpu(apicId);
-    const run = vcpu.mapRun();
-    this.#resetState ??= captureResetState(vcpu, this.vm.savableMsrs);
-    const reset = this.#resetState;
-    const apic = this.system.addApic(apicId, { bootstrap: index === 0 });
-    const identity = { vcpuIndex: index, apicId, bootstrap: index === 0 };
-    const cpu = userCpu({ ...identity, vcpu, run, shared: this.#shared, devices: this.devices, reset }, apic);
-    this.#cpus[index] = cpu;
+  protected makeCpu(parts: CpuParts): Cpu {
+    const { apicId, bootstrap, vcpuIndex } = parts;
+    const cpu = userCpu(parts, this.system.addApic(apicId, { bootstrap }));
+    this.#cpus[vcpuIndex] = cpu;
     return cpu;
   }
 
