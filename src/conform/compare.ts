@@ -2,7 +2,17 @@
 import { REG } from '../apic/index.ts';
 import { hex } from '../hex.ts';
 import { changesOf, readRegister, registerName } from './page.ts';
-import { GP, NMI, type Outcome, type PageChange, type Range, type Result, SKIPPED, type Taken } from './spec.ts';
+import {
+  type CpuOutcome,
+  GP,
+  NMI,
+  type Outcome,
+  type PageChange,
+  type Range,
+  type Result,
+  SKIPPED,
+  type Taken,
+} from './spec.ts';
 
 export interface Difference {
   /** Where: 'operation 3', 'cpu 1 takes', 'cpu 0 LDR'. */
@@ -43,16 +53,9 @@ export function compareOutcomes(expected: Outcome, actual: Outcome, known: Outco
   for (const [cpu, left] of expected.cpus.entries()) {
     const right = actual.cpus[cpu];
     if (right === undefined) continue;
-    add(
-      `cpu ${cpu} ${NMI_COUNT}`,
-      last,
-      String(left.taken.filter(isNmi).length),
-      String(right.taken.filter(isNmi).length),
-    );
-    const [one, other] = [left.taken, right.taken].map((taken) => taken.filter((each) => !isNmi(each))) as [
-      Taken[],
-      Taken[],
-    ];
+    const [one, other] = [interruptsOf(left), interruptsOf(right)];
+    const nmis = [left.taken.length - one.length, right.taken.length - other.length];
+    add(`cpu ${cpu} ${NMI_COUNT}`, last, `${nmis[0]}`, `${nmis[1]}`);
     add(`cpu ${cpu} takes`, firstDifference(one, other), describeTaken(one), describeTaken(other));
     const end = last + 1;
     add(`cpu ${cpu} base`, end, base(left), base(right));
@@ -110,8 +113,8 @@ export function describeResult({ low, high, fault, changes }: Result): string {
   return high === 0 ? hex(low) : `${hex(high)}:${hex(low, 8)}`;
 }
 
-/** When exactly an NMI comes is the host's affair: a KVM that interprets ring 0 looks for it now and then. */
-const isNmi = ({ vector }: Taken): boolean => vector === NMI;
+/** When exactly an NMI comes is the host's affair: a KVM that interprets ring 0 looks for one now and then. */
+const interruptsOf = ({ taken }: CpuOutcome): Taken[] => taken.filter(({ vector }) => vector !== NMI);
 
 const describeTaken = (taken: readonly Taken[]): string =>
   taken.length === 0 ? 'nothing' : taken.map(({ vector, position }) => `${hex(vector)} in ${position + 1}`).join(', ');

@@ -40,7 +40,7 @@ const ALIAS: Question = {
   destination: 0x23,
 };
 
-/** @param judges the first one fills the table, the others have to agree; @param model for the path: map or scan */
+/** @param judges at least one: the first one fills the table, the others have to agree; @param model for the path: map or scan */
 export async function headlineTable(
   judges: readonly HeadlineJudge[],
   model: ApicSystemOptions,
@@ -53,19 +53,13 @@ export async function headlineTable(
   for (const question of questions.toSorted(byRig)) {
     const answers: [string, readonly number[]][] = [];
     for (const judge of judges) answers.push([judge.name, await judge.takers(question)]);
-    const [first] = answers;
     const texts = answers.map(([, takers]) => takersText(takers));
     if (new Set(texts).size > 1) disagreements.push({ question, answers });
     cells.set(keyOf(question), `${texts[0]} ${pathOf(question, model)}`);
-    if (keyOf(question) === keyOf(ALIAS)) {
-      const chosen =
-        answers
-          .at(-1)?.[1]
-          .map((id) => hex(id))
-          .join(', ') ?? '';
-      alias = `${answers.at(-1)?.[0]}: with 32-bit IDs, 0x123 created before 0x23, both in xAPIC mode: ${chosen} takes 0x23`;
-    }
-    if (first === undefined) break;
+    if (keyOf(question) !== keyOf(ALIAS)) continue;
+    const [name, takers] = answers[answers.length - 1];
+    const chosen = takers.map((id) => hex(id)).join(', ');
+    alias = `${name}: with 32-bit IDs, 0x123 created before 0x23, both in xAPIC mode: ${chosen} takes 0x23`;
   }
   return { head: headOf(), sections: sectionsOf(cells), questions: questions.length, disagreements, alias };
 }
@@ -75,15 +69,8 @@ const byRig = (a: Question, b: Question): number =>
   Number(a.broadcastQuirkDisabled) - Number(b.broadcastQuirkDisabled) ||
   ORDERS.indexOf(a.order) - ORDERS.indexOf(b.order);
 
-const keyOf = (question: Question): string =>
-  JSON.stringify([
-    question.x2apicFormat,
-    question.broadcastQuirkDisabled,
-    question.sender,
-    question.targets,
-    question.order,
-    question.destination,
-  ]);
+const keyOf = ({ x2apicFormat, broadcastQuirkDisabled, sender, targets, order, destination }: Question): string =>
+  [x2apicFormat, broadcastQuirkDisabled, sender, targets, order, destination].join();
 
 const takersText = (takers: readonly number[]): string =>
   takers.length === 0 ? 'nobody' : takers.map((id) => id.toString(16).padStart(2, '0')).join(' ');

@@ -53,7 +53,7 @@ export class KernelJudge implements Judge {
     this.#cpus = machine.apics.map(({ apicId }) => cpuOf(rig, apicId));
     this.#eventful = operations.some(isEventful);
     this.#began = process.hrtime.bigint();
-    for (const [i, { door }] of this.#cpus.entries()) putState(door, specOf(machine, i), machine.x2apicFormat, false);
+    for (const [i, { door }] of this.#cpus.entries()) putState(door, machine.apics[i], machine.x2apicFormat, false);
     const pages = this.#pages;
     const start = pages.begin(
       this.#cpus.map(({ door }) => door),
@@ -147,12 +147,6 @@ function cpuOf(rig: Rig, apicId: number): RigCpu {
   const cpu = rig.cpus.get(apicId);
   if (cpu === undefined) throw new Error(`the rig has no vCPU with APIC ID ${apicId}`);
   return cpu;
-}
-
-function specOf({ apics }: MachineSpec, cpu: number): MachineSpec['apics'][number] {
-  const spec = apics[cpu];
-  if (spec === undefined) throw new Error(`the machine has no CPU ${cpu}`);
-  return spec;
 }
 
 function closeRig(rig: Rig): void {

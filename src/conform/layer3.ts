@@ -228,14 +228,5 @@ function settled(
   return failures;
 }
 
-function mapText({ state, reason, maxApicId, logicalMode, physical, logical, inhibits }: ApicMapSnapshot): string {
-  return JSON.stringify({
-    state,
-    reason,
-    maxApicId,
-    logicalMode,
-    physical: [...physical],
-    logical: [...logical],
-    inhibits,
-  });
-}
+const mapText = ({ serial: _, physical, logical, ...rest }: ApicMapSnapshot): string =>
+  JSON.stringify({ ...rest, physical: [...physical], logical: [...logical] });

@@ -32,7 +32,7 @@ function makeRig(random: Random, cpus: number, idLimit: number): number[] {
   const ids = new Set<number>();
   const cluster = random.below(4) * 16;
   while (ids.size < cpus) {
-    const id = pickId(random, [...ids], cluster);
+    const id = random.pick(ID_MAKERS)(random, [...ids], cluster);
     if (id < idLimit) ids.add(id);
   }
   const list = [...ids];
@@ -43,20 +43,14 @@ function makeRig(random: Random, cpus: number, idLimit: number): number[] {
   return list;
 }
 
-function pickId(random: Random, ids: readonly number[], cluster: number): number {
-  switch (random.below(8)) {
-    case 0:
-    case 1:
-      return random.pick(FAVOURITES);
-    case 2:
-    case 3: // an alias of one that is there
-      return ids.length === 0 ? 0 : ((random.pick(ids) & 0xff) + random.below(16) * 0x100) & 0xfff;
-    case 4:
-    case 5:
-      return cluster + random.below(16);
-    case 6:
-      return random.below(0x100);
-    default:
-      return random.below(ID_LIMIT);
-  }
-}
+/** An ID, given the IDs that are there and a cluster that many share. */
+type IdMaker = (random: Random, ids: readonly number[], cluster: number) => number;
+const favourite: IdMaker = (random) => random.pick(FAVOURITES);
+const alias: IdMaker = (random, ids) =>
+  ids.length === 0 ? 0 : ((random.pick(ids) & 0xff) + random.below(16) * 0x100) & 0xfff;
+const neighbour: IdMaker = (random, _, cluster) => cluster + random.below(16);
+const ID_MAKERS = [
+  ...[favourite, favourite, alias, alias, neighbour, neighbour],
+  (random: Random) => random.below(0x100),
+  (random: Random) => random.below(ID_LIMIT),
+];

@@ -15,6 +15,7 @@ import {
 } from '../apic/index.ts';
 import type { Coverage } from './coverage.ts';
 import type { ModelObserver } from './model-judge.ts';
+import { readRegister } from './page.ts';
 import type { HostOperation } from './spec.ts';
 
 const DEVICE_MODES = DELIVERY_NAMES.map((name) => `mode ${name}`);
@@ -64,17 +65,15 @@ export interface RoutingFault {
 }
 
 const page = new Uint8Array(STATE_BYTES);
-const registers = new DataView(page.buffer);
 const DFR_FLAT = 0xffffffff;
 
 /** What an APIC says to the logical map; null for nothing. */
 function logicalModeOf(apic: LocalApic): string | null {
   if (apic.mode !== 'xapic' && apic.mode !== 'x2apic') return null;
   apic.getState(page);
-  const softwareEnabled = (registers.getUint32(REG.SPIV, true) & SPIV.ENABLE) !== 0;
-  if (!softwareEnabled || registers.getUint32(REG.LDR, true) === 0) return null;
+  if ((readRegister(page, REG.SPIV) & SPIV.ENABLE) === 0 || readRegister(page, REG.LDR) === 0) return null;
   if (apic.mode === 'x2apic') return 'x2apic';
-  return registers.getUint32(REG.DFR, true) === DFR_FLAT ? 'flat' : 'cluster';
+  return readRegister(page, REG.DFR) === DFR_FLAT ? 'flat' : 'cluster';
 }
 
 const EINVAL = -22;
@@ -135,9 +134,7 @@ export class RoutingObserver implements ModelObserver {
   /** How many logical modes the software-enabled APICs have. */
   #logicalModes(): number {
     const modes = new Set<string | null>();
-    for (let i = 0; i < this.#system.count; i++) {
-      modes.add(logicalModeOf(this.#system.apic(i)));
-    }
+    for (let i = 0; i < this.#system.count; i++) modes.add(logicalModeOf(this.#system.apic(i)));
     modes.delete(null);
     return modes.size;
   }
@@ -160,18 +157,11 @@ export class RoutingObserver implements ModelObserver {
     if (deliveryMode === 1 && outcome > 0) coverage.hit(`lowest priority by ${map === null ? 'scan' : 'map'}`);
     if (message.redirectionHint === true && outcome > 0) coverage.hit('redirection hint');
     if (message.trigMode === true && outcome > 0) coverage.hit('level-triggered');
-    if (map !== null) return;
-    if (destination === 0xff) {
-      coverage.hit('broadcast 0xff');
-      if (
-        scan.some(
-          ({ vcpuIndex }) =>
-            this.#system.apic(vcpuIndex).mode === 'x2apic' && this.#system.apic(vcpuIndex).apicId !== 0xff,
-        )
-      ) {
-        coverage.hit('quirk makes 0xff reach x2APIC mode');
-      }
-    }
+    if (map !== null || destination !== 0xff) return;
+    coverage.hit('broadcast 0xff');
+    const reached = scan.map(({ vcpuIndex }) => this.#system.apic(vcpuIndex));
+    if (reached.some((apic) => apic.mode === 'x2apic' && apic.apicId !== 0xff))
+      coverage.hit('quirk makes 0xff reach x2APIC mode');
   }
 
   /** The same message, from a device or from a CPU in turn: whom do the map and the scan mean? */

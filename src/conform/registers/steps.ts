@@ -207,27 +207,21 @@ const deadlineMode = fc.tuple(VECTOR, choose([1, 0], [1, LVT.MASKED])).map<Step>
   list.breathe(cpu);
 });
 
-const DIVISORS = [
-  { divisor: 1, divide: 0xb },
-  { divisor: 2, divide: 0 },
-  { divisor: 4, divide: 1 },
-  { divisor: 8, divide: 2 },
-  { divisor: 16, divide: 3 },
-  { divisor: 32, divide: 8 },
-];
+/** TDCR, by divisor. */
+const DIVIDE = { 1: 0xb, 2: 0, 4: 1, 8: 2, 16: 3, 32: 8 } as const;
 /** Counts down, waits, looks: the interrupt has to be there, once. */
 const shortTimer = fc
   .record({
-    by: among(DIVISORS),
+    divisor: among([1, 2, 4, 8, 16, 32] as const),
     periodic: choose([1, 0], [1, TIMER_MODE.PERIODIC]),
     vector: VECTOR,
     count: fc.nat(SHORT_COUNT - 1),
     masked: choose([6, 'no'], [1, 'throughout'], [1, 'until it has expired']),
   })
-  .map<Step>(({ by, periodic, vector, count, masked }) => (list, cpu) => {
+  .map<Step>(({ divisor, periodic, vector, count, masked }) => (list, cpu) => {
     list.write(cpu, REG.LVT_TIMER, periodic | vector | (masked === 'no' ? 0 : LVT.MASKED));
-    list.write(cpu, REG.TDCR, by.divide);
-    list.write(cpu, REG.TMICT, 1 + Math.floor(count / by.divisor));
+    list.write(cpu, REG.TDCR, DIVIDE[divisor]);
+    list.write(cpu, REG.TMICT, 1 + Math.floor(count / divisor));
     list.read(cpu, REG.TMCCT);
     list.put('wait', cpu, { low: Math.ceil((SHORT_WAIT * list.tsc.khz) / 1e6) });
     if (masked === 'until it has expired') {
