@@ -1,4 +1,4 @@
-/** The program of all commands but those that run machines (main.ts), as the package has it: main.code.js. */
+/** The program of all commands but those that run machines (main.ts), as the package has it: main.code.cjs. */
 import { isMainThread } from 'node:worker_threads';
 
 // A thread of `conform` is this program too, which spares the package a second copy of it (conform/cores.ts).

@@ -13,7 +13,7 @@ const isForMachine = isMainThread && runsMachine(args);
 
 if (isForMachine && !args.includes('--help')) startSpare();
 runCached({
-  name: isForMachine ? 'machine.code.js' : 'main.code.js',
+  name: isForMachine ? 'machine.code.cjs' : 'main.code.cjs',
   folder: __dirname,
   require,
   // What the others compile is not worth a file.

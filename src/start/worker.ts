@@ -1,9 +1,9 @@
-/** What a worker thread starts with: its program (src/machine/worker.ts, bundled as worker.code.js) with its code cache. */
+/** What a worker thread starts with: its program (src/machine/worker.ts, bundled as worker.code.cjs) with its code cache. */
 import { workerData } from 'node:worker_threads';
 import { runCached } from './code-cache.ts';
 
 runCached({
-  name: 'worker.code.js',
+  name: 'worker.code.cjs',
   folder: __dirname,
   require,
   // A thread ends in the middle of anything: its program says when it has been through a machine.

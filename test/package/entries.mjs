@@ -20,13 +20,12 @@ writeFileSync(join(types, 'package.json'), '{ "type": "commonjs" }\n');
 
 /** Makes of a bundle the function that src/start/code-cache.ts calls, with what its code cache goes by at the head. */
 function makeProgram(name) {
-  const bundled = join(bundle, `${name}.code.cjs`);
-  const text = readFileSync(bundled, 'utf8');
-  if (/[^\x00-\x7f]/.test(text)) throw new Error(`${bundled} is not ASCII, as which it is read`);
+  const file = join(bundle, `${name}.code.cjs`);
+  const text = readFileSync(file, 'utf8');
+  if (/[^\x00-\x7f]/.test(text)) throw new Error(`${file} is not ASCII, as which it is read`);
   const digest = createHash('sha256').update(text).digest('hex').slice(0, 16);
   const head = `(function (exports, require, module, __filename, __dirname, importModule) {//${digest}\n`;
-  writeFileSync(join(bundle, `${name}.code.js`), `${head}${text.replaceAll(/\bimport\(/g, 'importModule(')}\n})`);
-  rmSync(bundled);
+  writeFileSync(file, `${head}${text.replaceAll(/\bimport\(/g, 'importModule(')}\n})`);
 }
 
 const reached = new Set();

@@ -2,7 +2,7 @@
  * What a package's user relies on and no other test sees: an addon for every Linux, no native code where there is none. Uses what `npm run build` made; `npm run pack:check` tries the tarball itself.
  */
 import { spawnSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { describe, expect, it } from 'vitest';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -69,4 +69,29 @@ it('the guests that come with it are found, and a misspelt one is named', () => 
   const { stdout, stderr } = run(process.execPath, '--input-type=module', '-e', code);
   expect(stdout).toBe(`${ROOT}guest/build/hello.elf\n`);
   expect(stderr).toMatch(/ConfigError: there is no guest 'helo': did you mean hello\?/);
+});
+
+// Tests run the command from its modules; these the bundles, each with all that it finds beside itself.
+describe('the command as the package has it', () => {
+  const command = (...args: string[]) => run(process.execPath, 'dist/bundle/main.cjs', ...args);
+  const script = `${pathToFileURL(`${ROOT}test/unit/machine/scripts/guests.mjs`).href}?hello`;
+
+  it.each([
+    ['on the thread that started with it', []],
+    ['on more threads', ['--cpus', '4', '--threads', '3']],
+    ['with a trace', ['--trace', '/dev/null']],
+  ])('runs a machine %s', (_, args) => {
+    const ended = command('run', '--script', script, 'guest/build/hello.elf', ...args);
+    expect(ended).toMatchObject({ status: 1, stdout: expect.stringContaining('hello from a script\n') });
+  });
+
+  it('has --watch', () => {
+    const { stderr } = command('run', '--script', script, 'guest/build/hello.elf', '--watch');
+    expect(stderr).toMatch(/^apiary: .*terminal/);
+  });
+
+  it('explores', () => {
+    const ended = command('explore', 'map-twins', '--preemptions', '0');
+    expect(ended).toMatchObject({ status: 0, stderr: '' });
+  });
 });

@@ -20,7 +20,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-const write = (text: string, name = 'machine.code.js'): void => writeFileSync(join(folder, name), text);
+const write = (text: string, name = 'machine.code.cjs'): void => writeFileSync(join(folder, name), text);
 
 function run(...args: string[]): { stdout: string; stderr: string; status: number | null } {
   const env = { ...process.env, XDG_CACHE_HOME: join(folder, 'home') };
@@ -71,7 +71,7 @@ test('where the bundle’s folder takes no file, the user’s own cache has it',
 
 test('other commands keep nothing', () => {
   write(PROGRAM(DIGEST, SAY('"machine"')));
-  write(PROGRAM(DIGEST, SAY('"main"')), 'main.code.js');
+  write(PROGRAM(DIGEST, SAY('"main"')), 'main.code.cjs');
   expect(run('demo', '--help').stdout).toBe('machine');
   expect(run('rules').stdout).toBe('main');
   expect(kept()).toEqual([]);
@@ -81,6 +81,6 @@ test('a program finds what is around it, and can import', () => {
   write('export const name = "module";', 'beside.mjs');
   write(PROGRAM(DIGEST, `importModule('./beside.mjs').then(({ name }) => { ${SAY('__filename + "-" + name')} });`));
   const first = run('run');
-  expect(first).toEqual({ stdout: 'machine.code.js-module', stderr: '', status: 0 });
+  expect(first).toEqual({ stdout: 'machine.code.cjs-module', stderr: '', status: 0 });
   expect(run('run')).toEqual(first);
 });
