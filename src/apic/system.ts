@@ -124,8 +124,8 @@ export class ApicSystem {
 
   /** The APIC with that x2APIC ID (KVM's vcpu_id), if there is one. */
   apicById(apicId: number): LocalApic | undefined {
-    const { words } = this.#memory;
-    for (let i = 0; i < this.count; i++) {
+    const { words, count } = this.#memory;
+    for (let i = 0; i < count; i++) {
       if (words[this.#memory.identity(i) + IDENTITY.APIC_ID] === apicId) return this.apic(i);
     }
     return undefined;

@@ -31,7 +31,8 @@ export class CpuTable {
   readonly #config: MachineConfig;
   /** In slot order. */
   readonly #entries: CpuEntry[] = [];
-  #made = 0;
+  /** APIC IDs by vCPU index: each event of a trace asks for one. */
+  readonly #apicIds: number[] = [];
 
   constructor(vm: VmBackend, system: ApicSystem | null, shared: SharedState, pool: WorkerPool, config: MachineConfig) {
     this.#vm = vm;
@@ -47,9 +48,12 @@ export class CpuTable {
     for (const apicId of this.#config.hotpluggable) this.#addEntry(apicId, false);
     this.#postSlots(this.#entries);
     const perWorker = new Map<number, CpuEntry[]>();
-    for (const entry of this.#entries.filter(({ present }) => present)) {
+    for (const entry of this.#entries) {
+      if (!entry.present) continue;
       const worker = this.#make(entry);
-      perWorker.set(worker, [...(perWorker.get(worker) ?? []), entry]);
+      const others = perWorker.get(worker);
+      if (others) others.push(entry);
+      else perWorker.set(worker, [entry]);
     }
     await Promise.all([...perWorker].map(([worker, entries]) => this.#announce(worker, entries)));
   }
@@ -58,7 +62,7 @@ export class CpuTable {
     let entry = this.#find(apicId);
     if (entry?.present) throw new ConfigError(`APIC ID ${hex(apicId)} is there already; unplug it first`);
     if (!entry) {
-      if (this.#made >= this.#shared.maxVcpus) {
+      if (this.#apicIds.length >= this.#shared.maxVcpus) {
         throw new ConfigError(
           `no room for APIC ID ${hex(apicId)}: this machine has ${this.#shared.maxVcpus} vCPUs at most; name more of them in hotpluggable`,
         );
@@ -111,14 +115,14 @@ export class CpuTable {
 
   /** In the order of their vCPU indexes. */
   present(): number[] {
-    const index = (entry: CpuEntry): number => entry.made?.vcpuIndex ?? this.#made;
+    const index = (entry: CpuEntry): number => entry.made?.vcpuIndex ?? this.#apicIds.length;
     const present = this.#entries.filter((entry) => entry.present).sort((a, b) => index(a) - index(b));
     return present.map(({ apicId }) => apicId);
   }
 
   /** @returns undefined when no vCPU has this index. */
   apicIdOfVcpu(vcpuIndex: number): number | undefined {
-    return this.#entries.find(({ made }) => made?.vcpuIndex === vcpuIndex)?.apicId;
+    return this.#apicIds[vcpuIndex];
   }
 
   lapic(apicId: number): LocalApicSnapshot {
@@ -152,7 +156,7 @@ export class CpuTable {
   /** Creates the vCPU and its local APIC and chooses its home. @returns the home worker */
   #make(entry: CpuEntry): number {
     const vcpu = this.#vm.createVcpu(entry.apicId);
-    const vcpuIndex = this.#made++;
+    const vcpuIndex = this.#apicIds.push(entry.apicId) - 1;
     this.#system?.addApic(entry.apicId, { bootstrap: vcpuIndex === 0 });
     // A halted vCPU on KVM's own APIC blocks its thread, so there each has a worker of its own.
     const mayGrow = this.#system === null || this.#pool.size < this.#config.threads;

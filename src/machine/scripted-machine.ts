@@ -19,7 +19,7 @@ export interface Script {
 }
 
 export class ScriptedVm implements VmBackend {
-  readonly limits = { maxVcpus: 1024, maxVcpuId: 4096 };
+  readonly limits = { maxVcpus: 4096, maxVcpuId: 16_384 };
   readonly runSize = 4096;
   readonly savableMsrs = [];
   readonly fd = -1;
