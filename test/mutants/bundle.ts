@@ -15,9 +15,17 @@ const BANNER = `const moduleUrl = require('node:url').pathToFileURL(${JSON.strin
 
 type Context = BuildContext<{ write: false; metafile: true }>;
 
+export interface Built {
+  readonly code: string;
+  /** What it was made of, and what each imports. */
+  readonly inputs: Metafile['inputs'];
+}
+
 export class Bundle {
   readonly #context: Context;
   readonly #change: Change;
+  /** One build at a time. */
+  #last: Promise<unknown> = Promise.resolve();
 
   private constructor(built: Context, change: Change) {
     this.#context = built;
@@ -46,10 +54,14 @@ export class Bundle {
   }
 
   /** @throws when the mutant is no program */
-  async build(mutant?: Mutant): Promise<{ readonly code: string; readonly inputs: Metafile['inputs'] }> {
-    Object.assign(this.#change, mutant === undefined ? { path: '', contents: '' } : changed(mutant));
-    const { outputFiles, metafile } = await this.#context.rebuild();
-    return { code: outputFiles[0]?.text ?? '', inputs: metafile.inputs };
+  build(mutant?: Mutant): Promise<Built> {
+    const built = this.#last.then(async () => {
+      Object.assign(this.#change, mutant === undefined ? { path: '', contents: '' } : changed(mutant));
+      const { outputFiles, metafile } = await this.#context.rebuild();
+      return { code: outputFiles[0]?.text ?? '', inputs: metafile.inputs };
+    });
+    this.#last = built.catch(() => {});
+    return built;
   }
 
   dispose(): Promise<void> {

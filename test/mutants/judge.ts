@@ -1,6 +1,5 @@
 /**
- * Judges: told of a mutant, one says what notices it. Each has a bundle of its own, so it judges one mutant at a time; several
- * judge at once.
+ * Judges: told of a mutant, one says what notices it. It may be told of several at once: each is tried in a thread of its own.
  */
 import { basename, dirname } from 'node:path';
 import { Bundle, imported } from './bundle.ts';

@@ -10,7 +10,7 @@ import { parseArgs } from 'node:util';
 import { bySchedules, byTests, inTurn, type Judge, type Judgement } from './judge.ts';
 import { makeLoop, SEED } from './loop.ts';
 import type { Mutant, MutantList } from './mutant.ts';
-import { apic, devices } from './parts.ts';
+import { apic, devices, map } from './parts.ts';
 import { apicProtocols, machineProtocols } from './protocols.ts';
 
 const BAR = 0.9;
@@ -27,7 +27,7 @@ const { values: wanted } = parseArgs({
   },
 });
 
-const BY_DEFAULT: readonly MutantList[] = [makeLoop(Number(wanted.seed)), apic, devices];
+const BY_DEFAULT: readonly MutantList[] = [makeLoop(Number(wanted.seed)), apic, map, devices];
 const LISTS: readonly MutantList[] = [...BY_DEFAULT, apicProtocols, machineProtocols];
 
 interface Outcome extends Judgement {
@@ -45,16 +45,16 @@ async function runList(list: MutantList, mutants: readonly Mutant[]): Promise<Ou
   const began = performance.now();
   const outcomes: Outcome[] = [];
   const waiting = mutants.entries();
+  const judge = await judgeOf(list);
   const work = async (): Promise<void> => {
-    const judge = await judgeOf(list);
     for (const [index, mutant] of waiting) {
       const outcome = { mutant, ...(await judge.judge(mutant)) };
       outcomes[index] = outcome;
       if (wanted.verbose) tell(outcome);
     }
-    await judge.dispose();
   };
   await Promise.all(Array.from({ length: Number(wanted.jobs) }, work));
+  await judge.dispose();
   const died = outcomes.filter(isCounted).filter(isDead).length;
   const counted = outcomes.filter(isCounted).length;
   const seconds = Math.round((performance.now() - began) / 1000);

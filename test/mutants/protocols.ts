@@ -107,7 +107,9 @@ const HARMLESS: readonly (readonly [name: string, why: string])[] = [
     'machine/shared/signals.ts swapped: Atomics.notify(shared.words, shared.worker(worker, WorkerWord.boxState))',
     'two words, two sleepers',
   ],
-  ['machine/shared/mailbox.ts swapped: words[box + WorkerWord.', UNPUBLISHED],
+  ...['operation', 'addressLow', 'addressHigh', 'size', 'valueLow'].map(
+    (word) => [`machine/shared/mailbox.ts swapped: words[box + WorkerWord.${word}]`, UNPUBLISHED] as const,
+  ),
   ['machine/shared/mailbox.ts swapped: const address', 'both are loaded between request and answer'],
   [
     'machine/shared/outbox.ts swapped: Atomics.add(',
@@ -337,6 +339,6 @@ export const apicProtocols: MutantList = {
 
 export const machineProtocols: MutantList = {
   name: 'machine-protocols',
-  scenarios: ['wake-', 'mailbox-', 'outbox-', 'pic-', 'pause-', 'hold-', 'park-', 'stop-'],
+  scenarios: ['wake-', 'mailbox-', 'outbox-', 'pic-', 'pause-', 'hold-', 'park-', 'stop-', 'halted-'],
   mutants: complete('machine/', [...NAMED_MACHINE, ...madePlain(MACHINE_FILES), ...swapped(MACHINE_FILES)]),
 };
