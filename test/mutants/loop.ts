@@ -35,6 +35,8 @@ const NO_OFFSET = 'any number below 0 is outside of the page';
 const NOT_READ =
   'read after a `readMsr` that succeeded, which sets it; after a refused one the guest gets #GP, no value';
 
+const SET_BY_CONSTRUCTOR = 'the constructor publishes a state, which sets it';
+
 /** Of the random ones, whatever the seed. */
 const EQUIVALENT: Readonly<Record<string, string>> = {
   [`${LOOP}/kernel-interrupts.ts: readonly settled = true; -> readonly settled = false;`]:
@@ -46,12 +48,13 @@ const EQUIVALENT: Readonly<Record<string, string>> = {
     'an EOI in silence is offered while nothing waits: it is settled then but for the PICs, which are looked at all the same',
   [`${USER} [2]: this.#nmiUnderWay = false; -> this.#nmiUnderWay = true;`]: NMI_FORGOTTEN,
   [`${USER} [2]: this.#nmiUnderWay = false; -> nothing`]: NMI_FORGOTTEN,
-  [`${USER}: settled = false; -> nothing`]: 'the constructor publishes a state, which sets it',
+  [`${USER}: settled = false; -> nothing`]: SET_BY_CONSTRUCTOR,
+  [`${USER}: settled = false; -> settled = true;`]: SET_BY_CONSTRUCTOR,
   [`${USER}: return this.#takesPic() || this.#apic.pendingVector() >= 0; -> return this.#takesPic() || this.#apic.pendingVector() >= 1;`]:
     'vectors below 16 are of class 0, which is never above PPR',
   [`${USER}: recheckNanos = Number.POSITIVE_INFINITY; -> nothing`]:
     'each `prepare` that lets the vCPU run sets it, before anybody looks',
-  [`${USER} [3]: this.settled = false; -> nothing`]:
+  [`${USER}: this.settled = false; -> nothing`]:
     'a vector that waits for TPR alone keeps the vCPU unsettled, whatever CR8 does',
   [`${LOOP}/enter.ts: interrupted: 1, -> interrupted: 2,`]: 'any number does that is neither 0 nor an -errno',
   [`${LOOP}/exits.ts: const offset = apic === null ? -1 : apic.mmioOffset(address); -> const offset = apic === null ? -2 : apic.mmioOffset(address);`]:

@@ -8,10 +8,9 @@
  */
 import { parseArgs } from 'node:util';
 import { bySchedules, byTests, inTurn, type Judge, type Judgement } from './judge.ts';
-import { makeLoop, SEED } from './loop.ts';
+import { listsByDefault, PROTOCOLS } from './lists.ts';
+import { SEED } from './loop.ts';
 import type { Mutant, MutantList } from './mutant.ts';
-import { apic, devices, map } from './parts.ts';
-import { apicProtocols, machineProtocols } from './protocols.ts';
 
 const BAR = 0.9;
 
@@ -27,8 +26,7 @@ const { values: wanted } = parseArgs({
   },
 });
 
-const BY_DEFAULT: readonly MutantList[] = [makeLoop(Number(wanted.seed)), apic, map, devices];
-const LISTS: readonly MutantList[] = [...BY_DEFAULT, apicProtocols, machineProtocols];
+const byDefault = listsByDefault(Number(wanted.seed));
 
 interface Outcome extends Judgement {
   readonly mutant: Mutant;
@@ -72,7 +70,10 @@ function tell({ mutant, killedBy, undecided }: Outcome): void {
   say(`${killedBy === undefined ? 'lives' : 'dies '}  ${mutant.name}\n         ${what}`);
 }
 
-const lists = wanted.list === undefined ? BY_DEFAULT : LISTS.filter(({ name }) => wanted.list?.includes(name));
+const lists =
+  wanted.list === undefined
+    ? byDefault
+    : [...byDefault, ...PROTOCOLS].filter(({ name }) => wanted.list?.includes(name));
 const outcomes: Outcome[] = [];
 for (const list of lists) {
   const mutants = list.mutants.filter(({ name }) => name.includes(wanted.mutant));

@@ -167,8 +167,8 @@ const NAMED_APIC: readonly Mutant[] = [
   {
     name: 'ACRN: INIT and SIPI to all but self reach nobody',
     file: ROUTER,
-    find: 'return vcpuIndex === source ? REASON.NONE : REASON.SHORTHAND;',
-    replace: 'return REASON.NONE;',
+    find: 'return shorthand === SHORTHAND.ALL || !isSender ? REASON.SHORTHAND : REASON.NONE;',
+    replace: 'return shorthand === SHORTHAND.ALL ? REASON.SHORTHAND : REASON.NONE;',
   },
   {
     name: 'unlock wakes nobody',

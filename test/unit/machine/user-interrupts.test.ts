@@ -537,6 +537,7 @@ describe('life', () => {
     expect(apic.snapshot().registers).toMatchObject({ TPR: 0 });
     expect(interrupts.state).toBe(RunState.parked);
     expect(rig.shared.runState(0)).toBe(RunState.parked);
+    expect(apic.apicBase()).toBe(0n);
     expect(apic.mode).toBe('disabled');
     rig.send(0, NMI);
     rig.send(0, INIT);
