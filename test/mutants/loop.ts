@@ -66,6 +66,8 @@ const EQUIVALENT: Readonly<Record<string, string>> = {
   [`${LOOP}/apic-doors.ts: msrHigh = 0; -> msrHigh = 1;`]: NOT_READ,
   [`${LOOP}/pv-eoi.ts: if (this.#at === NOWHERE) return false; -> if (this.#at === NOWHERE) return true;`]:
     'true unsettles the vCPU, which is then looked at once more',
+  [`${LOOP}/pv-eoi.ts [3]: return true; -> return false;`]:
+    'true unsettles the vCPU, which is settled by right: nothing waits',
   [`${SCHEDULER}: return (bits & Attention.reschedule) !== 0; -> return (bits | Attention.reschedule) !== 0;`]:
     'the other vCPUs are looked at by the caller, too: the bit saves that look',
   [`${LOOP}/software-interrupts.ts: const exception = { ...events.exception, injected: 1, nr: BREAKPOINT, hasErrorCode: 0, errorCode: 0, pending: 0 }; -> const exception = { ...events.exception, injected: 1, nr: BREAKPOINT, hasErrorCode: 0, errorCode: 1, pending: 0 };`]:
