@@ -106,7 +106,7 @@ const describeChange = (value: number | undefined): string => (value === undefin
 const base = ({ baseHigh, baseLow }: { baseHigh: number; baseLow: number }): string =>
   `${hex(baseHigh)}:${hex(baseLow, 8)}`;
 
-export function describeResult({ low, high, fault, changes }: Result): string {
+function describeResult({ low, high, fault, changes }: Result): string {
   if (fault === SKIPPED) return 'not run';
   if (fault !== 0) return fault === GP ? '#GP' : `exception ${fault}`;
   if (changes !== undefined && low < 256) return String(low); // an ioctl's answer

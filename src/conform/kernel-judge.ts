@@ -13,7 +13,6 @@ import { rigKey } from './rigs.ts';
 import {
   type Case,
   type HostOperation,
-  isGuestOperation,
   type Judge,
   type MachineSpec,
   type Outcome,
@@ -47,24 +46,17 @@ export class KernelJudge implements Judge {
   /** Whether vCPUs may hold events that no register page shows. */
   #eventful = false;
 
-  carryOut({ machine, operations }: Case): Outcome {
+  carryOut(candidate: Case): Outcome {
+    const { machine, operations } = candidate;
     this.#restore();
     const rig = this.#rigFor(machine);
     this.#cpus = machine.apics.map(({ apicId }) => cpuOf(rig, apicId));
     this.#eventful = operations.some(isEventful);
     this.#began = process.hrtime.bigint();
     for (const [i, { door }] of this.#cpus.entries()) putState(door, machine.apics[i], machine.x2apicFormat, false);
-    const pages = this.#pages;
-    const start = pages.begin(
-      this.#cpus.map(({ door }) => door),
-      machine,
-    );
-    const results = operations.map((operation) => {
-      if (isGuestOperation(operation)) throw new TypeError(`no guest runs here that could do ${operation.kind}`);
-      const low = this.#perform(rig.vm, operation);
-      return { low, high: 0, fault: 0, changes: pages.changes() };
-    });
-    return { start, results, cpus: [], events: [], nanos: this.#nanos() };
+    const doors = this.#cpus.map(({ door }) => door);
+    const answers = this.#pages.run(candidate, doors, (operation) => this.#perform(rig.vm, operation));
+    return { ...answers, cpus: [], events: [], nanos: this.#nanos() };
   }
 
   close(): void {

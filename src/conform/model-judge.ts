@@ -59,20 +59,14 @@ export class ModelJudge implements Judge {
     const guest = runsGuest(candidate);
     this.build(machine, guest);
     if (guest) return this.#runGuest(operations.filter(isGuestOperation));
-    const pages = this.#pages;
-    const start = pages.begin(
-      this.#cpus.map(({ door }) => door),
-      machine,
-    );
     this.observer.built?.(this.#system);
-    const results = operations.map((operation, i) => {
-      if (isGuestOperation(operation)) throw new TypeError(`no guest runs here that could do ${operation.kind}`);
-      const low = this.#host(operation);
-      const result = { low, high: 0, fault: 0, changes: pages.changes() };
-      this.observer.host?.(operation, low, i);
-      return result;
+    const doors = this.#cpus.map(({ door }) => door);
+    const answers = this.#pages.run(candidate, doors, (operation, i) => {
+      const answer = this.#host(operation);
+      this.observer.host?.(operation, answer, i);
+      return answer;
     });
-    return { start, results, cpus: [], events: [], nanos: 0 };
+    return { ...answers, cpus: [], events: [], nanos: 0 };
   }
 
   close(): void {

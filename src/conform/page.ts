@@ -4,7 +4,16 @@
  */
 import { BASE, type LocalApic, REG, REGISTERS, STATE_BYTES } from '../apic/index.ts';
 import { hex } from '../hex.ts';
-import { type ApicSpec, EINVAL_OUTCOME, type MachineSpec, type PageChange, type RegisterValue } from './spec.ts';
+import {
+  type ApicSpec,
+  type Case,
+  EINVAL_OUTCOME,
+  type HostOperation,
+  isGuestOperation,
+  type Outcome,
+  type PageChange,
+  type RegisterValue,
+} from './spec.ts';
 
 const viewOf = (page: Uint8Array): DataView => new DataView(page.buffer, page.byteOffset, STATE_BYTES);
 
@@ -105,23 +114,36 @@ export class PageTracker {
   readonly #now = Buffer.alloc(STATE_BYTES);
   #doors: readonly StateDoor[] = [];
 
-  /** @param nanos how long ago `begin` was, at most */
+  /** @param nanos how long ago the states were put, at most */
   constructor(nanos: () => number) {
     this.#nanos = nanos;
   }
 
-  /** Of a new machine: how the states differ from what was put. */
-  begin(doors: readonly StateDoor[], { apics, x2apicFormat }: MachineSpec): readonly PageChange[] {
+  /**
+   * Carries out a case on a machine whose states have been put, and follows its pages.
+   * @param perform one operation; @returns the ioctl's answer
+   */
+  run(
+    { machine: { apics, x2apicFormat }, operations }: Case,
+    doors: readonly StateDoor[],
+    perform: (operation: HostOperation, position: number) => number,
+  ): Pick<Outcome, 'start' | 'results'> {
     this.#doors = doors;
     for (const [i, spec] of apics.entries()) {
       this.#pages[i] ??= Buffer.alloc(STATE_BYTES);
       fillPage(this.#pages[i], spec, x2apicFormat);
     }
-    return this.changes();
+    const start = this.#changes(); // where the states differ from what was put
+    const results = operations.map((operation, i) => {
+      if (isGuestOperation(operation)) throw new TypeError(`no guest runs here that could do ${operation.kind}`);
+      const low = perform(operation, i);
+      return { low, high: 0, fault: 0, changes: this.#changes() };
+    });
+    return { start, results };
   }
 
   /** What has changed since the last call; a current count (1 GHz, divisor 1) that has only fallen with the time has not. */
-  changes(): readonly PageChange[] {
+  #changes(): readonly PageChange[] {
     let list: PageChange[] | undefined;
     for (let cpu = 0; cpu < this.#doors.length; cpu++) {
       const before = this.#pages[cpu];

@@ -9,6 +9,7 @@
  *   TAKEN + vector     owners (add), when acknowledged       the one sender that uses the vector
  *   STARTED + vcpu     owners (add), when SIPI was taken     the one sender that starts this vCPU
  */
+import type { Coverage } from './coverage.ts';
 
 export const CONTROL = { PHASE: 0, SENT: 1, DRAINED: 2, NMIS_SENT: 3, NMIS_TAKEN: 4, TAKEN: 16, STARTED: 272 } as const;
 export const PHASE = { RACE: 1, SETTLE: 2 } as const;
@@ -46,10 +47,8 @@ export interface RoundPlan {
 
 export interface RoundReport {
   readonly sends: number;
-  readonly taken: number;
-  readonly toggles: number;
   readonly failures: readonly string[];
-  readonly coverage: readonly (readonly [name: string, count: number])[];
+  readonly coverage: Coverage['entries'];
 }
 
 /** Vectors that are shared out among the senders: no two share one, so that no request merges with another's. */

@@ -6,6 +6,7 @@
 import { parentPort } from 'node:worker_threads';
 import { APIC_EVENT, type ApicMessage, ApicSystem, DELIVERY, FROM_DEVICE, type LocalApic, REG } from '../apic/index.ts';
 import { hex } from '../hex.ts';
+import { Coverage } from './coverage.ts';
 import {
   CONTROL,
   FIRST_VECTOR,
@@ -63,15 +64,13 @@ class Racer {
   readonly #random: Random;
   readonly #own: { readonly apic: LocalApic; readonly index: number }[];
   readonly #vectors: Outstanding[];
-  readonly #coverage = new Map<string, number>();
+  readonly #coverage = new Coverage([]);
   readonly #failures: string[] = [];
   /** The vCPU that this thread alone starts, over and over: a steady one of the next thread. */
   readonly #startee: number;
   #starts = 0;
   #startedSince = 0;
   #sends = 0;
-  #taken = 0;
-  #toggles = 0;
 
   constructor(plan: RoundPlan) {
     this.#plan = plan;
@@ -110,15 +109,9 @@ class Racer {
     for (const each of this.#vectors) this.#check(each, true);
     return {
       sends: this.#sends,
-      taken: this.#taken,
-      toggles: this.#toggles,
       failures: this.#failures,
-      coverage: [...this.#coverage],
+      coverage: this.#coverage.entries,
     };
-  }
-
-  #hit(name: string): void {
-    this.#coverage.set(name, (this.#coverage.get(name) ?? 0) + 1);
   }
 
   #fail(text: string): void {
@@ -136,7 +129,6 @@ class Racer {
     const { kind, apics } = this.#plan;
     const { ids = [], logicalIds = [] } = apics[index] ?? {};
     const random = this.#random;
-    this.#toggles++;
     if (apic.mode !== 'xapic') {
       if (apic.mode === 'x2apic' && random.below(2) === 0)
         apic.writeMsr(0x80f, random.below(2) === 0 ? 0xff : 0x1ff, 0);
@@ -177,7 +169,6 @@ class Racer {
     for (const { apic, index } of this.#own) {
       for (let vector = apic.acknowledge(); vector >= 0; vector = apic.acknowledge()) {
         apic.eoi();
-        this.#taken++;
         Atomics.add(control, CONTROL.TAKEN + vector, 1);
       }
       if (apic.hasNmi()) Atomics.add(control, CONTROL.NMIS_TAKEN, apic.takeNmis());
@@ -212,7 +203,7 @@ class Racer {
     slot.since = Date.now();
     slot.message = `${kind} ${hex(message.destination)}`;
     if (result < least || result > most) this.#fail(`${slot.message}, vCPU ${index}: answer ${result}`);
-    this.#hit(name === 'to a restless APIC' ? `${name}, ${result > 0 ? 'taken' : 'refused'}` : name);
+    this.#coverage.hit(name === 'to a restless APIC' ? `${name}, ${result > 0 ? 'taken' : 'refused'}` : name);
   }
 
   #sending(kind: Exclude<(typeof KINDS)[number], 'event'>, target: RacingApic, source: number): Sending {
@@ -253,7 +244,7 @@ class Racer {
     if (this.#random.below(2) === 0 || this.#startee < 0) {
       const result = this.#system.deliver({ destination, vector, deliveryMode: DELIVERY.NMI });
       Atomics.add(control, CONTROL.NMIS_SENT, Math.max(result, 0));
-      this.#hit('NMI');
+      this.#coverage.hit('NMI');
       return;
     }
     const started = Atomics.load(control, CONTROL.STARTED + this.#startee);
@@ -269,7 +260,7 @@ class Racer {
     if (init !== 1 || sipi !== 1) this.#fail(`INIT, SIPI to ${hex(to)}: answers ${init}, ${sipi}`);
     this.#starts++;
     this.#startedSince = Date.now();
-    this.#hit('INIT and SIPI');
+    this.#coverage.hit('INIT and SIPI');
   }
 
   #isDone({ vector, expected }: Outstanding): boolean {
@@ -286,9 +277,9 @@ class Racer {
   /** A whole map, if there is one, has every steady APIC, in xAPIC mode, under its own ID. */
   #lookAtMap(): void {
     const map = this.#system.map();
-    this.#hit(map.state === 'map' ? 'map present' : 'map disabled');
+    this.#coverage.hit(map.state === 'map' ? 'map present' : 'map disabled');
     if (map.state !== 'map') return;
-    this.#hit(map.logicalMode === 'disabled' ? 'logical map disabled' : 'logical map present');
+    this.#coverage.hit(map.logicalMode === 'disabled' ? 'logical map disabled' : 'logical map present');
     for (const [index, { steady, ids }] of this.#plan.apics.entries()) {
       const id = ids[0] ?? 0;
       if (steady && map.physical.get(id) !== index)

@@ -23,7 +23,6 @@ const RECORD = { SELF: 0, ID: 8, INDEX: 12, LOG: 32 } as const;
 export const DOORBELL = 0xf10;
 export const TURN = 0xf14;
 export const OPLIST_MEMORY_BYTES = 0x800000;
-export const OPLIST_CPUS_MAX = 200;
 
 export class OplistMemory {
   readonly #words: Int32Array;
