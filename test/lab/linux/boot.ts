@@ -103,7 +103,13 @@ async function run(name: ScenarioName): Promise<Boot> {
     );
     const elapsed = (performance.now() - start) / 1000;
     const console = guest.text;
-    const end = { reason, status, detail: failure || detail, seconds: Math.round(elapsed), console };
+    const end = {
+      reason,
+      status,
+      detail: [failure, detail].filter(Boolean).join('; '),
+      seconds: Math.round(elapsed),
+      console,
+    };
     return { scenario: name, took, used, refused, ejected, ost, masks, ...end };
   } finally {
     await machine.stop();
