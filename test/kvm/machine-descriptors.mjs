@@ -14,15 +14,14 @@ const descriptors = () => readdirSync('/proc/self/fd').filter(isKvm).length;
 const failures = new Set();
 let ok = 0;
 
-for (const cpus of [1, 24, 96]) {
-  for (const options of [{}, { apic: 'kernel' }]) {
-    try {
-      const machine = await Machine.create({ cpus, memory: '2M', ...options });
-      await machine.stop();
-      ok++;
-    } catch (error) {
-      failures.add(`${error.name}: ${error.message}`);
-    }
+const KERNEL = { apic: 'kernel' }; // a thread for each vCPU: a few are enough
+for (const options of [{}, KERNEL, { cpus: 24 }, { ...KERNEL, cpus: 24 }, { cpus: 96 }]) {
+  try {
+    const machine = await Machine.create({ memory: '2M', ...options });
+    await machine.stop();
+    ok++;
+  } catch (error) {
+    failures.add(`${error.name}: ${error.message}`);
   }
 }
 process.stdout.write(JSON.stringify({ failures: [...failures], left: descriptors(), ok }));
