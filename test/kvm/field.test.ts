@@ -35,7 +35,7 @@ describeKvm('a guest whose CPUs are all halted with interrupts off', () => {
     const { result } = await runGuest(assemble(HALT), { cpus: 3, threads, timeoutMs: SLOW_HOST_MS });
     expect(result).toMatchObject({
       reason: 'halted',
-      status: 3,
+      status: 14,
       detail: expect.stringMatching(/^every CPU is halted/),
     });
   });
