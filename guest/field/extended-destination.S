@@ -10,6 +10,7 @@
         .set LINES, 0x2000              # pc-testdev: port of interrupt line 0
         .set KVM_FEATURES, 0x40000001
         .set MSI_EXT_DEST_ID, 15
+        .set PATIENCE_MS, 5000          # a slow host needs them
 
 function main
         call time_init
@@ -21,8 +22,10 @@ function main
         call cpu_init_sipi
         mov $0x123, %edi
         call cpu_init_sipi
-        mov $100000, %edi
-        call delay_us
+        mov $asleep, %edi
+        mov $2, %esi
+        mov $what, %edx
+        call await
         mov $IOAPIC, %ebx
         movl $0x10 + 2 * PIN + 1, (%rbx)
         movl $0x23020000, 0x10(%rbx)    # entry bits 63:56 are 0x23, bit 49 is set
@@ -31,8 +34,10 @@ function main
         mov $LINES + PIN, %edx
         mov $1, %al
         out %al, %dx
-        mov $50000, %edi
-        call delay_us
+        mov $taker, %edi
+        mov $1, %esi
+        mov $PATIENCE_MS, %edx
+        call await_for
         mov $KVM_FEATURES, %eax
         cpuid
         mov $0x23, %r12d
@@ -53,9 +58,14 @@ taken:  mov %gs:CPU_ID, %eax
 
 sleep:  call apic_init
         call apic_mode_x2apic
+        lock incl asleep
 1:      sti
         hlt
         jmp 1b
 
+        .section .rodata
+what:   .asciz "the other CPUs to sleep"
+
         .bss
 taker:  .skip 4
+asleep: .skip 4
