@@ -35,6 +35,14 @@ interface Outstanding {
   message: string;
 }
 
+/** An APIC of this thread's. */
+interface Own {
+  readonly racing: RacingApic;
+  readonly apic: LocalApic;
+  /** Its vCPU index. */
+  readonly index: number;
+}
+
 /** What is sent, as often as it is worth. */
 const KINDS = [
   'physical',
@@ -62,7 +70,8 @@ class Racer {
   readonly #system: ApicSystem;
   readonly #control: Int32Array;
   readonly #random: Random;
-  readonly #own: { readonly apic: LocalApic; readonly index: number }[];
+  readonly #own: readonly Own[];
+  readonly #restless: readonly Own[];
   readonly #vectors: Outstanding[];
   readonly #coverage = new Coverage([]);
   readonly #failures: string[] = [];
@@ -77,9 +86,10 @@ class Racer {
     this.#system = ApicSystem.attach(plan.memory);
     this.#control = new Int32Array(plan.control);
     this.#random = new Random(plan.seed + plan.worker * 7919);
-    this.#own = plan.apics.flatMap(({ owner }, index) =>
-      owner === plan.worker ? [{ apic: this.#system.apic(index), index }] : [],
+    this.#own = plan.apics.flatMap((racing, index) =>
+      racing.owner === plan.worker ? [{ racing, apic: this.#system.apic(index), index }] : [],
     );
+    this.#restless = this.#own.filter(({ racing }) => !racing.steady);
     const each = Math.floor(VECTORS / plan.workers);
     const first = FIRST_VECTOR + plan.worker * each;
     this.#vectors = Array.from({ length: each }, (_, i) => ({
@@ -96,11 +106,11 @@ class Racer {
     const control = this.#control;
     for (let turn = 0; Atomics.load(control, CONTROL.PHASE) === PHASE.RACE; turn++) {
       if (turn % SNAPSHOT_EVERY === 0) this.#lookAtMap();
-      for (const { apic, index } of this.#own) if (this.#plan.apics[index]?.steady === false) this.#toggle(apic, index);
+      for (const each of this.#restless) this.#toggle(each);
       this.#take();
       for (let i = 0; i < SENDS_A_TURN; i++) this.#send();
     }
-    for (const { apic, index } of this.#own) if (this.#plan.apics[index]?.steady === false) this.#settle(apic, index);
+    for (const each of this.#restless) this.#settle(each);
     this.#barrier(CONTROL.SENT);
     const limit = Date.now() + LOST_MILLIS;
     while (this.#vectors.some((each) => !this.#isDone(each)) && Date.now() < limit) this.#take();
@@ -125,22 +135,21 @@ class Racer {
   }
 
   /** One change of a restless APIC. */
-  #toggle(apic: LocalApic, index: number): void {
-    const { kind, apics } = this.#plan;
-    const { ids = [], logicalIds = [] } = apics[index] ?? {};
+  #toggle(own: Own): void {
+    const { apic, racing } = own;
     const random = this.#random;
     if (apic.mode !== 'xapic') {
       if (apic.mode === 'x2apic' && random.below(2) === 0)
         apic.writeMsr(0x80f, random.below(2) === 0 ? 0xff : 0x1ff, 0);
-      else this.#settle(apic, index);
+      else this.#settle(own);
       return;
     }
-    switch (random.below(kind === 'ids' ? 4 : 6)) {
+    switch (random.below(this.#plan.kind === 'ids' ? 4 : 6)) {
       case 0:
-        apic.writeMmio(REG.ID, 4, random.pick(ids) * 2 ** 24);
+        apic.writeMmio(REG.ID, 4, random.pick(racing.ids) * 2 ** 24);
         break;
       case 1:
-        apic.writeMmio(REG.LDR, 4, random.pick(logicalIds) * 2 ** 24);
+        apic.writeMmio(REG.LDR, 4, random.pick(racing.logicalIds) * 2 ** 24);
         break;
       case 2:
         apic.writeMmio(REG.SPIV, 4, random.below(2) === 0 ? 0xff : 0x1ff);
@@ -154,12 +163,11 @@ class Racer {
   }
 
   /** Back to xAPIC mode, software-enabled, with an ID and a logical ID of its own choice: what is pending can be taken. */
-  #settle(apic: LocalApic, index: number): void {
-    const { ids = [], logicalIds = [] } = this.#plan.apics[index] ?? {};
+  #settle({ apic, racing }: Own): void {
     if (apic.mode === 'x2apic') apic.setApicBase(OFF, 0);
     apic.setApicBase(XAPIC, 0);
-    apic.writeMmio(REG.ID, 4, this.#random.pick(ids) * 2 ** 24);
-    apic.writeMmio(REG.LDR, 4, this.#random.pick(logicalIds) * 2 ** 24);
+    apic.writeMmio(REG.ID, 4, this.#random.pick(racing.ids) * 2 ** 24);
+    apic.writeMmio(REG.LDR, 4, this.#random.pick(racing.logicalIds) * 2 ** 24);
     apic.writeMmio(REG.SPIV, 4, 0x1ff);
   }
 

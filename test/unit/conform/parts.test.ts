@@ -1,7 +1,9 @@
 /** The small parts of src/conform: pages, coverage, seeds, shrinking, rigs, the questions of the headline table. */
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { REG, RULE_NAMES, STATE_BYTES } from '../../../src/apic/index.ts';
 import { parseRule, ruleList } from '../../../src/conform/breaking.ts';
+import { choose, pick } from '../../../src/conform/choices.ts';
 import { Coverage } from '../../../src/conform/coverage.ts';
 import { allQuestions, canBeSent, machineOf } from '../../../src/conform/headline.ts';
 import { minimise, shorterLists } from '../../../src/conform/minimise.ts';
@@ -74,6 +76,30 @@ describe('seeds', () => {
     const counts = [0, 0, 0, 0];
     for (let i = 0; i < 4000; i++) counts[random.below(4)] = (counts[random.below(4)] ?? 0) + 1;
     expect(Math.min(...counts)).toBeGreaterThan(0);
+  });
+});
+
+describe('choices', () => {
+  it('come as often as their weights say', () => {
+    const drawn = fc.sample(choose([12, 'often'], [3, 'seldom'], [1, 'rare'], [0, 'never']), {
+      seed: 1,
+      numRuns: 4000,
+    });
+    const share = (what: string): number => drawn.filter((each) => each === what).length / drawn.length;
+    expect(share('often')).toBeCloseTo(12 / 16, 1);
+    expect(share('seldom')).toBeCloseTo(3 / 16, 1);
+    expect(share('rare')).toBeGreaterThan(0.03);
+    expect(share('never')).toBe(0);
+  });
+
+  it('shrink to the first', () => {
+    const never = fc.property(choose([1, 'plain'], [9, 'odd']), () => false);
+    expect(fc.check(never, { seed: 2 }).counterexample).toEqual(['plain']);
+  });
+
+  it('of a list are its elements, by any number', () => {
+    expect([0, 4, -1, 2 ** 31].map((n) => pick(['a', 'b', 'c'], n))).toEqual(['a', 'b', 'a', 'c']);
+    expect(() => pick([], 0)).toThrow(RangeError);
   });
 });
 
