@@ -8,6 +8,7 @@ import { hex } from '../hex.ts';
 import type { VcpuState } from '../inspect/snapshot.ts';
 import type { VcpuHandle, VmBackend } from './backend.ts';
 import { ConfigError } from './errors.ts';
+import { applyFirmwareState, captureResetState, type ResetState } from './loop/cpu-state.ts';
 import { kernelLapicSnapshot } from './loop/kernel-lapic.ts';
 import type { MachineConfig } from './options.ts';
 import { RUN_STATE_NAME, type SharedState } from './shared/shared.ts';
@@ -33,6 +34,8 @@ export class CpuTable {
   readonly #entries: CpuEntry[] = [];
   /** APIC IDs by vCPU index: each event of a trace asks for one. */
   readonly #apicIds: number[] = [];
+  /** Of the first vCPU, before anything else: taken here, while the threads are still starting. */
+  #reset: ResetState | undefined;
 
   constructor(vm: VmBackend, system: ApicSystem | null, shared: SharedState, pool: WorkerPool, config: MachineConfig) {
     this.#vm = vm;
@@ -156,6 +159,7 @@ export class CpuTable {
   /** Creates the vCPU and its local APIC and chooses its home. @returns the home worker */
   #make(entry: CpuEntry): number {
     const vcpu = this.#vm.createVcpu(entry.apicId);
+    this.#reset ??= makeResetState(vcpu, this.#vm.savableMsrs);
     const vcpuIndex = this.#apicIds.push(entry.apicId) - 1;
     this.#system?.addApic(entry.apicId, { bootstrap: vcpuIndex === 0 });
     // A halted vCPU on KVM's own APIC blocks its thread, so there each has a worker of its own.
@@ -171,6 +175,13 @@ export class CpuTable {
     const cpus = entries.flatMap(({ apicId, made }) =>
       made ? [{ vcpuIndex: made.vcpuIndex, apicId, fd: made.vcpu.fd, bootstrap: made.vcpuIndex === 0 }] : [],
     );
-    return this.#pool.request(worker, { type: 'cpus', cpus });
+    if (!this.#reset) throw new Error('no vCPU has been made');
+    return this.#pool.request(worker, { type: 'cpus', cpus, reset: this.#reset });
   }
+}
+
+/** @param savable KVM_GET_MSR_INDEX_LIST */
+function makeResetState(vcpu: VcpuHandle, savable: readonly number[]): ResetState {
+  applyFirmwareState(vcpu);
+  return captureResetState(vcpu, savable);
 }

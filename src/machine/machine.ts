@@ -345,7 +345,6 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
         vmFd: this.#vm.fd,
         runSize: this.#vm.runSize,
         extendedDestinations: this.#vm.extendedDestinations,
-        savableMsrs: this.#vm.savableMsrs,
         memory: this.#memory.bytes,
         apicMemory: (this.#system?.memory as SharedArrayBuffer | undefined) ?? null,
         shared: this.#shared.buffer,

@@ -15,7 +15,7 @@ import { Platform, type PlatformEvent } from './board/platform.ts';
 import { ConfigError } from './errors.ts';
 import { inspectCpu, type WorkerInspection } from './inspection.ts';
 import { type CpuParts, kernelCpu, userCpu } from './loop/cpu.ts';
-import { applyBootState, applyFirmwareState, captureResetState, type ResetState } from './loop/cpu-state.ts';
+import { applyBootState, applyFirmwareState, type ResetState } from './loop/cpu-state.ts';
 import { describeHalt } from './loop/failure.ts';
 import { Scheduler } from './loop/scheduler.ts';
 import type { VcpuBackend, VcpuDescriptor, VcpuRun } from './loop/vcpu-backend.ts';
@@ -62,7 +62,6 @@ class MachineWorker {
   readonly #scheduler: Scheduler;
   readonly #openVcpu: OpenVcpu;
   readonly #runs: VcpuRun[] = [];
-  #reset: ResetState | undefined;
   #keepDevices = false;
 
   /** @param devices for worker 0's board @throws ConfigError when one of them cannot be there */
@@ -234,7 +233,7 @@ class MachineWorker {
   #handle(message: ToWorker): WorkerInspection | undefined {
     switch (message.type) {
       case 'cpus':
-        for (const handle of message.cpus) this.#addCpu(handle);
+        for (const handle of message.cpus) this.#addCpu(handle, message.reset);
         break;
       case 'slots':
         for (const { apicId, enabled } of message.slots) this.#platform?.addSlot(apicId, enabled);
@@ -273,13 +272,12 @@ class MachineWorker {
     return undefined;
   }
 
-  #addCpu(handle: CpuHandle): void {
+  #addCpu(handle: CpuHandle, reset: ResetState): void {
     const { vcpuIndex, apicId, bootstrap } = handle;
     const { vcpu, run } = this.#openVcpu(handle);
     this.#runs.push(run);
     applyFirmwareState(vcpu);
-    this.#reset ??= captureResetState(vcpu, this.#handles.savableMsrs);
-    const machine = { shared: this.#shared, devices: this.#devices, reset: this.#reset };
+    const machine = { shared: this.#shared, devices: this.#devices, reset };
     const parts: CpuParts = { vcpuIndex, apicId, bootstrap, vcpu, run, ...machine, ram: this.#ram, trace: this.#trace };
     this.#scheduler.addCpu(this.#system ? userCpu(parts, this.#system.apic(vcpuIndex)) : kernelCpu(parts));
   }

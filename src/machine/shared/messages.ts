@@ -5,6 +5,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { BootState } from '../../boot/index.ts';
 import type { WorkerInspection } from '../inspection.ts';
+import type { ResetState } from '../loop/cpu-state.ts';
 import type { MachineConfig } from '../options.ts';
 import type { TraceEvent } from '../trace.ts';
 
@@ -34,8 +35,6 @@ export interface MachineHandles {
   readonly runSize: number;
   /** The I/O APIC's entries have destinations of 15 bits, not 8. */
   readonly extendedDestinations: boolean;
-  /** KVM_GET_MSR_INDEX_LIST. */
-  readonly savableMsrs: readonly number[];
   readonly memory: Uint8Array<SharedArrayBuffer>;
   readonly apicMemory: SharedArrayBuffer | null;
   readonly shared: SharedArrayBuffer;
@@ -52,7 +51,13 @@ export interface CpuHandle {
 }
 
 export type ToWorker =
-  | { readonly type: 'cpus'; readonly cpus: readonly CpuHandle[]; readonly reply: number }
+  | {
+      readonly type: 'cpus';
+      readonly cpus: readonly CpuHandle[];
+      /** What a vCPU of this machine has that has never run. */
+      readonly reset: ResetState;
+      readonly reply: number;
+    }
   /** Worker 0: the possible CPUs, in the order in which the guest sees them. */
   | { readonly type: 'slots'; readonly slots: readonly { apicId: number; enabled: boolean }[] }
   | { readonly type: 'start'; readonly boot: BootState | null }
