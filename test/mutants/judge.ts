@@ -2,9 +2,9 @@
  * Judges: told of a mutant, one says what notices it. It may be told of several at once: each is tried in a thread of its own.
  */
 import { basename, dirname } from 'node:path';
-import { Bundle, imported } from './bundle.ts';
+import { type Built, Bundle, imported } from './bundle.ts';
 import type { Mutant } from './mutant.ts';
-import { tryOut } from './trial.ts';
+import { tryOut, type Verdict } from './trial.ts';
 
 /** What noticed; undefined: nothing did. `undecided`: the judge came to no end, or broke. */
 export interface Judgement {
@@ -25,27 +25,43 @@ const FIRST_PATIENCE_MILLIS = 120_000;
 const patience = (silenceMillis: number): number => Math.max(LEAST_PATIENCE_MILLIS, PATIENCE * silenceMillis);
 
 /**
- * Unit tests. A test that hangs, or ends its thread, has failed.
- * @param files from the repository's root
+ * A judge that runs a script. @throws Error where something is wrong without a mutant
+ * @param told what the script is told, of a mutant or of none, once it is known what it is made of
  */
-export async function byTests(files: readonly string[]): Promise<Judge> {
-  const loaders = files.map((file) => `${JSON.stringify(file)}: () => import('./${file}')`);
-  const bundle = await Bundle.of(
-    `import { judgeByTests } from './test/mutants/judge-tests.ts';\nvoid judgeByTests({ ${loaders.join(', ')} });`,
-  );
+async function makeJudge(
+  script: string,
+  told: (inputs: Built['inputs']) => (mutant?: Mutant) => unknown,
+  judgement: (verdict: Verdict) => Judgement,
+): Promise<Judge> {
+  const bundle = await Bundle.of(script);
   const { code, inputs } = await bundle.build();
-  const users = new Map(files.map((file) => [file, imported(inputs, file)]));
-  const { how, what, silenceMillis } = await tryOut(code, files, FIRST_PATIENCE_MILLIS);
+  const toldOf = told(inputs);
+  const { how, what, silenceMillis } = await tryOut(code, toldOf(), FIRST_PATIENCE_MILLIS);
   if (how !== 'nothing wrong') throw new Error(`without a mutant: ${how}: ${what}`);
   return {
     judge: async (mutant) => {
       const mutated = await bundle.build(mutant);
-      const verdict = await tryOut(mutated.code, testsOf(mutant.file, users), patience(silenceMillis));
-      if (verdict.how === 'nothing wrong') return {};
-      return { killedBy: verdict.how === 'wrong' ? verdict.what : `${verdict.how}: ${verdict.what}` };
+      const verdict = await tryOut(mutated.code, toldOf(mutant), patience(silenceMillis));
+      return verdict.how === 'nothing wrong' ? {} : judgement(verdict);
     },
     dispose: () => bundle.dispose(),
   };
+}
+
+/**
+ * Unit tests. A test that hangs, or ends its thread, has failed.
+ * @param files from the repository's root
+ */
+export function byTests(files: readonly string[]): Promise<Judge> {
+  const loaders = files.map((file) => `${JSON.stringify(file)}: () => import('./${file}')`);
+  return makeJudge(
+    `import { judgeByTests } from './test/mutants/judge-tests.ts';\nvoid judgeByTests({ ${loaders.join(', ')} });`,
+    (inputs) => {
+      const users = new Map(files.map((file) => [file, imported(inputs, file)]));
+      return (mutant) => (mutant === undefined ? files : testsOf(mutant.file, users));
+    },
+    ({ how, what }) => ({ killedBy: how === 'wrong' ? what : `${how}: ${what}` }),
+  );
 }
 
 /** Those that use the file and are of its area, the one that is named after it first. @param users what each test imports */
@@ -57,21 +73,12 @@ function testsOf(file: string, users: ReadonlyMap<string, ReadonlySet<string>>):
 }
 
 /** Schedules. Only a promise that one of them breaks kills. @param prefixes of the scenarios' names */
-export async function bySchedules(prefixes: readonly string[]): Promise<Judge> {
-  const bundle = await Bundle.of(`import './test/mutants/judge-schedules.ts';`);
-  const { code } = await bundle.build();
-  const { how, what, silenceMillis } = await tryOut(code, prefixes, FIRST_PATIENCE_MILLIS);
-  if (how !== 'nothing wrong') throw new Error(`without a mutant: ${how}: ${what}`);
-  return {
-    judge: async (mutant) => {
-      const mutated = await bundle.build(mutant);
-      const verdict = await tryOut(mutated.code, prefixes, patience(silenceMillis));
-      if (verdict.how === 'nothing wrong') return {};
-      if (verdict.how === 'wrong') return { killedBy: verdict.what };
-      return { undecided: `${verdict.how}: ${verdict.what}` };
-    },
-    dispose: () => bundle.dispose(),
-  };
+export function bySchedules(prefixes: readonly string[]): Promise<Judge> {
+  return makeJudge(
+    `import './test/mutants/judge-schedules.ts';`,
+    () => () => prefixes,
+    ({ how, what }) => (how === 'wrong' ? { killedBy: what } : { undecided: `${how}: ${what}` }),
+  );
 }
 
 /** One after the other, until one notices. */
