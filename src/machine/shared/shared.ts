@@ -170,9 +170,10 @@ export class SharedState {
       if (state === RunState.running || state === RunState.halted) return -1;
       if (state === RunState.absent) continue;
       if (state === RunState.haltedWithoutIf) halted++;
-      changes += Atomics.load(words, at + VcpuWord.changes);
       const ready = Atomics.load(words, this.readyRow(words[at + VcpuWord.home]) + (vcpuIndex >>> 5));
       if (((ready >>> (vcpuIndex & 31)) & 1) !== 0 || Atomics.load(words, at + VcpuWord.request) !== 0) return -1;
+      // Last: who was woken before, and has halted again since its count was read, would look as if it had never run.
+      changes += Atomics.load(words, at + VcpuWord.changes);
     }
     return halted > 0 ? changes : -1;
   }
