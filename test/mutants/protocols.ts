@@ -98,6 +98,22 @@ const HARMLESS: readonly (readonly [name: string, why: string])[] = [
     'machine/worker-pool.ts plain: if (this.#connection) Atomics.store(',
     'the number of workers is stored before the last of them starts',
   ],
+  [
+    'machine/shared/shared.ts plain: Atomics.add(this.words, this.#vcpus + vcpuIndex * VCPU_WORDS + VcpuWord.changes',
+    'its owner alone counts, and the store of the state that follows empties the buffer',
+  ],
+  [
+    'machine/shared/shared.ts plain: Atomics.store(this.words, this.#vcpus + vcpuIndex * VCPU_WORDS + VcpuWord.runState',
+    'a vCPU that comes to run has its ready bit set until an atomic write after this one; one that halts is seen late',
+  ],
+  [
+    'machine/shared/shared.ts swapped: Atomics.add(this.words, this.#vcpus + vcpuIndex * VCPU_WORDS + VcpuWord.changes',
+    'its ready bit is set from before it comes to run until after both',
+  ],
+  [
+    'machine/shared/shared.ts swapped: const state = Atomics.load(words, at + VcpuWord.runState)',
+    'the count, which is read after both, tells whether they belong together',
+  ],
   ['machine/loop/scheduler.ts swapped: Atomics.or(this.#words, this.#row', 'its own worker looks at both, later'],
   [
     'machine/shared/signals.ts swapped: signalWorker(shared, worker, Attention.stop)',
@@ -289,6 +305,19 @@ const NAMED_MACHINE: readonly Mutant[] = [
     file: SCHEDULER,
     find: 'Atomics.or(this.#words, this.#attention, Attention.stop);',
     replace: '',
+  },
+  {
+    name: 'whether all are halted for good: a count is read before the ready bit',
+    file: inMachine('shared/shared'),
+    find: `      const ready = Atomics.load(words, this.readyRow(words[at + VcpuWord.home]) + (vcpuIndex >>> 5));
+      if (((ready >>> (vcpuIndex & 31)) & 1) !== 0 || Atomics.load(words, at + VcpuWord.request) !== 0) return -1;
+      // Last: who was woken before, and has halted again since its count was read, would look as if it had never run.
+      changes += Atomics.load(words, at + VcpuWord.changes);
+`,
+    replace: `      changes += Atomics.load(words, at + VcpuWord.changes);
+      const ready = Atomics.load(words, this.readyRow(words[at + VcpuWord.home]) + (vcpuIndex >>> 5));
+      if (((ready >>> (vcpuIndex & 31)) & 1) !== 0 || Atomics.load(words, at + VcpuWord.request) !== 0) return -1;
+`,
   },
   {
     name: 'main wakes nobody when it has taken a message',
