@@ -50,6 +50,7 @@ export function addConformOptions(command: Command): Command {
     .option('--break <rule>', "switch off one of our rules, to see that it would be noticed; 'list' shows them")
     .option('--record <file>', "write the kernel's answers to random cases (layers 1 and 2) into a file")
     .option('--replay [file]', 'judge our APICs by recorded answers, without KVM; default: all that the package has')
+    .option('--no-cr8-writes', "layer 2: no guest writes CR8, which QEMU's emulation of SVM does not survive")
     .option('--coverage', 'list every rule and path with how often it was seen')
     .option(
       '--table',

@@ -19,7 +19,15 @@ const GUEST_LISTS = 180;
 const MOST_FILE_BYTES = 64 * 2 ** 20;
 
 /** @param layer only its lists: 1 the host's, 2 a guest's */
-export async function recordTo(file: string, seed: number, behaviour: Behaviour, layer?: Layer): Promise<number> {
+export async function recordTo(
+  file: string,
+  {
+    seed,
+    behaviour,
+    layer,
+    cr8Writes,
+  }: { seed: number; behaviour: Behaviour; layer: Layer | undefined; cr8Writes: boolean },
+): Promise<number> {
   if (layer === 3) throw new ConfigError('layer 3 asks no kernel: there is nothing to record');
   const { record } = await import('../conform/record.ts');
   const hostLists = layer === 2 ? 0 : HOST_LISTS;
@@ -34,6 +42,7 @@ export async function recordTo(file: string, seed: number, behaviour: Behaviour,
     behaviour,
     hostLists,
     guestLists,
+    cr8Writes,
     onProgress,
     onTrouble,
   });

@@ -29,6 +29,8 @@ export interface ConformOptions {
   readonly record?: string;
   readonly replay?: string | true;
   readonly json?: boolean;
+  /** False: no guest writes CR8. */
+  readonly cr8Writes?: boolean;
 }
 
 export interface LayerResult {
@@ -75,7 +77,10 @@ export async function conform(options: ConformOptions): Promise<number> {
   }
   const seed = options.seed ?? freshSeed();
   const rules = await modelFor(options);
-  if (options.record !== undefined) return await recordTo(options.record, seed, rules.behaviour, options.layer);
+  if (options.record !== undefined) {
+    const { layer, cr8Writes = true } = options;
+    return await recordTo(options.record, { seed, behaviour: rules.behaviour, layer, cr8Writes });
+  }
   process.stderr.write(`seed ${seed}\n`);
   const layers = options.layer === undefined ? (broken === undefined ? LAYERS : [layerOf(broken)]) : [options.layer];
   const result = await compare(layers, seed, rules, options);
@@ -101,6 +106,7 @@ async function compare(
       path: options.path,
       behaviour,
       breakRules: options.break === undefined ? lacking : [...lacking, parseRule(options.break)],
+      cr8Writes: options.cr8Writes,
       onProgress: progressLine(layer),
     });
     // Among several layers one that this host cannot run is left out, loudly: layer 3 needs no KVM.
@@ -144,6 +150,7 @@ function again(layer: Layer, { seed, path }: Failure, options: ConformOptions): 
   if (path !== '') words.push(`--path ${path}`);
   if (options.behaviour !== undefined) words.push(`--behaviour ${options.behaviour}`);
   if (options.break !== undefined) words.push(`--break ${options.break}`);
+  if (options.cr8Writes === false) words.push('--no-cr8-writes');
   return words.join(' ');
 }
 

@@ -30,6 +30,8 @@ export interface RecordOptions {
   /** How many lists of operations: of the host's, and of a guest's. */
   readonly hostLists: number;
   readonly guestLists: number;
+  /** May guests write CR8? */
+  readonly cr8Writes: boolean;
   readonly onProgress: (lists: number) => void;
   /** The host ended the machines with a guest: what was recorded until then is kept. */
   readonly onTrouble: (what: string) => void;
@@ -41,6 +43,7 @@ export async function record({
   behaviour,
   hostLists,
   guestLists,
+  cr8Writes,
   onProgress,
   onTrouble,
 }: RecordOptions): Promise<Recording> {
@@ -67,7 +70,7 @@ export async function record({
     for (let n = 0; n * BATCH.guest < guestLists; n++) {
       const batch = batchSeed(seed, n);
       const count = Math.min(BATCH.guest, guestLists - n * BATCH.guest);
-      const { rigs, prepared } = prepareGuests(batch, guest, lowTpr);
+      const { rigs, prepared } = prepareGuests(batch, guest, { lowTpr, cr8Writes });
       await onMachines(rigs, (machines) => {
         for (const candidate of sample(prepared, batch, count)) {
           const machine = machines.get(rigKey(candidate.machine));

@@ -14,6 +14,8 @@ export interface LayerOptions {
   readonly path?: string | undefined;
   readonly behaviour: Behaviour;
   readonly breakRules: readonly RuleName[];
+  /** May the guests of layer 2 write CR8? Default true. */
+  readonly cr8Writes?: boolean | undefined;
   readonly shrink?: boolean | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
@@ -32,7 +34,8 @@ export async function runLayer(options: LayerOptions): Promise<Result> {
     case 2: {
       const { probeHost } = await import('./host.ts');
       const { Layer2 } = await import('./registers/layer2.ts');
-      return await runSuite(await Layer2.create({ ...probeHost(), behaviour, breakRules }, options.seed), options);
+      const model = { ...probeHost(), behaviour, breakRules };
+      return await runSuite(await Layer2.create(model, options.seed, options.cr8Writes), options);
     }
     case 3:
       return await runLayer3({ behaviour, breakRules }, options);

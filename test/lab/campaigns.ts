@@ -10,7 +10,7 @@ const EQUAL = [0, 6];
 /**
  * QEMU 10 aborts in layer 2's guests and in torture ("tcg_handle_interrupt: assertion failed: (bql_locked())"). Its
  * helper_write_crN calls cpu_interrupt without that lock when a guest writes CR8 while KVM waits for an interrupt window
- * (V_IRQ), as those guests do. So no layer 2, and no torture guest, on every run of CI.
+ * (V_IRQ), as those guests do. So layer 2 goes without such writes, and torture is left out.
  */
 const WITHOUT_CR8_WRITES = "-t '^((?!torture).)*$'";
 /** Tests of test/kvm that say most about a host, in one start of vitest, which takes a minute there. */
@@ -44,7 +44,7 @@ const isUnfinished = (status: number | undefined): boolean => status === undefin
 export async function matrix(seconds: number): Promise<number> {
   const layer = (number: number): Step => ({
     name: `layer ${number}`,
-    command: `${APIARY} conform --layer ${number} --seconds ${seconds}`,
+    command: `${APIARY} conform --layer ${number} --seconds ${seconds}${number === 2 ? ' --no-cr8-writes' : ''}`,
     limitSeconds: 120 + 3 * seconds,
     good: EQUAL,
   });

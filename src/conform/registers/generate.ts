@@ -81,10 +81,11 @@ export function recipes(rigs: number): fc.Arbitrary<RegisterRecipe> {
 }
 
 export function resolve(
-  { rig: n, cr8, cpus, steps }: RegisterRecipe,
+  { rig: n, cr8: asked, cpus, steps }: RegisterRecipe,
   rigs: readonly RigSpec[],
-  { tsc, lowTpr }: ListHost,
+  { tsc, lowTpr, cr8Writes }: ListHost,
 ): Case<GuestOperation> {
+  const cr8 = asked && cr8Writes;
   const rig = pick(rigs, n);
   const limits = { cr8, wholeTpr: lowTpr && !cr8 };
   const slots = new Map(cpus.map(([slot, make]) => [slot % rig.rig.length, make]));

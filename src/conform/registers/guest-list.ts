@@ -14,6 +14,8 @@ export interface ListHost {
   readonly tsc: { readonly khz: number; readonly high: number };
   /** Does KVM keep TPR's low bits while a guest runs? SVM without AVIC takes TPR from CR8 at every exit. */
   readonly lowTpr: boolean;
+  /** Does it survive a guest's writes of CR8? QEMU's emulation of SVM does not. */
+  readonly cr8Writes: boolean;
 }
 
 /** What a list may have: one with writes to CR8 has no low bits of TPR (see README.md). */

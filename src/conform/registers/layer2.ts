@@ -12,6 +12,7 @@ import { ModelJudge } from '../model-judge.ts';
 import { makeRigs, type RigSpec, rigKey } from '../rigs.ts';
 import type { Case, GuestOperation, Judge } from '../spec.ts';
 import { type RegisterRecipe, recipes, resolve } from './generate.ts';
+import type { ListHost } from './guest-list.ts';
 import { KernelRig } from './kernel-rig.ts';
 import { askLowTpr, askTscHigh, probeMachine } from './probe.ts';
 import { RegisterObserver, registerCoverage } from './register-coverage.ts';
@@ -30,6 +31,7 @@ export class Layer2 extends Layer<RegisterRecipe, GuestOperation> {
   readonly coverage: Coverage;
   readonly #options: ApicSystemOptions;
   readonly #pairs = new Map<string, Pair>();
+  readonly #cr8Writes: boolean;
   #seed: number | undefined;
   #lowTpr: boolean | undefined;
   readonly #model: ModelJudge;
@@ -38,17 +40,19 @@ export class Layer2 extends Layer<RegisterRecipe, GuestOperation> {
    * Makes and boots the machines: two for each setting of the gates.
    * @param model the host's properties (probeHost), the behaviour, the rules to break
    * @param seed of the first batch: chooses the APIC IDs
+   * @param cr8Writes some lists have writes to CR8
    * @throws KvmError when the host has no KVM that can be used
    */
-  static async create(model: ApicSystemOptions, seed: number): Promise<Layer2> {
-    const layer = new Layer2({ ...model, ...(await probeMachine()) });
+  static async create(model: ApicSystemOptions, seed: number, cr8Writes = true): Promise<Layer2> {
+    const layer = new Layer2({ ...model, ...(await probeMachine()) }, cr8Writes);
     await layer.prepare(seed);
     return layer;
   }
 
-  private constructor(options: ApicSystemOptions) {
+  private constructor(options: ApicSystemOptions, cr8Writes: boolean) {
     super();
     this.#options = options;
+    this.#cr8Writes = cr8Writes;
     this.coverage = new Coverage(registerCoverage(options));
     this.#model = new ModelJudge(options);
     this.#model.observer = new RegisterObserver(this.coverage);
@@ -56,7 +60,7 @@ export class Layer2 extends Layer<RegisterRecipe, GuestOperation> {
 
   async prepare(seed: number): Promise<Prepared<RegisterRecipe, Case<GuestOperation>>> {
     this.#lowTpr ??= await askLowTpr();
-    const { rigs, prepared } = prepareGuests(seed, this.#options, this.#lowTpr);
+    const { rigs, prepared } = prepareGuests(seed, this.#options, { lowTpr: this.#lowTpr, cr8Writes: this.#cr8Writes });
     if (this.#seed !== seed) {
       this.close();
       for (const rig of rigs) {
@@ -94,9 +98,9 @@ export class Layer2 extends Layer<RegisterRecipe, GuestOperation> {
 export function prepareGuests(
   seed: number,
   { tscKhz = 1_000_000 }: ApicSystemOptions,
-  lowTpr: boolean,
+  limits: Omit<ListHost, 'tsc'>,
 ): { readonly rigs: readonly RigSpec[]; readonly prepared: Prepared<RegisterRecipe, Case<GuestOperation>> } {
   const rigs = makeRigs(seed, RIG_CPUS);
-  const host = { tsc: { khz: tscKhz, high: askTscHigh() }, lowTpr };
+  const host = { tsc: { khz: tscKhz, high: askTscHigh() }, ...limits };
   return { rigs, prepared: { arbitrary: recipes(rigs.length), resolve: (recipe) => resolve(recipe, rigs, host) } };
 }

@@ -13,7 +13,7 @@ import { makeRigs } from '../../../src/conform/rigs.ts';
 
 const HEADER = { kernel: 'a model', behaviour: 'kvm', host: {}, guest: {} };
 const FIRST_LINE = '{"format":"apiary-cases","version":1}\n';
-const HOST = { tsc: { khz: 1_000_000, high: 256 }, lowTpr: true };
+const HOST = { tsc: { khz: 1_000_000, high: 256 }, lowTpr: true, cr8Writes: true };
 
 /** The intact model stands in for a kernel. */
 function cases(): RecordedCase[] {

@@ -13,7 +13,7 @@ import { type Case, type GuestKind, type GuestOperation, SKIPPED } from '../../.
 
 const PAGE = 0xfee00000;
 const RIGS = makeRigs(1, 8);
-const HOST = { tsc: { khz: 1_000_000, high: 256 }, lowTpr: true };
+const HOST = { tsc: { khz: 1_000_000, high: 256 }, lowTpr: true, cr8Writes: true };
 
 const operation = (kind: GuestKind, cpu: number, address = 0, low = 0, high = 0, size = 4): GuestOperation => ({
   kind,
@@ -144,4 +144,14 @@ it("a host that loses TPR's low bits gets lists without them", () => {
       .filter((low) => low !== 0).length;
   expect(lowBits(false)).toBe(0);
   expect(lowBits(true)).toBeGreaterThan(0);
+});
+
+it('a host that does not survive writes of CR8 gets lists without them', () => {
+  const writes = (cr8Writes: boolean): number =>
+    fc
+      .sample(recipes(RIGS.length), { seed: 5, numRuns: 300 })
+      .flatMap((recipe) => resolve(recipe, RIGS, { ...HOST, cr8Writes }).operations)
+      .filter(({ kind }) => kind === 'write-cr8').length;
+  expect(writes(false)).toBe(0);
+  expect(writes(true)).toBeGreaterThan(0);
 });
