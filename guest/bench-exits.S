@@ -4,7 +4,8 @@
 # Output:     bench <operation> <count> <TSC cycles>     once for each batch and operation
 #             and lines of dots, which the operation `serial` writes
 # Operations: cpuid pio-out pio-in pm-timer serial, and in xAPIC mode apic-read apic-write self-ipi, then where CPUID offers
-#             x2APIC msr-read msr-write self-ipi-msr. A self-IPI is ICR write, interrupt, EOI, IRET.
+#             x2APIC msr-read msr-write self-ipi-msr, and where it offers KVM's PV EOI self-ipi-pv-eoi. A self-IPI is ICR
+#             write, interrupt, EOI, IRET; with PV EOI the EOI is a bit in memory, when the monitor has set it.
 # Exit value: 0
 
         .include "defs.inc"
@@ -18,6 +19,10 @@
         .set VECTOR_SELF, 0x50
         .set APIC_SELF_IPI, 0x3f0
         .set ICR_SELF, 1 << 18
+        .set CPUID_KVM, 0x40000000      # "KVMKVMKVM" in ebx, ecx, edx; features in eax of the next leaf
+        .set KVM_SIGNATURE, 0x4b4d564b  # its first four letters
+        .set KVM_FEATURE_PV_EOI, 6
+        .set MSR_KVM_PV_EOI_EN, 0x4b564d04
 
 # A function that does `body` COUNT times and returns the cycles. The body may clobber rax, rcx, rdx.
         .macro operation name:req, body:req
@@ -83,6 +88,11 @@ self_ipi_msr:
 1:      cmpl $0, taken
         je 1b
         ret
+self_ipi_pv_eoi_came:
+        btrl $0, pv_eoi                 # set: nothing waits for this EOI, and clearing it is the EOI
+        jnc self_ipi_msr_came
+        movl $1, taken
+        iretq
 self_ipi_msr_came:
         movl $1, taken
         push %rax
@@ -144,9 +154,30 @@ function main
         report self-ipi-msr do_self_ipi_msr
         dec %ebx
         jnz 2b
+
+        mov $CPUID_KVM, %eax
+        cpuid
+        cmp $KVM_SIGNATURE, %ebx
+        jne 9f
+        mov $CPUID_KVM + 1, %eax
+        cpuid
+        bt $KVM_FEATURE_PV_EOI, %eax
+        jnc 9f
+        mov $MSR_KVM_PV_EOI_EN, %ecx
+        mov $pv_eoi + 1, %eax           # bit 0: on
+        xor %edx, %edx
+        wrmsr
+        mov $VECTOR_SELF, %edi
+        mov $self_ipi_pv_eoi_came, %esi
+        call set_gate
+        mov $BATCHES, %ebx
+3:      report self-ipi-pv-eoi do_self_ipi_msr
+        dec %ebx
+        jnz 3b
 9:      xor %eax, %eax
         ret
 
         .bss
         .balign 4
 taken:  .skip 4
+pv_eoi: .skip 4

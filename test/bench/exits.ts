@@ -30,6 +30,7 @@ const EXITS: readonly Operation[] = [
   { id: 'msr-read', label: 'x2APIC RDMSR (SVR)' },
   { id: 'self-ipi', label: 'self-IPI with EOI, xAPIC' },
   { id: 'self-ipi-msr', label: 'self-IPI with EOI, x2APIC' },
+  { id: 'self-ipi-pv-eoi', label: 'self-IPI with PV EOI, x2APIC' },
   { id: 'pm-timer', label: 'PM timer read' },
   { id: 'serial', label: 'serial byte' },
   { id: 'cpuid', label: 'CPUID (no exit to userspace)' },

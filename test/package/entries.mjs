@@ -1,7 +1,7 @@
 // The last step of the build: what makes dist/bundle a package's entries. `import` and `require` run the same code, the
 // CommonJS bundle (one copy of each class in a process, and half the time to load); an ES module passes its exports on. The
-// declarations that the entries reach are there twice: for `import`, and below a package.json that says CommonJS for TypeScript's
-// `require`.
+// declarations that the entries reach say the same: those of the CommonJS code, below a package.json that says so, and for
+// `import` a module that passes them on.
 import { createHash } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
@@ -43,9 +43,12 @@ function reach(file) {
 }
 const { exports } = JSON.parse(readFileSync(join(dist, '../package.json'), 'utf8'));
 for (const { import: esm } of Object.values(exports)) {
-  if (esm?.types !== undefined) reach(join(dist, '..', esm.types.replace('/bundle/esm/', '/')));
+  if (esm?.types === undefined) continue;
+  const path = relative('./dist/bundle/esm', esm.types);
+  const entry = join(bundle, 'esm', path);
+  reach(join(dist, path));
+  mkdirSync(dirname(entry), { recursive: true });
+  const up = relative(dirname(entry), join(types, path)).replace(/\.d\.ts$/, '.js');
+  writeFileSync(entry, `export * from '${up}';\n`);
 }
-for (const file of reached) {
-  cpSync(file, join(types, relative(dist, file)));
-  cpSync(file, join(bundle, 'esm', relative(dist, file)));
-}
+for (const file of reached) cpSync(file, join(types, relative(dist, file)));
