@@ -20,9 +20,9 @@ export interface Judge {
 /** Times the longest silence without a mutant; and at least: a busy host. */
 const PATIENCE = 10;
 const LEAST_PATIENCE_MILLIS = 2000;
+/** For a judge whom impatience only keeps from a judgement. */
+const LONG_PATIENCE_MILLIS = 90_000;
 const FIRST_PATIENCE_MILLIS = 120_000;
-
-const patience = (silenceMillis: number): number => Math.max(LEAST_PATIENCE_MILLIS, PATIENCE * silenceMillis);
 
 /**
  * A judge that runs a script. @throws Error where something is wrong without a mutant
@@ -32,16 +32,18 @@ async function makeJudge(
   script: string,
   told: (inputs: Built['inputs']) => (mutant?: Mutant) => unknown,
   judgement: (verdict: Verdict) => Judgement,
+  leastPatienceMillis: number,
 ): Promise<Judge> {
   const bundle = await Bundle.of(script);
   const { code, inputs } = await bundle.build();
   const toldOf = told(inputs);
   const { how, what, silenceMillis } = await tryOut(code, toldOf(), FIRST_PATIENCE_MILLIS);
   if (how !== 'nothing wrong') throw new Error(`without a mutant: ${how}: ${what}`);
+  const patienceMillis = Math.max(leastPatienceMillis, PATIENCE * silenceMillis);
   return {
     judge: async (mutant) => {
       const mutated = await bundle.build(mutant);
-      const verdict = await tryOut(mutated.code, toldOf(mutant), patience(silenceMillis));
+      const verdict = await tryOut(mutated.code, toldOf(mutant), patienceMillis);
       return verdict.how === 'nothing wrong' ? {} : judgement(verdict);
     },
     dispose: () => bundle.dispose(),
@@ -61,6 +63,7 @@ export function byTests(files: readonly string[]): Promise<Judge> {
       return (mutant) => (mutant === undefined ? files : testsOf(mutant.file, users));
     },
     ({ how, what }) => ({ killedBy: how === 'wrong' ? what : `${how}: ${what}` }),
+    LEAST_PATIENCE_MILLIS,
   );
 }
 
@@ -78,6 +81,7 @@ export function bySchedules(prefixes: readonly string[]): Promise<Judge> {
     `import './test/mutants/judge-schedules.ts';`,
     () => () => prefixes,
     ({ how, what }) => (how === 'wrong' ? { killedBy: what } : { undecided: `${how}: ${what}` }),
+    LONG_PATIENCE_MILLIS,
   );
 }
 
