@@ -2,7 +2,7 @@
  * APIC pages as the harness makes and compares them: 1,024 bytes, register r at byte r, little-endian; and how a state is
  * put, whosever APIC it is.
  */
-import { BASE, type LocalApic, REG, REGISTERS, STATE_BYTES } from '../apic/index.ts';
+import { BASE, type LocalApic, REG, REGISTERS, STATE_BYTES, TIMER_MODE } from '../apic/index.ts';
 import { hex } from '../hex.ts';
 import {
   type ApicSpec,
@@ -105,6 +105,12 @@ export function changesOf(before: Uint8Array, after: Uint8Array): RegisterValue[
   return changes;
 }
 
+/** Does this APIC's timer count down, or could it? Otherwise the current count is 0 at once, however small it was. */
+function counts(page: Uint8Array): boolean {
+  const mode = readRegister(page, REG.LVT_TIMER) & TIMER_MODE.MASK;
+  return readRegister(page, REG.TMICT) !== 0 && mode !== TIMER_MODE.TSC_DEADLINE;
+}
+
 const UNCHANGED: readonly PageChange[] = [];
 
 /** Follows the register pages of a machine on which nothing runs. Kept from machine to machine, with its buffers. */
@@ -150,7 +156,8 @@ export class PageTracker {
       this.#doors[cpu].getState(this.#now);
       if (this.#now.equals(before)) continue;
       for (const [offset, value] of changesOf(before, this.#now)) {
-        if (offset === REG.TMCCT && this.#hasOnlyFallen(readRegister(before, offset), value)) continue;
+        if (offset === REG.TMCCT && counts(this.#now) && this.#hasOnlyFallen(readRegister(before, offset), value))
+          continue;
         list ??= [];
         list.push([cpu, offset, value]);
         before.writeUInt32LE(value, offset);

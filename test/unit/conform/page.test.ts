@@ -1,0 +1,31 @@
+/** What counts as a change of a register page, for a judge that takes its time. */
+import { expect, it } from 'vitest';
+import { ApicSystem, BASE, REG, TIMER_MODE } from '../../../src/apic/index.ts';
+import { ApicDoor, PageTracker, putState } from '../../../src/conform/page.ts';
+import type { ApicSpec, RegisterValue } from '../../../src/conform/spec.ts';
+
+const COUNT = 0x1000;
+
+/** What a slow judge says of the start of an APIC with these registers. */
+function start(...registers: RegisterValue[]) {
+  const apic = new ApicSystem({ maxApics: 1, maxApicId: 255 }, { nowNanos: () => 0 }).addApic(0);
+  const spec: ApicSpec = { apicId: 0, baseLow: 0xfee00000 | BASE.ENABLE, baseHigh: 0, registers };
+  const door = new ApicDoor(apic);
+  putState(door, spec, false, false);
+  const machine = { x2apicFormat: false, broadcastQuirkDisabled: false, apics: [spec], rig: [0], bootstrap: 0 };
+  return new PageTracker(() => 1e9).run({ machine, operations: [] }, [door], () => 0).start;
+}
+
+it('a current count that the time may have taken away has not changed', () => {
+  const spiv = [REG.SPIV, 0x1ff] as const;
+  const counting = start(spiv, [REG.LVT_TIMER, 1 << 16], [REG.TMICT, 0xffffffff], [REG.TMCCT, COUNT]);
+  expect(counting.filter(([, offset]) => offset === REG.TMCCT)).toEqual([]);
+});
+
+it.each([
+  ['without an initial count', 0, 0],
+  ['in deadline mode', TIMER_MODE.TSC_DEADLINE, 1],
+])('%s nothing counts, so a current count of 0 is a change however small it was', (_what, mode, initial) => {
+  const changes = start([REG.SPIV, 0x1ff], [REG.LVT_TIMER, (1 << 16) | mode], [REG.TMICT, initial], [REG.TMCCT, COUNT]);
+  expect(changes.filter(([, offset]) => offset === REG.TMCCT)).toEqual([[0, REG.TMCCT, 0]]);
+});
