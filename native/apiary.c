@@ -6,7 +6,7 @@
 //   previous exit, then answers EINTR.
 // - one POSIX timer a thread, which raises the same signal on that thread.
 // - kvm_run mappings as ArrayBuffers, unmapped when collected or when told to.
-// - ioctl(), so that a worker thread needs no FFI: koffi's takes 7 ms to load and never gives a thread's memory back.
+// - ioctl() and close(), so that a worker thread needs no FFI: koffi's takes 7 ms to load and never gives a thread's memory back.
 //
 // One struct thread for each environment, freed with it, also after worker.terminate(). The library is never unloaded
 // (-z nodelete): the signal's handler belongs to the process.
@@ -262,6 +262,14 @@ static napi_value call_ioctl(napi_env env, napi_callback_info info) {
   return number(env, result < 0 ? -errno : result);
 }
 
+// close(fd): 0 or -errno. Node's closeSync warns of descriptors that Node has not opened.
+static napi_value call_close(napi_env env, napi_callback_info info) {
+  napi_value values[1];
+  double fd[1];
+  arguments(env, info, 1, values, fd);
+  return number(env, close((int)fd[0]) == 0 ? 0 : -errno);
+}
+
 static napi_value now_nanos(napi_env env, napi_callback_info info) {
   (void)info;
   struct timespec now;
@@ -310,7 +318,7 @@ NAPI_MODULE_INIT() {
     napi_callback function;
   } functions[] = {{"run", run_vcpu},         {"mapRun", map_run},   {"unmapRun", unmap_run},   {"threadId", thread_id},
                    {"kick", kick_thread},     {"stopAll", stop_all}, {"armTimer", arm_timer},   {"nowNanos", now_nanos},
-                   {"ioctl", call_ioctl}};
+                   {"ioctl", call_ioctl},     {"close", call_close}};
   for (size_t index = 0; index < sizeof functions / sizeof *functions; index++) {
     napi_value function;
     napi_create_function(env, functions[index].name, NAPI_AUTO_LENGTH, functions[index].function, NULL, &function);

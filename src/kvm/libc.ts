@@ -1,5 +1,5 @@
 /**
- * open, close and ioctl, and this thread's scratch memory for ioctl arguments. ioctl is the addon's; for the rest of libc there is
+ * open, close and ioctl, and this thread's scratch memory for ioctl arguments. ioctl and close are the addon's; for the rest of libc there is
  * koffi, loaded when it is first needed: on the main thread at once, on a worker only to be sandboxed.
  *
  * This file is the only one that knows addresses. Memory goes to the call as a typed array or a DataView, which stays alive for
@@ -7,7 +7,6 @@
  * An ioctl that takes an integer has a function of its own, whose type takes no other request.
  */
 import './supported.ts';
-import { closeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { Ioctl, type MemoryIoctl, type ValueIoctl } from './constants.ts';
 import { openAdvice } from './device.ts';
@@ -83,11 +82,7 @@ export function open(path: string): number {
 }
 
 export function close(fd: number): void {
-  try {
-    closeSync(fd);
-  } catch {
-    // it is closed already
-  }
+  native.close(fd); // EBADF: it is closed already
 }
 
 /** @returns the ioctl's result (0 or more), or -errno */

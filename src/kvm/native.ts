@@ -22,7 +22,8 @@ interface Addon {
   stopAll(): void;
   armTimer(deadlineNanos: number): number;
   nowNanos(): number;
-  readonly ioctl: undefined | ((fd: number, request: number, argument: number | ArrayBufferView) => number);
+  ioctl(fd: number, request: number, argument: number | ArrayBufferView): number;
+  readonly close: undefined | ((fd: number) => number);
 }
 
 /** One thread's mapping of a vCPU's kvm_run. `handle` is only good on the thread that made it. */
@@ -32,7 +33,7 @@ export interface RunMapping {
 }
 
 const addon = loadAddon();
-if (addon.ioctl === undefined) throw new AddonError('native/build has the addon of another version: npm run build');
+if (addon.close === undefined) throw new AddonError('native/build has the addon of another version: npm run build');
 const control = new Int32Array(addon.control);
 const { run } = addon;
 
@@ -100,6 +101,9 @@ export const native = {
    * @returns its result, or -errno
    */
   ioctl: addon.ioctl,
+
+  /** close(2), of a descriptor that an ioctl has opened. @returns 0 or -errno */
+  close: addon.close,
 };
 
 function loadAddon(): Addon {

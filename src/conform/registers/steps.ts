@@ -185,7 +185,10 @@ const writeBase = fc
       mode === BASE.EXTD ||
       (from === X2APIC && mode === BASE.ENABLE) ||
       (from === 0 && mode === X2APIC);
-    if (!refused) cpu.base = low;
+    if (refused) return;
+    cpu.base = low;
+    // KVM looks at an IRR from before only when something else makes it (README.md): a TPR that falls does.
+    if (from === 0 && mode !== 0) for (const tpr of [0xf0, 0]) list.write(cpu, REG.TPR, tpr);
   });
 const readMsr = (address: number): fc.Arbitrary<Step> =>
   fc.constant((list, cpu) => list.put('rdmsr', cpu, { address }));
