@@ -1,6 +1,6 @@
 /**
- * open, close and ioctl, and this thread's scratch memory for ioctl arguments. ioctl and close are the addon's; for the rest of libc there is
- * koffi, loaded when it is first needed: on the main thread at once, on a worker only to be sandboxed.
+ * open, close and ioctl, and this thread's scratch memory for ioctl arguments. ioctl and close are the addon's; for the rest
+ * of libc there is koffi, loaded when it is first needed: on the main thread at once, on a worker only to be sandboxed.
  *
  * This file is the only one that knows addresses. Memory goes to the call as a typed array or a DataView, which stays alive for
  * its length because it is an argument of it; a pointer inside an argument is filled in here and wiped when the call is over.
