@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { Status } from '../machine/status.ts';
 import { PACKAGE_ROOT } from '../package-root.ts';
+import { commandArguments } from '../start/which.ts';
 import { oneLine } from './failures.ts';
 import { lastWords } from './output.ts';
 import { addRunOptions } from './run-options.ts';
@@ -47,7 +48,7 @@ function printVersion(): never {
  * give the signal handlers back, and a late signal would decide on the status.
  */
 export async function carryOut(program: Command): Promise<never> {
-  await program.parseAsync();
+  await program.parseAsync(commandArguments(), { from: 'user' });
   await lastWords();
   process.exit();
 }

@@ -6,6 +6,7 @@ import type { RunResult } from '../machine/machine-events.ts';
 import { Status } from '../machine/status.ts';
 import type { TraceEvent } from '../machine/trace.ts';
 import { printable } from '../printable.ts';
+import { keepCode } from '../start/keep-code.ts';
 import { describeBiosCall } from './bios-call.ts';
 import { cannotPrint, LAST_WORDS_MILLIS } from './failures.ts';
 import { errors, hurry, output } from './output.ts';
@@ -35,6 +36,8 @@ export async function run(image: string, options: RunOptions): Promise<number> {
     machine.once('biosCall', (vector, ax) => {
       void errors.write(`apiary: warning: ${describeBiosCall(vector, ax)}\n`);
     });
+    // Of a mistaken command too little is compiled; a sandboxed process can write no file.
+    if (options.sandbox !== true) machine.once('firstRun', () => process.once('exit', keepCode));
     undo.push(connectTerminal(machine));
     const running = machine.run();
     // The guest may end before everything is carried out: what is left of it then fails, and does not matter.

@@ -66,9 +66,12 @@ export class CpuTable {
     if (entry?.present) throw new ConfigError(`APIC ID ${hex(apicId)} is there already; unplug it first`);
     if (!entry) {
       if (this.#apicIds.length >= this.#shared.maxVcpus) {
-        throw new ConfigError(
-          `no room for APIC ID ${hex(apicId)}: this machine has ${this.#shared.maxVcpus} vCPUs at most; name more of them in hotpluggable`,
-        );
+        const { maxVcpus } = this.#shared;
+        const why =
+          maxVcpus < this.#vm.limits.maxVcpus
+            ? `this machine has ${maxVcpus} vCPUs at most; name more of them in hotpluggable`
+            : `this host's KVM runs up to ${maxVcpus} vCPUs in one VM`;
+        throw new ConfigError(`no room for APIC ID ${hex(apicId)}: ${why}`);
       }
       entry = this.#addEntry(apicId, false);
       this.#postSlots([entry]);

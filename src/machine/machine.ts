@@ -105,6 +105,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     meanwhile: (machine: Machine) => Promise<unknown> = async () => {},
   ): Promise<Machine> {
     checkOptionShapes(options);
+    const meantime = async (created: Machine): Promise<unknown> => meanwhile(created); // throws into its promise
     const { signal } = options;
     signal?.throwIfAborted();
     const vm = options.script === undefined ? VirtualMachine.open() : await scriptedVm();
@@ -116,7 +117,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       vm.create(config);
       machine = new Machine(config, vm, pool);
       machine.#endOn(signal);
-      await Promise.all([machine.#start(), meanwhile(machine)]);
+      await Promise.all([machine.#start(), meantime(machine)]);
       signal?.throwIfAborted();
       pool.release();
       return machine;

@@ -22,21 +22,18 @@ export class Thread {
   #idleSince = 0;
   /** What ends the machine's part, and what is said when the thread does not survive it. */
   #finished: ((failure?: string) => void) | undefined;
-  #failure: string | undefined;
-  #gone = false;
+  /** Why, once it has. */
+  #ended: string | undefined;
 
   private constructor() {
-    const { worker, loaded } = takeThread();
+    const { worker, loaded, ended } = takeThread();
     this.#worker = worker;
     this.#loaded = loaded;
     this.#worker.on('message', (_: FromThread) => this.#finish());
-    this.#worker.once('error', (error: Error) => {
-      this.#failure = error.message;
-    });
-    this.#worker.once('exit', (code) => {
-      this.#gone = true;
+    void ended.then((why) => {
+      this.#ended = why;
       if (idle.includes(this)) idle.splice(idle.indexOf(this), 1);
-      this.#finish(this.#failure ?? `ended by itself with code ${code}`);
+      this.#finish(why);
     });
   }
 
@@ -62,7 +59,7 @@ export class Thread {
 
   /** Resolves when the part is over: with nothing when the thread can play another, else with why it is gone. */
   finished(): Promise<string | undefined> {
-    if (this.#gone) return Promise.resolve(this.#failure ?? 'it has ended');
+    if (this.#ended !== undefined) return Promise.resolve(this.#ended);
     return new Promise((resolve) => {
       this.#finished = resolve;
     });
@@ -76,7 +73,7 @@ export class Thread {
 
   /** It has no part in a machine any more. */
   giveBack(): void {
-    if (this.#gone) return;
+    if (this.#ended !== undefined) return;
     this.#finished = undefined;
     this.#worker.unref();
     this.#idleSince = performance.now();

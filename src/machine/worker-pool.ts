@@ -62,7 +62,12 @@ export class WorkerPool {
   #failure: string | undefined;
 
   constructor(workers: number) {
-    for (let worker = 0; worker < workers; worker++) this.#spawn();
+    try {
+      for (let worker = 0; worker < workers; worker++) this.#spawn();
+    } catch (error) {
+      void this.stop(); // gives back those that there are
+      throw error;
+    }
   }
 
   get size(): number {

@@ -9,6 +9,7 @@ import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from '
 import { ApicSystem } from '../apic/index.ts';
 import type { BootState } from '../boot/index.ts';
 import { KvmError, native, sandbox, Vcpu, Vm } from '../kvm/index.ts';
+import { keepCode } from '../start/keep-code.ts';
 import { type LoadedDevices, loadDevices } from './board/device-modules.ts';
 import { kernelRouter, userRouter } from './board/interrupt-router.ts';
 import { Platform, type PlatformEvent } from './board/platform.ts';
@@ -92,6 +93,11 @@ class MachineWorker {
       for (const run of this.#runs) run.unmap();
       this.#port.close();
     }
+  }
+
+  /** A vCPU of this worker has been in the guest. */
+  get hasRun(): boolean {
+    return this.#scheduler.cpus.some((cpu) => cpu.hasRun);
   }
 
   #send(message: FromWorker): void {
@@ -322,7 +328,7 @@ function readTsc(vcpu: VcpuDescriptor | undefined): bigint {
   return vcpu?.getMsrs([IA32_TSC])[0]?.value ?? 0n;
 }
 
-const { loaded, keepCode } = workerData as ThreadStart;
+const { loaded } = workerData as ThreadStart;
 Atomics.store(loaded, 0, 1);
 Atomics.notify(loaded, 0);
 parentPort?.on('message', (message: ToThread) => {
@@ -338,8 +344,10 @@ function needsNoModules({ worker, handles }: Part): boolean {
 }
 
 function play(part: Part, openVcpu: OpenVcpu, devices: readonly LoadedDevices[] = []): void {
-  new MachineWorker(part, openVcpu, devices).run();
-  keepCode?.();
+  const machine = new MachineWorker(part, openVcpu, devices);
+  machine.run();
+  // A sandboxed thread can write no file.
+  if (part.worker === 0 && machine.hasRun && part.handles.config.sandbox === 'off') keepCode();
   parentPort?.postMessage({ type: 'free' } satisfies FromThread);
 }
 

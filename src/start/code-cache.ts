@@ -1,12 +1,27 @@
 /**
  * Runs one of the package's bundles with V8's code cache: what a program compiles at its start is compiled once for each build,
- * version of V8 and machine. The first run keeps it beside the bundle, or where that cannot be written (a package that root
- * installed) in the user's own cache folder; where neither can be, each run compiles. Only who may write the bundle, or is the
- * user, may write there: cached code is code.
+ * version of V8 and machine. It is kept beside the bundle; where that cannot be written (a package that root installed and has
+ * not run), each run compiles. Only who may write the bundle may write there: cached code is code.
+ *
+ * A file is the data twice. V8 checks the head of it and runs the rest unseen, so what a disk has damaged would crash every
+ * run. To compare the halves takes 0.2 ms; to load node:crypto and hash one, 8 ms.
  */
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { Script } from 'node:vm';
+import { threadId } from 'node:worker_threads';
+import { offerToKeepCode } from './keep-code.ts';
 
 /** `importModule` is what the program's `import()` has become: Node has none for a script with a code cache, or warns of it. */
 type Program = (
@@ -24,6 +39,11 @@ type Program = (
 const DIGEST = /\/\/([\da-f]{16})\n/;
 /** Where it is looked for. */
 const HEAD_CHARACTERS = 100;
+/** Others may read it, only its owner may write it. */
+const FOLDER_MODE = 0o755;
+const FILE_MODE = 0o644;
+const OTHERS_MAY_WRITE = 0o022;
+const ROOT = 0;
 
 export interface Cached {
   /** The file of a program that the build made a function of (test/package/entries.mjs). */
@@ -31,56 +51,90 @@ export interface Cached {
   readonly folder: string;
   /** What the program requires by. */
   readonly require: NodeJS.Require;
-  /** Takes what keeps the code that is compiled at the time of the call. Called only where none is kept yet. */
-  readonly keeper: (keep: () => void) => void;
+  /** Whether the program may keep its code (keep-code.ts) where none is kept yet. */
+  readonly mayKeep: boolean;
 }
 
-export function runCached({ name, folder, require, keeper }: Cached): void {
+export function runCached({ name, folder, require, mayKeep }: Cached): void {
   const filename = join(folder, name);
   const text = readFileSync(filename, 'latin1');
   const digest = DIGEST.exec(text.slice(0, HEAD_CHARACTERS))?.[1];
-  const key = `${digest}-${process.versions.v8}-${process.arch}`;
-  const cachedData = digest === undefined ? undefined : readCache(folder, key);
+  const file = {
+    folder: join(folder, 'cache'),
+    program: `${name}-`,
+    key: `${digest}-${process.versions.v8}-${process.arch}`,
+  };
+  const cachedData = digest === undefined ? undefined : readCache(file);
   const script = new Script(text, {
     filename,
     ...(cachedData === undefined ? {} : { cachedData }),
   });
-  if (cachedData === undefined || script.cachedDataRejected === true) {
-    keeper(() => writeCache(folder, key, script.createCachedData()));
-  }
+  const isKept = cachedData !== undefined && script.cachedDataRejected !== true;
+  if (mayKeep && !isKept) offerToKeepCode(() => writeCache(file, () => script.createCachedData()));
   const module = { exports: {} };
   const importModule = (specifier: string): Promise<unknown> => import(specifier);
   (script.runInThisContext() as Program)(module.exports, require, module, filename, folder, importModule);
 }
 
-/** Beside the bundle; then the user's. */
-function cacheFolders(bundle: string): string[] {
-  const { XDG_CACHE_HOME, HOME } = process.env;
-  const own = XDG_CACHE_HOME || (HOME && join(HOME, '.cache'));
-  return [join(bundle, 'cache'), ...(own ? [join(own, 'apiary')] : [])];
+interface CacheFile {
+  readonly folder: string;
+  /** What the names of all files of one program begin with. */
+  readonly program: string;
+  readonly key: string;
 }
 
-function readCache(bundle: string, key: string): Buffer | undefined {
-  for (const folder of cacheFolders(bundle)) {
-    try {
-      return readFileSync(join(folder, key));
-    } catch {
-      // the next one
-    }
+/** @returns undefined where there is none, where another user could have written it, and where it is damaged */
+function readCache({ folder, program, key }: CacheFile): Buffer | undefined {
+  let file: number | undefined;
+  try {
+    // A symbolic link is refused; a FIFO does not hold us up.
+    file = openSync(join(folder, program + key), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const stat = fstatSync(file);
+    const isTrusted = stat.uid === ROOT || stat.uid === process.geteuid?.();
+    if (!stat.isFile() || !isTrusted || (stat.mode & OTHERS_MAY_WRITE) !== 0) return undefined;
+    const both = readFileSync(file);
+    const data = both.subarray(0, both.length / 2);
+    return data.equals(both.subarray(data.length)) ? data : undefined;
+  } catch {
+    return undefined;
+  } finally {
+    if (file !== undefined) closeSync(file);
   }
-  return undefined;
 }
 
-function writeCache(bundle: string, key: string, data: Buffer): void {
-  cacheFolders(bundle).some((folder) => {
-    const part = join(folder, `${key}.${process.pid}`);
+/** Whole or not at all, whoever else writes it. @param make called only where a file can be written */
+function writeCache({ folder, program, key }: CacheFile, make: () => Buffer): void {
+  const part = join(folder, `${program}${key}.${process.pid}-${threadId}`);
+  try {
+    makeFolder(folder);
+    const file = openSync(part, 'wx', FILE_MODE);
     try {
-      mkdirSync(folder, { recursive: true });
-      writeFileSync(part, data, { flag: 'wx' });
-      renameSync(part, join(folder, key)); // whole or not at all, whoever else writes it
-      return true;
-    } catch {
-      return false;
+      const data = make();
+      writeFileSync(file, Buffer.concat([data, data]));
+    } finally {
+      closeSync(file);
     }
-  });
+    renameSync(part, join(folder, program + key));
+    for (const name of readdirSync(folder)) {
+      if (name.startsWith(program) && name !== program + key) unlink(join(folder, name));
+    }
+  } catch {
+    unlink(part);
+  }
+}
+
+function makeFolder(folder: string): void {
+  try {
+    mkdirSync(folder, { mode: FOLDER_MODE });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+}
+
+function unlink(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    // not there, or not ours to remove
+  }
 }

@@ -6,18 +6,16 @@
 import { isMainThread } from 'node:worker_threads';
 import { startSpare } from '../machine/spare-thread.ts';
 import { runCached } from './code-cache.ts';
-import { runsMachine } from './which.ts';
+import { commandArguments, needsThread, runsMachine } from './which.ts';
 
-const args = process.argv.slice(2);
+const args = commandArguments();
 const isForMachine = isMainThread && runsMachine(args);
 
-if (isForMachine && !args.includes('--help')) startSpare();
+if (isForMachine && needsThread(args)) startSpare();
 runCached({
   name: isForMachine ? 'machine.code.cjs' : 'main.code.cjs',
   folder: __dirname,
   require,
   // What the others compile is not worth a file.
-  keeper: (keep) => {
-    if (isMainThread && args[0] === 'run') process.once('exit', keep);
-  },
+  mayKeep: isForMachine && args[0] === 'run',
 });

@@ -2,8 +2,11 @@
  * What a package's user relies on and no other test sees: an addon for every Linux, no native code where there is none. Uses what `npm run build` made; `npm run pack:check` tries the tarball itself.
  */
 import { spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const ADDON = `${ROOT}/native/build/apiary.node`;
@@ -73,7 +76,31 @@ it('the guests that come with it are found, and a misspelt one is named', () => 
 
 // Tests run the command from its modules; these the bundles, each with all that it finds beside itself.
 describe('the command as the package has it', () => {
-  const command = (...args: string[]) => run(process.execPath, 'dist/bundle/main.cjs', ...args);
+  let root = ''; // a package of its own, since a run keeps its code there
+  beforeAll(() => {
+    root = mkdtempSync(join(tmpdir(), 'apiary-package-'));
+    cpSync(join(ROOT, 'package.json'), join(root, 'package.json'));
+    cpSync(join(ROOT, 'dist/bundle'), join(root, 'dist/bundle'), {
+      recursive: true,
+      filter: (path) => !path.endsWith('/bundle/cache'),
+    });
+    const others = readdirSync(join(ROOT, 'dist')).filter((name) => name !== 'bundle');
+    for (const name of ['node_modules', 'native', 'guest', ...others.map((each) => `dist/${each}`)]) {
+      symlinkSync(join(ROOT, name), join(root, name));
+    }
+    mkdirSync(join(root, 'home'));
+  });
+  afterAll(() => rmSync(root, { recursive: true }));
+
+  const command = (...args: string[]) => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, 'dist/bundle/main.cjs'), ...args], {
+      cwd: root,
+      encoding: 'utf8',
+      env: { ...process.env, HOME: join(root, 'home'), XDG_CACHE_HOME: '' },
+      timeout: 20_000,
+    });
+    return { status, stdout, stderr };
+  };
   const script = `${pathToFileURL(`${ROOT}test/unit/machine/scripts/guests.mjs`).href}?hello`;
 
   it.each([
@@ -85,6 +112,11 @@ describe('the command as the package has it', () => {
     expect(ended).toMatchObject({ status: 1, stdout: expect.stringContaining('hello from a script\n') });
   });
 
+  it('takes `--` before the command', () => {
+    const ended = command('--', 'run', '--script', script, 'guest/build/hello.elf');
+    expect(ended).toMatchObject({ status: 1, stdout: 'hello from a script\n' });
+  });
+
   it('has --watch', () => {
     const { stderr } = command('run', '--script', script, 'guest/build/hello.elf', '--watch');
     expect(stderr).toMatch(/^apiary: .*terminal/);
@@ -93,5 +125,43 @@ describe('the command as the package has it', () => {
   it('explores', () => {
     const ended = command('explore', 'map-twins', '--preemptions', '0');
     expect(ended).toMatchObject({ status: 0, stderr: '' });
+  });
+
+  describe('keeps its code', () => {
+    const cache = (): string => join(root, 'dist/bundle/cache');
+    const kept = (): string[] =>
+      existsSync(cache()) ? readdirSync(cache()).map((name) => name.split('-')[0] ?? '') : [];
+    const run = (...args: string[]) => command('run', '--script', script, ...args);
+    beforeEach(() => rmSync(cache(), { recursive: true, force: true }));
+
+    it('once a machine has run, of the command and of a thread', () => {
+      expect(run('guest/build/hello.elf', '--cpus', '4', '--threads', '3').status).toBe(1);
+      expect(kept()).toEqual(['machine.code.cjs', 'worker.code.cjs']);
+      expect(run('guest/build/hello.elf')).toEqual({ status: 1, stdout: 'hello from a script\n', stderr: '' });
+      expect(readdirSync(join(root, 'home'))).toEqual([]);
+    });
+
+    it.each([
+      ['an option that there is not', ['guest/build/hello.elf', '--no-such-option']],
+      ['an image that there is not', ['guest/build/none.elf']],
+      ['an image that is none', ['package.json']],
+    ])('not after a mistake: %s', (_, args) => {
+      expect(run(...args).status).toBe(2);
+      expect(kept()).toEqual([]);
+    });
+  });
+
+  it('says in a line that a thread’s program cannot be loaded', () => {
+    const program = join(root, 'dist/bundle/worker.cjs');
+    const whole = join(root, 'worker.cjs');
+    cpSync(program, whole);
+    try {
+      writeFileSync(program, "throw new Error('damaged')");
+      const { status, stderr } = command('run', '--script', script, 'guest/build/hello.elf');
+      expect(stderr).toMatch(/^apiary: worker 0: damaged\n/);
+      expect(status).toBe(4);
+    } finally {
+      cpSync(whole, program);
+    }
   });
 });

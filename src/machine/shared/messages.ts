@@ -13,8 +13,8 @@ import type { TraceEvent } from '../trace.ts';
 export interface ThreadStart {
   /** One word: the thread stores 1 and notifies once its program is loaded. */
   readonly loaded: Int32Array<SharedArrayBuffer>;
-  /** The thread's own (src/start/code-cache.ts): keeps the code compiled so far for later threads. Absent where that has been done. */
-  readonly keepCode?: () => void;
+  /** The process has had no thread before: its code is worth keeping (src/start/worker.ts). */
+  readonly isFirst: boolean;
 }
 
 /** What a thread is told while it has no machine. */

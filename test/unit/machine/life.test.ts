@@ -110,6 +110,15 @@ describe('a process', () => {
     expect(ended).toEqual({ status: 0, signal: null, stdout: 'end of program\n', stderr: '' });
   });
 
+  test('has no unhandled rejection where `meanwhile` throws at once', () => {
+    const ended = run(`
+      process.on('unhandledRejection', (error) => console.log('unhandled', error));
+      const throws = () => { throw new Error('at once'); };
+      await Machine.create({ script: '${SCRIPTS}?sleep', cpus: 2 }, throws).catch((error) => console.log(error.message));
+      await new Promise((resolve) => setTimeout(resolve, 50));`);
+    expect(ended).toEqual({ status: 0, signal: null, stdout: 'at once\n', stderr: '' });
+  });
+
   test('keeps the options that it was started with from its workers', () => {
     const preload = `data:text/javascript,console.log('preloaded')`;
     const ended = run(`${begin} await machine.stop(); console.log('end');`, '--import', preload);
