@@ -1,6 +1,7 @@
 /**
  * A worker thread that has not been asked for yet: 25 ms until it runs its program, which the command's start spends on other
- * things. The process may end while one loads: no program of ours loads koffi then, which would abort. Those that wait are the process's, since each of the package's bundles brings this file.
+ * things. The process may end while one loads, since koffi, which would abort then, is loaded only to sandbox a thread. Those
+ * that wait are the process's, since each of the package's bundles brings this file.
  */
 import { Worker } from 'node:worker_threads';
 import { HostError } from './errors.ts';
