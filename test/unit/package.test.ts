@@ -35,7 +35,7 @@ describe.skipIf(!hasBinutils)('the addon', () => {
     expect(names).toContain('ioctl');
     const both = ['__errno_location', '__libc_current_sigrtmin', 'syscall', '__stack_chk_fail'];
     const posix =
-      `calloc clock_gettime free getpid ioctl malloc memset mmap munmap pthread_getspecific pthread_key_create
+      `calloc clock_gettime close free getpid ioctl malloc memset mmap munmap pthread_getspecific pthread_key_create
       pthread_mutex_lock pthread_mutex_unlock pthread_once pthread_setspecific pthread_sigmask realloc sched_yield sigaction
       sigaddset sigemptyset`.split(/\s+/);
     expect(names.filter((name) => !both.includes(name) && !posix.includes(name))).toEqual([]);
