@@ -119,6 +119,25 @@ describe('a process', () => {
     expect(ended).toEqual({ status: 0, signal: null, stdout: 'at once\n', stderr: '' });
   });
 
+  test('gives back the threads that there are when the host has no more, and says so', () => {
+    const ended = run(`
+      import threads from 'node:worker_threads';
+      const { Worker } = threads;
+      let left = 2;
+      threads.Worker = class extends Worker {
+        constructor(...args) {
+          if (left-- === 0) throw new Error('EAGAIN');
+          super(...args);
+        }
+      };
+      const create = (threads) => Machine.create({ script: '${SCRIPTS}?sleep', cpus: 3, threads });
+      await create(3).catch((error) => console.log(error.name, error.message));
+      await (await create(2)).stop();
+      console.log('end');`);
+    const stdout = expect.stringMatching(/^HostError cannot start a worker thread: EAGAIN; .*ulimit -u.*\nend\n$/);
+    expect(ended).toEqual({ status: 0, signal: null, stdout, stderr: '' });
+  });
+
   test('keeps the options that it was started with from its workers', () => {
     const preload = `data:text/javascript,console.log('preloaded')`;
     const ended = run(`${begin} await machine.stop(); console.log('end');`, '--import', preload);
