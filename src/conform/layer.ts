@@ -17,6 +17,7 @@ import type { Case, MachineSpec, Operation } from './spec.ts';
  */
 const SLOW_MILLIS = 1000;
 const ATTEMPTS = 5;
+const LONGER = 20;
 
 export interface Wrong {
   readonly differences: readonly Difference[];
@@ -35,14 +36,16 @@ export abstract class Layer<Recipe, Kind extends Operation> implements Suite<Rec
 
   judge(candidate: Case<Kind>): string[] | undefined {
     this.cases += candidate.operations.length;
+    let tried = candidate;
     for (let attempt = 1; ; attempt++) {
       const start = Date.now();
-      const wrong = this.judgeOnce(candidate);
+      const wrong = this.judgeOnce(tried);
       if (wrong === undefined) return undefined;
       const slow = Date.now() - start > SLOW_MILLIS;
       const late = wrong.judges.includes('model') && candidate.operations.some(({ kind }) => kind === 'wait');
       if (attempt === ATTEMPTS || !(slow || late || wrong.differences.every(isHostsAffair)))
         return describeDifferences(wrong.differences, wrong.judges);
+      if (late) tried = withLongerWaits(candidate);
     }
   }
 
@@ -67,6 +70,12 @@ export abstract class Layer<Recipe, Kind extends Operation> implements Suite<Rec
   describe(candidate: Case<Kind>): string[] {
     return describeCase(candidate);
   }
+}
+
+/** An emulated host's timers are late by more than a list waits. */
+function withLongerWaits<Kind extends Operation>({ machine, operations }: Case<Kind>): Case<Kind> {
+  const longer = operations.map((each) => (each.kind === 'wait' ? { ...each, low: each.low * LONGER } : each));
+  return { machine, operations: longer };
 }
 
 function* plainerMachines(machine: MachineSpec): Generator<MachineSpec> {

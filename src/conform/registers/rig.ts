@@ -10,6 +10,7 @@
 
 import { ExitReason, KvmError, native, type Sregs } from '../../kvm/index.ts';
 import { BootImage } from '../../machine/boot-image.ts';
+import { HostError } from '../../machine/errors.ts';
 import type { Cpu, CpuParts } from '../../machine/loop/cpu.ts';
 import { applyBootState, captureResetState, completeExit, type ResetState } from '../../machine/loop/cpu-state.ts';
 import { enterGuest, Left } from '../../machine/loop/enter.ts';
@@ -87,7 +88,7 @@ export abstract class GuestRig implements Judge {
   #cpus: RigCpu[] = [];
   #byId = new Map<number, RigCpu>();
   #events: string[] = [];
-  #ended: string | undefined;
+  #ended: Error | undefined;
   #eventful = true;
   protected abstract readonly devices: DevicePort;
 
@@ -340,10 +341,10 @@ export abstract class GuestRig implements Judge {
           }
         }
         handleExit(cpu, this.devices, this.#end);
-        if (this.#ended !== undefined) throw new Error(this.#ended);
+        if (this.#ended !== undefined) throw this.#ended;
         continue;
       }
-      if (left !== Left.interrupted) throw new Error(describeFailure(cpu, new KvmError('KVM_RUN', -left).message));
+      if (left !== Left.interrupted) throw new HostError(describeFailure(cpu, new KvmError('KVM_RUN', -left).message));
       const now = native.nowNanos();
       if (now < look) continue;
       if (this.waitsForSipi(cpu)) return Stop.waiting;
@@ -373,6 +374,7 @@ export abstract class GuestRig implements Judge {
   }
 
   readonly #end = (reason: string, status: number, detail?: string): void => {
-    this.#ended = `the guest ended: ${reason}, status ${status}. ${detail ?? ''}`;
+    const text = `the guest ended: ${reason}, status ${status}. ${detail ?? ''}`;
+    this.#ended = reason === 'internal-error' ? new HostError(text) : new Error(text); // KVM gave up, or the guest got lost
   };
 }
