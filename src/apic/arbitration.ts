@@ -1,5 +1,5 @@
 /**
- * Lowest priority, second half: the addressed APICs are known, which of them takes the message? A ApicBehaviour answers
+ * Lowest priority, second half: the addressed APICs are known, which of them takes the message? An ApicBehaviour answers
  * that in `arbitrate`; here is KVM's way, and what a sender may read of another APIC to find another way.
  *
  * A sender may read three things of an APIC that is not its own, at any time: its identity record (identity.ts), how many

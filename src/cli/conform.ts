@@ -112,7 +112,7 @@ async function compare(
     // Among several layers one that this host cannot run is left out, loudly: layer 3 needs no KVM.
     const result = layers.length === 1 ? await running : await running.catch(unlessHosts);
     if (typeof result === 'string') {
-      leftOut.push(`layer ${layer} was left out: ${result}`);
+      leftOut.push(`layer ${layer} was left out: ${result}. --replay judges without KVM`);
       continue;
     }
     if (process.stderr.isTTY) logUpdate.clear();

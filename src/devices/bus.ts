@@ -53,6 +53,9 @@ export class Bus {
    * @throws RangeError if a range is empty, outside its space, or overlaps one that is registered; nothing is added then
    */
   register(device: Device): void {
+    const { name } = device;
+    if (this.#devices.some((each) => each.name === name))
+      throw new RangeError(`there is a device named ${name} already`);
     for (const range of device.ranges) this.#check(device, range);
     device.ranges.forEach((range, rangeIndex) => {
       const { space, base, length, maxAccess } = range;

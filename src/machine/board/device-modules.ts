@@ -3,7 +3,7 @@
  * wrong with one is the user's to mend, so it becomes a ConfigError, which main throws from `Machine.create`.
  */
 import type { Bus } from '../../devices/bus.ts';
-import type { Board, DeviceModule } from '../../devices/device.ts';
+import type { Board, Device, DeviceModule } from '../../devices/device.ts';
 import { ConfigError } from '../errors.ts';
 
 /** A module and where it came from. */
@@ -26,11 +26,19 @@ export async function loadDevices(urls: readonly string[]): Promise<LoadedDevice
   return loaded;
 }
 
+const METHODS = ['read', 'write', 'reset', 'save', 'restore'] as const satisfies (keyof Device)[];
+
 /** @throws ConfigError when they cannot be made, or sit where another device does */
 export function registerDevices(bus: Bus, board: Board, loaded: readonly LoadedDevices[]): void {
   for (const { url, module } of loaded) {
     try {
-      for (const device of module.devices(board)) bus.register(device);
+      const made: unknown = module.devices(board);
+      if (!Array.isArray(made)) throw new TypeError('its function devices answers no list of devices');
+      for (const device of made) {
+        const missing = METHODS.filter((name) => typeof device?.[name] !== 'function');
+        if (missing.length > 0) throw new TypeError(`a device of it has no ${missing.join(', ')}`);
+        bus.register(device);
+      }
     } catch (error) {
       throw problem(url, error);
     }

@@ -18,9 +18,11 @@ export class Wiring {
     });
   }
 
-  /** One more source of a global system interrupt, 0-23. */
+  /** One more source of a global system interrupt, 0-23. @throws RangeError for another */
   line(gsi: number): Line {
-    return this.#wires[gsi].connect();
+    const wire = this.#wires[gsi];
+    if (wire === undefined) throw new RangeError(`there is no GSI ${gsi}: give 0 to ${this.#wires.length - 1}`);
+    return wire.connect();
   }
 
   /** The level of every source of every interrupt. */

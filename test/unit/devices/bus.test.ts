@@ -67,6 +67,10 @@ test('overlapping ranges are refused with both names, and nothing of the second 
   expect(bus.devices).toHaveLength(1);
 });
 
+test('two devices of one name are refused: their states would be one', () => {
+  expect(() => busWith(new Probe('twin', pio(0x10, 1)), new Probe('twin', pio(0x20, 1)))).toThrow(/named twin already/);
+});
+
 test('two ranges of one device must not overlap either', () => {
   expect(() => busWith(new Probe('twice', pio(0x10, 2), pio(0x11, 1)))).toThrow(/twice .* overlaps twice/);
 });

@@ -77,6 +77,17 @@ describe('devices of the user', () => {
     ['sit where another is', at(0x3f8), 'mine (pio 0x3f8-0x3f8) overlaps serial (pio 0x3f8-0x3ff)'],
     ['are not exported', 'export const device = 1;', 'it does not export a function named devices'],
     ['do not load', 'export const devices = nothing();', 'nothing is not defined'],
+    ['are no list', 'export const devices = () => 7;', 'its function devices answers no list of devices'],
+    [
+      'lack methods',
+      "export const devices = () => [{ name: 'x', ranges: [], read() {} }];",
+      'no write, reset, save, restore',
+    ],
+    [
+      'drive a line that there is not',
+      'export const devices = (b) => [b.line(99)];',
+      'there is no GSI 99: give 0 to 23',
+    ],
   ])('that %s are refused in one line', async (_, code, message) => {
     const creating = load('hello', { devices: [url(code)] });
     await expect(creating).rejects.toThrow(ConfigError);
