@@ -125,9 +125,10 @@ function cpuCount(cpus: number | readonly number[] = 1): number {
 }
 
 /** For a person: what Linux said of its CPUs, and the interrupts that each took. */
-function summary({ scenario, seconds, masks, used, took, ost }: Boot): string {
+function summary({ scenario, seconds, masks, used, took, ost, firstTry }: Boot): string {
   const counts = ({ loc, res, cal }: Counts): string => `LOC ${loc} RES ${res} CAL ${cal}`;
   return [
+    ...(firstTry === undefined ? [] : [`${scenario}: A TRIPLE FAULT AT THE FIRST TRY: ${firstTry}`]),
     `${scenario}: ${seconds} s; ${masks.join('; at the end ')}`,
     ...used.map(
       ({ apicId, linuxCpu, apicidOfLinux, after }) =>
