@@ -4,6 +4,7 @@
  */
 import { type MutantList, unitTests } from './mutant.ts';
 import { randomMutants } from './random.ts';
+import { WAKE_UP } from './wake-up.ts';
 
 export const SEED = 20261125;
 const RANDOM = 40;
@@ -99,23 +100,12 @@ export const makeLoop = (seed: number): MutantList => ({
     ...['kernel-lapic', 'kernel-interrupts', 'user-interrupts', 'scheduler', 'wake-up'],
   ),
   mutants: [
-    {
-      name: 'the owner does not look at the request after it published `guest`',
-      file: SCHEDULER,
-      find: '      if (words[request] !== 0) {\n        Atomics.store(words, this.#guest, GUEST_NONE);\n        continue;\n      }\n',
-      replace: '',
-    },
+    ...WAKE_UP,
     {
       name: 'nor at attention',
       file: SCHEDULER,
       find: 'if (words[this.#attention] !== 0) {',
       replace: 'if (words[this.#attention] < 0) {',
-    },
-    {
-      name: 'the owner clears its ready bit and does not look at the request once more',
-      file: SCHEDULER,
-      find: 'if (Atomics.load(words, request) !== 0) this.#setReady(cpu.vcpuIndex);',
-      replace: '',
     },
     {
       name: 'the owner looks before it publishes `guest`',
@@ -141,19 +131,6 @@ export const makeLoop = (seed: number): MutantList => ({
       file: SCHEDULER,
       find: 'this.#host.wait(words, this.#attention, 0, waitMs)',
       replace: 'this.#host.wait(words, this.#guest, GUEST_IDLE, waitMs)',
-    },
-    {
-      name: 'attention is loaded and then cleared',
-      file: SCHEDULER,
-      find: 'const bits = Atomics.exchange(this.#words, this.#attention, 0);',
-      replace:
-        'const bits = Atomics.load(this.#words, this.#attention);\n    Atomics.store(this.#words, this.#attention, 0);',
-    },
-    {
-      name: 'stop does not stay set',
-      file: SCHEDULER,
-      find: 'Atomics.or(this.#words, this.#attention, Attention.stop);',
-      replace: '',
     },
     {
       name: 'a vCPU that became ready does not make the one that runs share',
@@ -184,30 +161,6 @@ export const makeLoop = (seed: number): MutantList => ({
       file: SIGNALS,
       find: '  Atomics.store(words, shared.request(vcpuIndex), 1);\n  const bit',
       replace: '  setTimeout(() => Atomics.store(words, shared.request(vcpuIndex), 1));\n  const bit',
-    },
-    {
-      name: 'a sender does not kick the vCPU that runs',
-      file: SIGNALS,
-      find: 'if (isCurrent || (!wasReady && !isSliced)) {',
-      replace: 'if (!wasReady && !isSliced) {',
-    },
-    {
-      name: 'a sender does not kick another vCPU that runs without end',
-      file: SIGNALS,
-      find: 'if (isCurrent || (!wasReady && !isSliced)) {',
-      replace: 'if (isCurrent) {',
-    },
-    {
-      name: 'a sleeper is not notified',
-      file: SIGNALS,
-      find: '  if (guest === GUEST_IDLE) {\n    Atomics.notify(words, attention);',
-      replace: '  if (guest === GUEST_IDLE) {',
-    },
-    {
-      name: 'signalWorker does not kick',
-      file: SIGNALS,
-      find: '  else if (guest > 0) shared.host.kick(Atomics.load(words, shared.worker(worker, WorkerWord.threadId)));',
-      replace: '',
     },
     {
       name: 'an NMI that KVM holds does not end HLT',

@@ -4,6 +4,7 @@
  */
 import { type Mutant, type MutantList, unitTests } from './mutant.ts';
 import { madePlain, swapped } from './protocol-edits.ts';
+import { WAKE_UP } from './wake-up.ts';
 
 const inApic = (name: string): string => `src/apic/${name}.ts`;
 const inMachine = (name: string): string => `src/machine/${name}.ts`;
@@ -207,18 +208,7 @@ const NAMED_APIC: readonly Mutant[] = [
 ];
 
 const NAMED_MACHINE: readonly Mutant[] = [
-  {
-    name: 'the owner does not look at the request after it published `guest`',
-    file: SCHEDULER,
-    find: '      if (words[request] !== 0) {\n        Atomics.store(words, this.#guest, GUEST_NONE);\n        continue;\n      }\n',
-    replace: '',
-  },
-  {
-    name: 'the owner clears its ready bit and does not look at the request once more',
-    file: SCHEDULER,
-    find: 'if (Atomics.load(words, request) !== 0) this.#setReady(cpu.vcpuIndex);',
-    replace: '',
-  },
+  ...WAKE_UP,
   {
     name: '`guest` is published after the request is looked at',
     file: SCHEDULER,
@@ -268,43 +258,6 @@ const NAMED_MACHINE: readonly Mutant[] = [
     return;
   }
   const bit`,
-  },
-  {
-    name: 'a sender does not kick the vCPU that runs',
-    file: SIGNALS,
-    find: 'if (isCurrent || (!wasReady && !isSliced)) {',
-    replace: 'if (!wasReady && !isSliced) {',
-  },
-  {
-    name: 'a sender does not kick another vCPU that runs without end',
-    file: SIGNALS,
-    find: 'if (isCurrent || (!wasReady && !isSliced)) {',
-    replace: 'if (isCurrent) {',
-  },
-  {
-    name: 'a sleeper is not notified',
-    file: SIGNALS,
-    find: '  if (guest === GUEST_IDLE) {\n    Atomics.notify(words, attention);',
-    replace: '  if (guest === GUEST_IDLE) {',
-  },
-  {
-    name: 'signalWorker does not kick',
-    file: SIGNALS,
-    find: '  else if (guest > 0) shared.host.kick(Atomics.load(words, shared.worker(worker, WorkerWord.threadId)));',
-    replace: '',
-  },
-  {
-    name: 'attention is loaded and then cleared',
-    file: SCHEDULER,
-    find: 'const bits = Atomics.exchange(this.#words, this.#attention, 0);',
-    replace:
-      'const bits = Atomics.load(this.#words, this.#attention);\n    Atomics.store(this.#words, this.#attention, 0);',
-  },
-  {
-    name: 'stop does not stay set',
-    file: SCHEDULER,
-    find: 'Atomics.or(this.#words, this.#attention, Attention.stop);',
-    replace: '',
   },
   {
     name: 'whether all are halted for good: a count is read before the ready bit',
