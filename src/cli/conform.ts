@@ -10,6 +10,7 @@ import { runLayerOnCores } from '../conform/cores.ts';
 import type { Coverage } from '../conform/coverage.ts';
 import type { KernelRules } from '../conform/kernel-rules.ts';
 import { freshSeed } from '../conform/random.ts';
+import type { LayerOptions } from '../conform/run.ts';
 import { recordTo, replayFrom } from './conform-recorded.ts';
 import { showHeadline } from './conform-table.ts';
 import { conformText, failureText, progressLine } from './conform-text.ts';
@@ -83,7 +84,9 @@ export async function conform(options: ConformOptions): Promise<number> {
   }
   process.stderr.write(`seed ${seed}\n`);
   const layers = options.layer === undefined ? (broken === undefined ? LAYERS : [layerOf(broken)]) : [options.layer];
-  const result = await compare(layers, seed, rules, options);
+  const { behaviour, lacking } = rules;
+  const model = { behaviour, breakRules: broken === undefined ? lacking : [...lacking, broken] };
+  const result = await compare(layers, seed, model, options);
   process.stdout.write(
     json ? `${JSON.stringify(forPrograms(result), undefined, 2)}\n` : conformText(result, options.coverage ?? false),
   );
@@ -93,7 +96,7 @@ export async function conform(options: ConformOptions): Promise<number> {
 async function compare(
   layers: readonly Layer[],
   seed: number,
-  { behaviour, lacking }: Pick<KernelRules, 'behaviour' | 'lacking'>,
+  { behaviour, breakRules }: Pick<LayerOptions, 'behaviour' | 'breakRules'>,
   options: ConformOptions,
 ): Promise<ConformResult> {
   const results: LayerResult[] = [];
@@ -105,7 +108,7 @@ async function compare(
       millis: options.seconds * 1000,
       path: options.path,
       behaviour,
-      breakRules: options.break === undefined ? lacking : [...lacking, parseRule(options.break)],
+      breakRules,
       cr8Writes: options.cr8Writes,
       onProgress: progressLine(layer),
     });

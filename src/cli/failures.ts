@@ -7,7 +7,8 @@ import { errors, hurry, lastWords, output } from './output.ts';
 /** How long output that nobody reads may hold up an end that does not wait for it. */
 export const LAST_WORDS_MILLIS = 500;
 
-const HOSTS_FAULT = new Set(['KvmError', 'HostError', 'AddonError']);
+/** Names of errors that are the host's: those that KVM refuses with, and an addon that does not load. */
+export const HOSTS_FAULT: ReadonlySet<string> = new Set(['KvmError', 'HostError', 'AddonError']);
 const CALLERS_FAULT = new Set(['ConfigError', 'ImageError', 'RangeError']);
 
 /** commander's error message in the form of all others. */

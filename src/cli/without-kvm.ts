@@ -1,7 +1,7 @@
 /** Why this host cannot run guests, for commands that then do without: no /dev/kvm, no permission, no addon, no Linux. */
 import { accessSync, constants } from 'node:fs';
 import { openAdvice } from '../kvm/device.ts';
-import { KvmError } from '../kvm/errors.ts';
+import { HOSTS_FAULT } from './failures.ts';
 
 const DEVICE = '/dev/kvm';
 
@@ -25,15 +25,8 @@ export function whyNoKvm(): WithoutKvm | undefined {
 
 /** @returns what `whyNoKvm` would say for an error of the host's or of loading the addon; undefined for any other error */
 export function hostsWord(error: unknown): WithoutKvm | undefined {
-  if (!(error instanceof Error)) return undefined;
-  if (error instanceof KvmError) return { why: error.message.split('\n')[0] ?? '', remedy: '' };
-  if (error.name === 'KvmError' || error.name === 'HostError')
-    return { why: error.message.split('\n')[0] ?? '', remedy: '' };
-  const { code } = error as NodeJS.ErrnoException;
-  const notLoaded =
-    code === 'ERR_DLOPEN_FAILED' || code === 'MODULE_NOT_FOUND' || /No native build/.test(error.message);
-  if (!notLoaded) return undefined;
-  return { why: 'the addon is not built', remedy: 'npm rebuild apiary (in a checkout: npm run install)' };
+  if (!(error instanceof Error) || !HOSTS_FAULT.has(error.name)) return undefined;
+  return { why: error.message.split('\n', 1)[0] ?? '', remedy: '' };
 }
 
 /** In a line. */
