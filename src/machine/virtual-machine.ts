@@ -12,8 +12,8 @@ import type { HostLimits, MachineConfig } from './options.ts';
 import type { GuestMemory } from './shared/guest-memory.ts';
 
 /** Three pages below 4 GiB that VMX needs for itself (KVM_SET_TSS_ADDR), and one for its identity map. */
-const TSS_ADDRESS = 0xfffb_d000;
-const IDENTITY_MAP_ADDRESS = 0xfffb_c000;
+export const TSS_ADDRESS = 0xfffb_d000;
+export const IDENTITY_MAP_ADDRESS = 0xfffb_c000;
 /** KVM_SET_USER_MEMORY_REGION: bits 31:16 of a slot are its address space; 1 is SMM's. */
 const ADDRESS_SPACE_SHIFT = 16;
 /** Bits an APIC ID takes in CPUID even if the highest ID is lower, so that IDs hot-added later still fit. */

@@ -3,6 +3,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { vendorModule } from 'apiary/kvm';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { assemble, COMMAND, command, describeKvm, EXIT_OK, GUEST_OK, guestImage } from './support.ts';
 
@@ -308,8 +309,17 @@ describeKvm('apiary demo and doctor', () => {
 
   test('doctor finds that this machine can run guests', async () => {
     const { status, stdout } = await command(['doctor']);
-    expect(stdout).toMatch(/This machine can run guests\.\n$/);
+    expect(stdout).toMatch(/^This machine can run guests\.$/m);
+    expect(stdout).toMatch(/this kernel\s+routes as Linux/);
     expect(status).toBe(0);
+  });
+
+  test('doctor finds no gaps in ring 0 where it is not interpreted, and known ones where it is', async () => {
+    const { status, stdout } = await command(['doctor', '--json']);
+    const { ok, gaps } = JSON.parse(stdout) as { ok: boolean; gaps: { what: string; outcome: string }[] };
+    if (vendorModule() !== 'kvm_pvm') expect(gaps).toEqual([]);
+    for (const { outcome } of gaps) expect(outcome).toMatch(/^KVM_EXIT_(INTERNAL_ERROR|SHUTDOWN)$/);
+    expect([ok, status]).toEqual([true, 0]);
   });
 
   test.skipIf(!canBeNobody)('doctor and run, as a user who may not open /dev/kvm, say what to do', () => {

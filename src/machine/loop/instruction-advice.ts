@@ -26,7 +26,7 @@ const VECTOR_OPCODES: readonly (readonly [first: number, last: number])[] = [
 ];
 const ALWAYS = "the host's KVM does not know this instruction; hide the feature from the guest";
 const XSAVE = `${ALWAYS}: --cpu host,-xsave (and for Linux, in case the host offers it all the same, noxsave in --kernel-args)`;
-const INTERPRETED = "the host's KVM interprets ring 0";
+const INTERPRETED = "the host's KVM interprets ring 0 (apiary doctor lists what that lacks)";
 const VECTORS = `${INTERPRETED} without x87, MMX, SSE and AVX, and no --cpu hides them: a guest whose kernel does without (-mgeneral-regs-only), or a host with VMX or SVM`;
 const PAGING = `${INTERPRETED} and refuses this value of a control register: it has no 32-bit paging without PAE; a guest that uses PAE or long mode, or a host with VMX or SVM`;
 const HYPERCALL = `${INTERPRETED} and takes no hypercalls from there: hide what the guest makes them for: --cpu host,-kvm_pv_ipi,-kvm_pv_unhalt,-kvm_pv_sched_yield`;

@@ -5,6 +5,7 @@ import { capName } from '../../../src/kvm/constants.ts';
 import { deviceAdvice } from '../../../src/kvm/device.ts';
 import { CAPABILITIES } from '../../../src/kvm/doctor.ts';
 import { REMEDIES } from '../../../src/kvm/errors.ts';
+import { PROBES } from '../../../src/machine/ring0-gaps.ts';
 
 const page = readFileSync(new URL('../../../src/TROUBLESHOOTING.md', import.meta.url), 'utf8');
 
@@ -31,6 +32,11 @@ describe('the page', () => {
     expect(rows('A capability is missing')).toEqual(
       CAPABILITIES.map(([cap, , since, use]) => `| \`${capName(cap)}\` | ${since} | ${use} |`),
     );
+  });
+
+  test('has every gap that doctor looks for', () => {
+    const gaps = rows("This host's KVM interprets").map((row) => row.split(' | ')[0]);
+    expect(gaps).toEqual(PROBES.map(({ what }) => `| ${what}`));
   });
 
   test.each(['ENOENT', 'ENXIO', 'EPERM'])('has what is said of /dev/kvm and %s, in a container and outside', (code) => {
