@@ -29,6 +29,7 @@ export interface RunOptions {
   readonly trace?: string;
   readonly traceLimit: number;
   readonly watch?: boolean;
+  readonly vga?: boolean;
   readonly failMapAllocation?: boolean;
   readonly vectorHashing: boolean;
   readonly kernelArgs?: string;
@@ -134,6 +135,12 @@ export function addRunOptions(command: Command): Command {
     )
     .option('--timeout <time>', 'end the run after this long, e.g. 30s', duration)
     .option('--watch', 'a live view on the terminal: each CPU, its vectors, interrupts and exits a second')
+    .addOption(
+      new Option(
+        '--vga',
+        "a live view of the guest's 80x25 text screen, where stdout is a terminal; without it the screen is shown at the end",
+      ).conflicts('watch'),
+    )
     .option('--trace <file>', 'write each APIC event to a file that ui.perfetto.dev opens')
     .addOption(
       new Option('--trace-limit <size>', 'end the trace, not the run, when its file is as large')

@@ -12,7 +12,6 @@ import { cannotPrint, LAST_WORDS_MILLIS } from './failures.ts';
 import { errors, hurry, output } from './output.ts';
 import { bootOptions, type HotplugAction, hotplugActions, machineOptions, type RunOptions } from './run-options.ts';
 import { connectTerminal } from './terminal.ts';
-import type { Watch } from './watch.ts';
 
 export async function run(image: string, options: RunOptions): Promise<number> {
   checkActions(options.cpus.cpus, hotplugActions);
@@ -23,6 +22,7 @@ export async function run(image: string, options: RunOptions): Promise<number> {
   const undo: (() => void)[] = [];
   let result: RunResult;
   let failure: Error | undefined;
+  let view: View | undefined;
   const fail = (error: Error): void => {
     failure ??= error;
     void machine.stop();
@@ -30,15 +30,14 @@ export async function run(image: string, options: RunOptions): Promise<number> {
   try {
     for (const warning of warnings) void errors.write(`apiary: warning: ${warning}\n`);
     if (options.trace !== undefined) undo.push(await traceTo(options.trace, options.traceLimit, machine, fail));
-    const watch = options.watch === true ? await watchOf(machine) : undefined;
-    if (watch) undo.push(() => watch.close());
-    connectOutput(machine, watch, fail);
-    machine.once('biosCall', (vector, ax) => {
-      void errors.write(`apiary: warning: ${describeBiosCall(vector, ax)}\n`);
-    });
+    view = await viewOf(machine, options);
+    const tell = teller(view);
+    connectOutput(machine, view, fail);
+    machine.on('debugOutput', tell);
+    machine.once('biosCall', (vector, ax) => void tell(`apiary: warning: ${describeBiosCall(vector, ax)}\n`));
     // Of a mistaken command too little is compiled; a sandboxed process can write no file.
     if (options.sandbox !== true) machine.once('firstRun', () => process.once('exit', keepCode));
-    undo.push(connectTerminal(machine));
+    undo.push(connectTerminal(machine, tell));
     const running = machine.run();
     // The guest may end before everything is carried out: what is left of it then fails, and does not matter.
     const acting = carryOut(machine, hotplugActions).catch((error: unknown) => {
@@ -48,15 +47,31 @@ export async function run(image: string, options: RunOptions): Promise<number> {
   } finally {
     await machine.stop();
     for (const each of undo.reverse()) each();
+    view?.close();
   }
-  showScreen(machine.screen());
+  if (!showsScreen(options)) showScreen(machine.screen());
   if (failure) throw failure;
   return reportEnd(result);
 }
 
-async function watchOf(machine: Machine): Promise<Watch> {
-  const { Watch } = await import('./watch.ts');
-  return new Watch(machine);
+/** A live view, which the guest's output stands above where it goes to the same terminal. */
+interface View {
+  print(chunk: Buffer | string): Promise<void>;
+  close(): void;
+}
+
+/** Without a terminal on stdout `--vga` is what happens anyway: the screen is shown at the end. */
+const showsScreen = ({ vga }: RunOptions): boolean => vga === true && process.stdout.isTTY;
+
+/** @throws ConfigError for `--watch` where stderr is no terminal */
+async function viewOf(machine: Machine, options: RunOptions): Promise<View | undefined> {
+  if (showsScreen(options)) return new (await import('./vga.ts')).Vga(machine);
+  return options.watch === true ? new (await import('./watch.ts')).Watch(machine) : undefined;
+}
+
+/** What goes to stderr while the guest runs: above the live view where there is one on that terminal. */
+function teller(view: View | undefined): (text: Buffer | string) => Promise<void> {
+  return view && process.stderr.isTTY ? (text) => view.print(text) : (text) => errors.write(text);
 }
 
 async function traceTo(
@@ -80,14 +95,13 @@ async function traceTo(
 }
 
 /** The guest's output is ours, and the guest waits for whoever reads it. */
-function connectOutput(machine: Machine, watch: Watch | undefined, fail: (error: Error) => void): void {
+function connectOutput(machine: Machine, live: View | undefined, fail: (error: Error) => void): void {
   output.onFailure((error) => {
     if (error.code === 'EPIPE') void machine.stop(Status.outputGone);
     else fail(cannotPrint(error));
   });
-  const view = process.stdout.isTTY ? watch : undefined;
+  const view = process.stdout.isTTY ? live : undefined;
   machine.on('serial', (chunk) => (view ? view.print(chunk) : output.write(chunk)));
-  machine.on('debugOutput', (chunk) => errors.write(chunk));
   machine.once('exit', ({ reason }) => {
     if (reason === 'timeout' || reason === 'stopped') hurry(LAST_WORDS_MILLIS);
   });

@@ -6,20 +6,21 @@ import { describeMachine } from '../inspect/report.ts';
 import type { Machine } from '../machine/machine.ts';
 import { Status } from '../machine/status.ts';
 import { KEYS_HELP, Keys } from './keys.ts';
-import { errors } from './output.ts';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 /** What a guest that does not read its serial port is behind by, at most; what is typed after that is lost. */
 const MAX_TYPED_AHEAD = 4096;
 
-/** @returns what gives the terminal back */
-export function connectTerminal(machine: Machine): () => void {
+type Tell = (text: string) => Promise<void>;
+
+/** @param tell writes to stderr. @returns what gives the terminal back */
+export function connectTerminal(machine: Machine, tell: Tell): () => void {
   const end = (): void => {
     void machine.stop(Status.interrupted);
   };
   // These stay: what ended the machine decides on the status, also if another signal comes before the process is gone.
   for (const signal of SIGNALS) process.on(signal, end);
-  process.on('SIGQUIT', () => void explain(machine));
+  process.on('SIGQUIT', () => void explain(machine, tell));
   const { stdin } = process;
   if (!stdin.isTTY) {
     pipeTo(machine, stdin).catch(() => {}); // the run is over, or stdin cannot be read: the guest gets no more input
@@ -28,7 +29,7 @@ export function connectTerminal(machine: Machine): () => void {
   const restore = (): void => void stdin.setRawMode(false);
   process.on('exit', restore);
   stdin.setRawMode(true);
-  stdin.on('data', typing(machine, end)).on('error', () => {});
+  stdin.on('data', typing(machine, end, tell)).on('error', () => {});
   return () => {
     process.off('exit', restore);
     restore();
@@ -37,9 +38,9 @@ export function connectTerminal(machine: Machine): () => void {
 }
 
 /** What each CPU does, on stderr; the run goes on. */
-async function explain(machine: Machine): Promise<void> {
+async function explain(machine: Machine, tell: Tell): Promise<void> {
   const report = describeMachine(await machine.inspect());
-  await errors.write(`apiary: the machine now:\n  ${report.join('\n  ')}\n`);
+  await tell(`apiary: the machine now:\n  ${report.join('\n  ')}\n`);
 }
 
 async function pipeTo(machine: Machine, stdin: AsyncIterable<Buffer>): Promise<void> {
@@ -47,12 +48,12 @@ async function pipeTo(machine: Machine, stdin: AsyncIterable<Buffer>): Promise<v
 }
 
 /** Looks at each key at once, also while the guest has not taken the last one. */
-function typing(machine: Machine, end: () => void): (chunk: Buffer) => void {
+function typing(machine: Machine, end: () => void, tell: Tell): (chunk: Buffer) => void {
   const keys = new Keys();
   let ahead = 0;
   return (chunk) => {
     const typed = keys.take(chunk);
-    if (typed.help) void errors.write(`\r\n${KEYS_HELP}\r\n`);
+    if (typed.help) void tell(`\r\n${KEYS_HELP}\r\n`);
     if (typed.end) {
       end();
       return;

@@ -24,7 +24,7 @@ import { GuestMemory } from './shared/guest-memory.ts';
 import type { FromWorker } from './shared/messages.ts';
 import { nativeHost } from './shared/native-host.ts';
 import { backlogFor } from './shared/outbox.ts';
-import { SharedState } from './shared/shared.ts';
+import { MachineWord, SharedState } from './shared/shared.ts';
 import { Status } from './status.ts';
 import { Thread } from './thread.ts';
 import type { HotplugTraceEvent } from './trace.ts';
@@ -168,9 +168,12 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     return this.#memory.bytes;
   }
 
-  /** What stands on the guest's VGA text page (80x25 at 0xb8000), now or at the end; '' where nothing was written. */
+  /**
+   * What the guest's VGA shows in text mode (80x25, from the CRT controller's start address in the page at 0xb8000), now or at
+   * the end; '' where nothing was written.
+   */
   screen(): string {
-    return textScreen(this.#memory.bytes);
+    return textScreen(this.#memory.bytes, Atomics.load(this.#shared.words, MachineWord.screenStart));
   }
 
   /** Starts the boot CPU. @returns how the run ended, once every thread and descriptor is gone */

@@ -15,7 +15,8 @@ const TSC_KHZ = 1_000_000;
 const ADDRESS_BITS = 46;
 
 export interface Script {
-  guest(cpu: CpuHandle): Iterable<ScriptedStep>;
+  /** @param ram guest memory from guest-physical address 0 */
+  guest(cpu: CpuHandle, ram: Uint8Array): Iterable<ScriptedStep>;
 }
 
 export class ScriptedVm implements VmBackend {
@@ -40,8 +41,8 @@ export class ScriptedVm implements VmBackend {
 }
 
 /** @param url of a module that is a Script. @returns what makes the vCPUs of this thread */
-export async function scriptedVcpus(url: string): Promise<(cpu: CpuHandle) => VcpuBackend> {
+export async function scriptedVcpus(url: string, ram: Uint8Array): Promise<(cpu: CpuHandle) => VcpuBackend> {
   const script = (await import(url)) as Script;
   const host = new ScriptedHost();
-  return (cpu) => new ScriptedVcpu(host, script.guest(cpu));
+  return (cpu) => new ScriptedVcpu(host, script.guest(cpu, ram));
 }

@@ -123,6 +123,7 @@ class MachineWorker {
       extendedDestinations: this.#handles.extendedDestinations,
       nowNanos: native.nowNanos,
       mainIsIdle: () => this.#outbox.isEmpty,
+      screenMoved: (cell: number) => void Atomics.store(this.#shared.words, MachineWord.screenStart, cell),
       report: (event: PlatformEvent) => this.#report(event),
     };
     return new Platform(this.#handles.config, this.#ram, host, devices);
@@ -355,7 +356,11 @@ async function loadAndPlay(part: Part): Promise<void> {
   const { script, devices } = part.handles.config;
   try {
     const loaded = part.worker === 0 ? await loadDevices(devices) : [];
-    play(part, script === null ? kvmVcpus(part.handles.runSize) : await scriptedVcpus(script), loaded);
+    play(
+      part,
+      script === null ? kvmVcpus(part.handles.runSize) : await scriptedVcpus(script, part.handles.memory),
+      loaded,
+    );
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     refuse(part, error);
@@ -371,9 +376,9 @@ function refuse({ worker, port, handles }: Part, error: ConfigError): void {
   parentPort?.postMessage({ type: 'free' } satisfies FromThread);
 }
 
-async function scriptedVcpus(url: string): Promise<OpenVcpu> {
+async function scriptedVcpus(url: string, ram: Uint8Array): Promise<OpenVcpu> {
   const scripted = await import('./scripted-machine.ts');
-  return scripted.scriptedVcpus(url);
+  return scripted.scriptedVcpus(url, ram);
 }
 
 function kvmVcpus(runSize: number): OpenVcpu {

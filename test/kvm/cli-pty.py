@@ -72,7 +72,8 @@ if hangs:
     os.kill(pid, signal.SIGKILL)
     while not ended():
         time.sleep(0.01)
-read(0.1)
+while select.select([master], [], [], 0.1)[0]:  # what it said last, in pieces
+    output += os.read(master, 65536)
 after = termios.tcgetattr(slave)
 print(json.dumps({
     "status": os.WEXITSTATUS(status) if status is not None and os.WIFEXITED(status) else None,

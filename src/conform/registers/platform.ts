@@ -18,6 +18,7 @@ export function makePlatform(config: MachineConfig, ram: Uint8Array, router: Int
     extendedDestinations: config.use32bitIds,
     nowNanos: native.nowNanos,
     mainIsIdle: () => true,
+    screenMoved: () => {},
     report: (event) => {
       if (event.type === 'serial') said.push(Buffer.from(event.bytes).toString());
       else if (event.type === 'debug-exit') ended(`debug-exit, status ${event.status}`);

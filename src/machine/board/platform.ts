@@ -52,6 +52,8 @@ export interface PlatformHost {
   nowNanos(): number;
   /** Main has dealt with every message. */
   mainIsIdle(): boolean;
+  /** The VGA's picture begins at this cell of its text page. */
+  screenMoved(startCell: number): void;
   report(event: PlatformEvent): void;
 }
 
@@ -121,7 +123,7 @@ export class Platform implements DevicePort {
     bus.register(new I8042(board));
     bus.register(new ResetControl(board));
     bus.register(new Firmware(board));
-    bus.register(new Crtc());
+    bus.register(new Crtc(host.screenMoved));
     if (config.debugConsole !== 'off') bus.register(new DebugConsole(board));
     bus.register(firmwareConfiguration(config, board));
     bus.register(new TestDevice(board));

@@ -9,6 +9,7 @@
  *   word of the machine written by                        read by
  *   picInterrupt       worker 0: store                    vCPUs whose LINT0 takes ExtINT, before they enter the guest
  *   workers            main: store, before they start     worker 0: whose mailboxes to look at
+ *   screenStart        worker 0: store                    main, when it looks at the text page
  *
  *   word of a worker   written by                         read by
  *   attention          anyone: or; owner: exchange 0      owner before each KVM_RUN; it sleeps on this word
@@ -55,8 +56,8 @@ export const WorkerWord = {
   backlog: 11,
 } as const;
 
-/** Offsets of the machine's words: the level of the PICs' INTR output, the number of workers. */
-export const MachineWord = { picInterrupt: 0, workers: 1 } as const;
+/** Offsets of the machine's words: the level of the PICs' INTR output, the number of workers, where the VGA's picture begins. */
+export const MachineWord = { picInterrupt: 0, workers: 1, screenStart: 2 } as const;
 
 const VcpuWord = { home: 0, request: 1, runState: 2, changes: 3 } as const;
 

@@ -144,10 +144,14 @@ print(os.waitstatus_to_exitcode(code) if done else "hangs")
 
 describe('a terminal that takes nothing', () => {
   test.each([
-    ['--timeout', ['--timeout', '1s'], {}, '124\n'],
-    ['SIGTERM', [], { SEND: '15' }, '130\n'],
-  ] as const)('does not keep %s from ending the run', async (_name, parameters, environment, status) => {
-    const { child } = runScript('flood-serial', parameters, { stdio: 'ignore' });
+    ['--timeout', 'flood-serial', ['--timeout', '1s'], {}, '124\n'],
+    ['SIGTERM', 'flood-serial', [], { SEND: '15' }, '130\n'],
+    ['--timeout under --watch', 'flood-serial', ['--timeout', '1s', '--watch'], {}, '124\n'],
+    ['SIGTERM under --watch', 'flood-serial', ['--watch'], { SEND: '15' }, '130\n'],
+    ['--timeout under --vga', 'flood-screen', ['--timeout', '1s', '--vga'], {}, '124\n'],
+    ['SIGTERM under --vga', 'flood-screen', ['--vga'], { SEND: '15' }, '130\n'],
+  ] as const)('does not keep %s from ending the run', async (_name, guest, parameters, environment, status) => {
+    const { child } = runScript(guest, parameters, { stdio: 'ignore' });
     const { spawnargs } = child;
     child.kill('SIGKILL'); // only its command line is wanted
     const terminal = spawn('python3', ['-c', STOPPED_TERMINAL, ...spawnargs], {

@@ -16,6 +16,9 @@ export interface Ended {
   readonly signal: NodeJS.Signals | null;
 }
 
+/** What a live view steers the terminal by: begin and end of a frame, cursor up, down and to the left, erase. */
+export const DRAWING = new RegExp(`${'\x1b'}\\[(\\?2026[hl]|\\d*[ABGK])`, 'g');
+
 /** Everything until the end. */
 export async function textOf(stream: ChildProcess['stdout']): Promise<string> {
   let text = '';
@@ -23,14 +26,21 @@ export async function textOf(stream: ChildProcess['stdout']): Promise<string> {
   return text;
 }
 
+/** The command line that runs a guest of test/unit/machine/scripts. */
+export const scriptCommand = (guest: string, parameters: readonly string[] = []): string[] => [
+  process.execPath,
+  ...[COMMAND, 'run', IMAGE, '--load-address', '0x1000', '--script', `${GUESTS}?${guest}`],
+  ...parameters,
+];
+
 /** @param stdio as spawn's; killed (signal SIGKILL) when it hangs */
 export function runScript(
   guest: string,
   parameters: readonly string[] = [],
   options: SpawnOptions = {},
 ): { readonly child: ChildProcess; readonly ended: Promise<Ended> } {
-  const command = [COMMAND, 'run', IMAGE, '--load-address', '0x1000', '--script', `${GUESTS}?${guest}`, ...parameters];
-  const child = spawn(process.execPath, command, {
+  const [node, ...command] = scriptCommand(guest, parameters);
+  const child = spawn(node, command, {
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: HANGS_MS,
     killSignal: 'SIGKILL',

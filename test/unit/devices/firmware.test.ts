@@ -47,7 +47,7 @@ test('debug consoles at 0xe9 and 0x402: a read answers 0xe9, a write is text', (
 });
 
 test('CRT controller: the index chooses a register, each keeps what was written, reset is 80x25 with the page at 0', () => {
-  const crtc = new Crtc();
+  const crtc = new Crtc(() => {});
   const read = (index: number): number => {
     crtc.write(0, 0, 1, index);
     return crtc.read(0, 1);
@@ -60,4 +60,26 @@ test('CRT controller: the index chooses a register, each keeps what was written,
   expect(read(0x2f)).toBe(0x80); // bits above the index are not decoded
   crtc.reset();
   expect([0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f].map(read)).toEqual([13, 14, 0, 0, 0, 0]);
+});
+
+test('CRT controller: tells where the picture begins when that is written, restored or reset, and for no other register', () => {
+  const told: number[] = [];
+  const crtc = new Crtc((cell) => told.push(cell));
+  const write = (index: number, value: number): void => {
+    crtc.write(0, 0, 1, index);
+    crtc.write(0, 1, 1, value);
+  };
+  for (const [index, value] of [
+    [0x0c, 0x07],
+    [0x0d, 0xd0],
+    [0x0e, 0xff],
+    [0x0b, 1],
+    [0x13, 40],
+  ] as const)
+    write(index, value);
+  expect(told).toEqual([0x700, 0x7d0]);
+  const saved = crtc.save();
+  crtc.reset();
+  crtc.restore(saved);
+  expect(told.slice(2)).toEqual([0, 0x7d0]);
 });

@@ -91,7 +91,7 @@ export interface Case {
 export const DEVICES: Record<string, (world: World) => Case> = {
   'debug exit': (world) => ({ device: new DebugExit(world) }),
   firmware: (world) => ({ device: new Firmware(world) }),
-  crtc: () => ({ device: new Crtc() }),
+  crtc: () => ({ device: new Crtc(() => {}) }),
   'debug console': (world) => ({ device: new DebugConsole(world) }),
   serial: (world) => {
     const serial = new Serial(world);

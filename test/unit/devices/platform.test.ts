@@ -27,6 +27,7 @@ class Host implements PlatformHost {
   };
   readonly nowNanos = (): number => this.nanos;
   readonly mainIsIdle = (): boolean => true;
+  readonly screenMoved = (): void => {};
   report(event: PlatformEvent): void {
     this.log.push(JSON.stringify(event));
   }

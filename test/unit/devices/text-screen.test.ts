@@ -28,6 +28,16 @@ test('the last cell is the 2,000th: what lies behind the page is not shown', () 
   expect(textScreen(ram)).toBe(`${'\n'.repeat(24)}${' '.repeat(79)}Z`);
 });
 
+test('the picture begins at the start address, and goes on at 0xb8000 behind the 32 KiB', () => {
+  const ram = page([0, 0, ascii('first')], [25, 0, ascii('second')]);
+  expect(textScreen(ram, 2000)).toBe('second');
+  ram.fill(0, 0xb8000 + 2000);
+  ram[0xc0000] = 0x58; // behind the window
+  ram[0xbfffe] = 0x59;
+  expect(textScreen(ram, 0x3fff)).toBe('Yfirst');
+  expect(textScreen(ram, 0xffff)).toBe('Yfirst');
+});
+
 test('characters are code page 437, each of the 256 one that a terminal only shows', () => {
   expect(textScreen(page([0, 0, [0xc9, 0xcd, 0xbb, 0x01, 0x80, 0xe1, 0xfe]]))).toBe('╔═╗☺Çß■');
   const all = textScreen(page([0, 0, Array.from({ length: 256 }, (_, code) => code)]));

@@ -9,6 +9,8 @@ const EXIT = { io: 2, hlt: 5, intr: 10, mmio: 6, wrmsr: 30 };
 const COM1 = 0x3f8;
 const DEBUG_EXIT = 0xf4;
 const HOTPLUG = 0xcd8;
+const CRTC = 0x3d4;
+const TEXT_PAGE = 0xb8000;
 
 const out = (ioPort, value, ioSize = 1) => ({ exitReason: EXIT.io, ioIsOut: true, ioPort, ioSize, ioData: [value] });
 const input = (ioPort, ioSize = 1) => ({ exitReason: EXIT.io, ioIsOut: false, ioPort, ioSize, ioData: [0] });
@@ -21,6 +23,14 @@ function* say(text) {
 
 function* forEver(...steps) {
   for (;;) yield* steps;
+}
+
+/** Characters of code page 437 onto the text page. @param cell from its start */
+function show(ram, cell, codes) {
+  [...codes].forEach((code, index) => {
+    ram[TEXT_PAGE + 2 * (cell + index)] = code;
+    ram[TEXT_PAGE + 2 * (cell + index) + 1] = 7;
+  });
 }
 
 /** x2APIC mode, software-enabled; the boot CPU starts the others. */
@@ -65,6 +75,41 @@ const guests = {
     }
     yield* say('escape: over\n');
     yield out(DEBUG_EXIT, 0);
+  },
+  /** All 256 characters, and what would name the terminal's window; then it says R and spins. */
+  *'screen-hostile'(_cpu, ram) {
+    show(ram, 0, Buffer.from('\x1b]0;pwned\x07\x1b[2J\x9b31m'));
+    show(ram, 160, Uint8Array.from({ length: 256 }, (_, code) => code));
+    yield* say('R\n');
+    yield* forEver(nothing);
+  },
+  /** Two pages of text, the second one shown, then it ends. */
+  *'screen-page'(_cpu, ram) {
+    show(ram, 0, Buffer.from('the first page'));
+    show(ram, 2000, Buffer.from('the second page'));
+    yield out(CRTC, 0x0c);
+    yield out(CRTC + 1, 2000 >> 8);
+    yield out(CRTC, 0x0d);
+    yield out(CRTC + 1, 2000 & 0xff);
+    yield* say('a line\nand a half');
+    yield out(DEBUG_EXIT, 0);
+  },
+  /** Shows one picture until a key comes, then another, and ends. */
+  *'screen-key'(_cpu, ram) {
+    show(ram, 0, Buffer.from('press a key'));
+    const status = input(COM1 + 5);
+    do yield status;
+    while ((status.ioData[0] & 1) === 0);
+    show(ram, 0, Buffer.from('thank you  '));
+    yield out(DEBUG_EXIT, 0);
+  },
+  /** Counts on the screen, without end, faster than anyone can look. */
+  *'flood-screen'(_cpu, ram) {
+    for (let count = 0; ; count++) {
+      show(ram, 80, Buffer.from(`tick ${count}`));
+      if (count % 100 === 0) yield* say(`line ${count}\n`);
+      yield nothing;
+    }
   },
   *spin() {
     yield* say('R\n');
@@ -141,7 +186,7 @@ const guests = {
   },
 };
 
-export function guest(cpu) {
+export function guest(cpu, ram) {
   const name = decodeURIComponent(new URL(import.meta.url).search.slice(1));
-  return guests[name](cpu);
+  return guests[name](cpu, ram);
 }
