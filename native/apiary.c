@@ -262,6 +262,17 @@ static napi_value call_ioctl(napi_env env, napi_callback_info info) {
   return number(env, result < 0 ? -errno : result);
 }
 
+// discard(bytes): the pages of a Uint8Array's memory go back to the system and read as zeros. It begins and ends on a page.
+static napi_value call_discard(napi_env env, napi_callback_info info) {
+  napi_value values[1];
+  double unused[1];
+  arguments(env, info, 1, values, unused);
+  void* memory = NULL;
+  size_t length = 0;
+  if (napi_get_typedarray_info(env, values[0], NULL, &length, &memory, NULL, NULL) != napi_ok) return number(env, -EFAULT);
+  return number(env, madvise(memory, length, MADV_DONTNEED) == 0 ? 0 : -errno);
+}
+
 // close(fd): 0 or -errno. Node's closeSync warns of descriptors that Node has not opened.
 static napi_value call_close(napi_env env, napi_callback_info info) {
   napi_value values[1];
@@ -318,7 +329,7 @@ NAPI_MODULE_INIT() {
     napi_callback function;
   } functions[] = {{"run", run_vcpu},         {"mapRun", map_run},   {"unmapRun", unmap_run},   {"threadId", thread_id},
                    {"kick", kick_thread},     {"stopAll", stop_all}, {"armTimer", arm_timer},   {"nowNanos", now_nanos},
-                   {"ioctl", call_ioctl},     {"close", call_close}};
+                   {"ioctl", call_ioctl},     {"close", call_close}, {"discard", call_discard}};
   for (size_t index = 0; index < sizeof functions / sizeof *functions; index++) {
     napi_value function;
     napi_create_function(env, functions[index].name, NAPI_AUTO_LENGTH, functions[index].function, NULL, &function);

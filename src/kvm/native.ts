@@ -23,7 +23,8 @@ interface Addon {
   armTimer(deadlineNanos: number): number;
   nowNanos(): number;
   ioctl(fd: number, request: number, argument: number | ArrayBufferView): number;
-  readonly close: undefined | ((fd: number) => number);
+  close(fd: number): number;
+  readonly discard: undefined | ((bytes: Uint8Array<SharedArrayBuffer>) => number);
 }
 
 /** One thread's mapping of a vCPU's kvm_run. `handle` is only good on the thread that made it. */
@@ -33,7 +34,7 @@ export interface RunMapping {
 }
 
 const addon = loadAddon();
-if (addon.close === undefined) throw new AddonError('native/build has the addon of another version: npm run build');
+if (addon.discard === undefined) throw new AddonError('native/build has the addon of another version: npm run build');
 const control = new Int32Array(addon.control);
 const { run } = addon;
 
@@ -104,6 +105,13 @@ export const native = {
 
   /** close(2), of a descriptor that an ioctl has opened. @returns 0 or -errno */
   close: addon.close,
+
+  /**
+   * Gives the memory back to the system at once, which the garbage collector would do later; it reads as zeros from now on.
+   * @param bytes begins and ends on a page
+   * @returns 0 or -errno
+   */
+  discard: addon.discard,
 };
 
 function loadAddon(): Addon {

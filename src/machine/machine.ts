@@ -163,7 +163,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     return { warnings: this.#boot.warnings ?? [] };
   }
 
-  /** Guest RAM from guest-physical address 0, shared with the running guest. */
+  /** Guest RAM from guest-physical address 0, shared with the running guest; zeros once the machine is disposed of. */
   get memory(): Uint8Array {
     return this.#memory.bytes;
   }
@@ -206,9 +206,10 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     await this.#closed;
   }
 
-  /** `stop()`, for `await using`. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.stop();
+  /** `stop()`, for `await using`. What guest memory held is gone after it: the host has it back at once. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+    native.discard(this.#memory.bytes);
   }
 
   /**

@@ -37,6 +37,15 @@ describe('a machine', () => {
   });
 });
 
+test('memory is there after the end, and goes back to the host with the machine', async () => {
+  const machine = await load('hello');
+  machine.memory.fill(0x5a);
+  await machine.run();
+  expect(machine.memory.at(-1)).toBe(0x5a);
+  await machine[Symbol.asyncDispose]();
+  expect(machine.memory.findIndex((byte) => byte !== 0)).toBe(-1);
+});
+
 describe('a signal', () => {
   test('ends a machine that runs', async () => {
     const control = new AbortController();
