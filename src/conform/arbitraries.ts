@@ -1,26 +1,21 @@
 /**
  * Random machines and host operations, as named and weighted choices of fast-check. What is chosen are values, or functions
- * of what is there and of some random bits, so that "the ID of some APIC" means one that there is; `resolve` calls them. The
- * first choice of each list is the plainest, which shrinking goes to.
+ * of what is there and of some random bits, so that "the ID of some APIC" means one that there is. The first choice of each
+ * list is the plainest, which shrinking goes to.
  */
 import fc from 'fast-check';
-import { BASE, LVT, REG, TIMER_MODE } from '../apic/index.ts';
-import { choose, mix, pick, type Weighted, word } from './choices.ts';
-import type { RigSpec } from './rigs.ts';
-import type { ApicSpec, Case, HostOperation, MachineSpec, RegisterValue } from './spec.ts';
+import { BASE, DFR, LVT, MODE, REG, TIMER_MODE } from '../apic/index.ts';
+import { LOCAL_APIC_BASE } from '../platform.ts';
+import { choose, mix, pick, slots, type Weighted, word } from './choices.ts';
+import { makeApic, reg } from './rigs.ts';
+import type { ApicSpec, Case, HostOperation, MachineSpec, RegisterValue, RigSpec } from './spec.ts';
 
 const MAX_CPUS = 40;
 const MAX_OPERATIONS = 40;
-const X2APIC = BASE.ENABLE | BASE.EXTD;
-const OFF = 0;
-const PAGE = 0xfee00000;
 const OTHER_PAGE = 0xfed40000;
-const DFR_FLAT = 0xffffffff;
-const DFR_CLUSTER = 0x0fffffff;
 
 const some = fc.nat(MAX_CPUS - 1);
 const topByte = (value: number): number => value << 24;
-const reg = (register: number, value: number): RegisterValue => [register, value >>> 0];
 
 /** Registers to be put into a state. `bits` are random. */
 type Registers = (bits: number, more: number) => RegisterValue[];
@@ -68,15 +63,15 @@ interface Flavour {
 }
 
 const bitOf = (index: number): number => 1 << (index & 7);
-const MIXED = { ownLogicalId: bitOf, own: 44, dfr: DFR_FLAT, usualDfr: 13 } as const;
-const XAPIC = { mode: choose([63, BASE.ENABLE], [1, OFF]), own: 60, usualDfr: 15 } as const;
+const MIXED = { ownLogicalId: bitOf, own: 44, dfr: DFR.FLAT, usualDfr: 13 } as const;
+const XAPIC = { mode: choose<number>([63, MODE.XAPIC], [1, MODE.DISABLED]), own: 60, usualDfr: 15 } as const;
 const FLAVOURS: readonly Flavour[] = [
-  { ...MIXED, mode: choose([7, BASE.ENABLE], [7, X2APIC], [2, OFF]) },
-  { ...MIXED, mode: choose([15, X2APIC], [1, BASE.ENABLE]) },
-  { ...XAPIC, ownLogicalId: (index) => (index > 7 ? 0 : bitOf(index)), dfr: DFR_FLAT },
-  { ...XAPIC, ownLogicalId: (index) => ((index >> 2) & 0xf) * 16 + (1 << (index & 3)), dfr: DFR_CLUSTER },
+  { ...MIXED, mode: choose<number>([7, MODE.XAPIC], [7, MODE.X2APIC], [2, MODE.DISABLED]) },
+  { ...MIXED, mode: choose<number>([15, MODE.X2APIC], [1, MODE.XAPIC]) },
+  { ...XAPIC, ownLogicalId: (index) => (index > 7 ? 0 : bitOf(index)), dfr: DFR.FLAT },
+  { ...XAPIC, ownLogicalId: (index) => ((index >> 2) & 0xf) * 16 + (1 << (index & 3)), dfr: DFR.CLUSTER },
   // x2APIC with some that are still in xAPIC mode: hot-added CPUs
-  { ...MIXED, mode: choose([11, X2APIC], [4, BASE.ENABLE], [1, OFF]) },
+  { ...MIXED, mode: choose<number>([11, MODE.X2APIC], [4, MODE.XAPIC], [1, MODE.DISABLED]) },
 ];
 
 type ApicMaker = (rig: readonly number[], index: number) => ApicSpec;
@@ -96,7 +91,13 @@ const TMR = mayHave(REG.TMR, 16);
 const TPR = choose<Registers>([1, nothing], [1, (bits) => [reg(REG.TPR, bits >>> 24)]]);
 const ODD_STATE = choose([52, nothing], ...ODDITIES);
 
-function apicMaker({ mode, ownLogicalId, own, dfr, usualDfr }: Flavour): fc.Arbitrary<[slot: number, ApicMaker]> {
+function apicMaker({
+  mode,
+  ownLogicalId,
+  own,
+  dfr,
+  usualDfr,
+}: Flavour): fc.Arbitrary<readonly [slot: number, ApicMaker]> {
   const logicalId = choose<(index: number, bits: number) => number>(
     [own, ownLogicalId],
     [(64 - own) / 4, () => 0],
@@ -105,29 +106,32 @@ function apicMaker({ mode, ownLogicalId, own, dfr, usualDfr }: Flavour): fc.Arbi
   );
   const format = choose<(bits: number) => number>(
     [usualDfr, () => dfr],
-    [usualDfr > 13 ? 0 : 1, () => DFR_CLUSTER],
-    [usualDfr > 13 ? 0 : 1, (bits) => (bits & 0xf0000000) | DFR_CLUSTER],
+    [usualDfr > 13 ? 0 : 1, () => DFR.CLUSTER],
+    [usualDfr > 13 ? 0 : 1, (bits) => (bits & 0xf0000000) | DFR.CLUSTER],
     [1, (bits) => bits],
   );
-  const page = choose([31, PAGE], [1, OTHER_PAGE]);
+  const page = choose([31, LOCAL_APIC_BASE], [1, OTHER_PAGE]);
   const bsp = choose([6, 0], [1, BASE.BSP]);
   // Whoever has no logical ID may well be of another mind about the model.
-  const formatWithoutId = choose<number | undefined>([1, undefined], [1, dfr === DFR_FLAT ? DFR_CLUSTER : DFR_FLAT]);
+  const formatWithoutId = choose<number | undefined>([1, undefined], [1, dfr === DFR.FLAT ? DFR.CLUSTER : DFR.FLAT]);
   const parts = fc.tuple(mode, page, bsp, SPIV, XAPIC_ID, logicalId, format, formatWithoutId, word, word);
   return fc.tuple(some, parts, TPR, IRR, ISR, TMR, ODD_STATE).map(([slot, parts, ...rest]) => [
     slot,
     (rig, index) => {
-      const [mode, page, bsp, spiv, xapicId, logicalId, format, formatWithoutId, bits, more] = parts;
+      const [mode, page, bsp, spiv, xapicId, ownId, format, formatWithoutId, bits, more] = parts;
       const apicId = pick(rig, slot);
-      const ownId = logicalId(index, bits);
-      const registers = [
-        reg(REG.SPIV, spiv(bits >>> 8)),
-        ...(mode === X2APIC ? [] : [reg(REG.ID, topByte(xapicId(apicId, rig, more)))]),
-        reg(REG.LDR, topByte(ownId)),
-        reg(REG.DFR, (ownId === 0 ? formatWithoutId : undefined) ?? format(bits)),
-        ...rest.flatMap((registers) => registers(more, bits)),
-      ];
-      return { apicId, baseLow: (page | mode | bsp) >>> 0, baseHigh: 0, registers };
+      const logicalId = ownId(index, bits);
+      return makeApic({
+        apicId,
+        mode,
+        page,
+        bsp,
+        logicalId,
+        spiv: spiv(bits >>> 8),
+        xapicId: xapicId(apicId, rig, more),
+        dfr: (logicalId === 0 ? formatWithoutId : undefined) ?? format(bits),
+        more: rest.flatMap((registers) => registers(more, bits)),
+      });
     },
   ]);
 }
@@ -176,7 +180,7 @@ const VECTOR = choose<(bits: number) => number>(
   [8, (bits) => bits >>> 24],
 );
 // What the others leave behind takes long to look at and to put back: calm cases have fixed and lowest priority alone.
-const MODE = choose([5, 0], [5, 1], [1, 2], [1, 3], [1, 4], [1, 5], [1, 6], [1, 7]);
+const DELIVERY_MODE = choose([5, 0], [5, 1], [1, 2], [1, 3], [1, 4], [1, 5], [1, 6], [1, 7]);
 /** Off the beaten track: bits that KVM does not look at, or (bits 7:0 with the gate on) refuses. */
 const ADDRESS_HIGH = choose<(upper: number, gate: boolean, bits: number) => number>(
   [250, (upper) => upper],
@@ -187,13 +191,13 @@ const HINT = choose([3, 0], [1, 8]);
 const LEVEL = choose([3, 0], [1, 0x8000]);
 
 const msi: fc.Arbitrary<OperationMaker> = fc
-  .tuple(some, DESTINATION, MODE, VECTOR, HINT, LEVEL, ADDRESS_HIGH, word)
+  .tuple(some, DESTINATION, DELIVERY_MODE, VECTOR, HINT, LEVEL, ADDRESS_HIGH, word)
   .map(([cpu, { target, addressBits }, mode, vector, hint, level, high, bits]) => (machine, calm) => {
     const destination = target(pick(machine.apics, cpu), machine, bits) >>> 0;
     const upper = (destination & 0xffffff00) >>> 0;
     return {
       kind: 'msi',
-      addressLow: PAGE + ((destination & 0xff) << 12) + hint + addressBits,
+      addressLow: LOCAL_APIC_BASE + ((destination & 0xff) << 12) + hint + addressBits,
       addressHigh: high(upper, machine.x2apicFormat, bits >>> 8) >>> 0,
       data: vector(bits) | ((calm ? mode & 1 : mode) << 8) | level,
     };
@@ -204,11 +208,11 @@ const look = (kind: 'settle' | 'events'): fc.Arbitrary<OperationMaker> =>
 
 type BaseValue = (bsp: number, bits: number, more: number) => readonly [low: number, high: number];
 const BASE_VALUE = choose<BaseValue>(
-  [4, (bsp) => [PAGE | BASE.ENABLE | bsp, 0]],
-  [5, (bsp) => [PAGE | X2APIC | bsp, 0]],
-  [4, (bsp) => [PAGE | OFF | bsp, 0]],
-  [1, () => [PAGE | BASE.EXTD, 0]], // invalid
-  [1, (_, bits) => [PAGE | BASE.ENABLE | (1 << ((bits >>> 0) % 12)), 0]],
+  [4, (bsp) => [LOCAL_APIC_BASE | BASE.ENABLE | bsp, 0]],
+  [5, (bsp) => [LOCAL_APIC_BASE | MODE.X2APIC | bsp, 0]],
+  [4, (bsp) => [LOCAL_APIC_BASE | bsp, 0]],
+  [1, () => [LOCAL_APIC_BASE | MODE.INVALID, 0]], // invalid
+  [1, (_, bits) => [LOCAL_APIC_BASE | BASE.ENABLE | (1 << ((bits >>> 0) % 12)), 0]],
   [1, (_, bits, more) => [(bits & 0x7ffff000) | BASE.ENABLE, more < 0 ? 0 : 1 << (more % 24)]],
 );
 const base: fc.Arbitrary<OperationMaker> = fc
@@ -228,8 +232,8 @@ const CHANGE = choose<Change>(
   [16, (bits) => [reg(REG.LDR, topByte(bitOf(bits)))]],
   [16, (bits) => [reg(REG.LDR, topByte((bits & 0xf0) + (1 << (bits & 3))))]],
   [16, (bits) => [reg(REG.LDR, bits)]],
-  [8, () => [reg(REG.DFR, DFR_FLAT)]],
-  [8, () => [reg(REG.DFR, DFR_CLUSTER)]],
+  [8, () => [reg(REG.DFR, DFR.FLAT)]],
+  [8, () => [reg(REG.DFR, DFR.CLUSTER)]],
   [16, (bits) => [reg(REG.DFR, bits)]],
   [16, (bits) => [reg(REG.TPR, bits & 0xff)]],
   [16, (bits, more) => [reg(bank(REG.ISR, more), bits & 0x7fffffff)]],
@@ -248,37 +252,22 @@ const state: fc.Arbitrary<OperationMaker> = fc
 
 const OPERATION = mix<OperationMaker>([44, msi], [4, look('settle')], [1, look('events')], [5, base], [10, state]);
 
-// Cases
-
-export interface Recipe {
-  readonly rig: number;
-  /** Fixed and lowest priority alone. */
-  readonly calm: boolean;
-  readonly apics: readonly [slot: number, ApicMaker][];
-  readonly operations: readonly OperationMaker[];
-}
-
-export function recipes(rigs: number): fc.Arbitrary<Recipe> {
-  const operations = fc.array(OPERATION, { minLength: 1, maxLength: MAX_OPERATIONS, size: 'max' });
-  const calm = choose([1, false], [2, true]);
+/** Machines on these rigs, and what the host does to them. */
+export function cases(rigs: readonly RigSpec[]): fc.Arbitrary<Case<HostOperation>> {
   const machines = FLAVOURS.map((flavour) => {
     const apic = apicMaker(flavour);
-    return [1, mix([4, cpuList(apic, 2, 10)], [1, cpuList(apic, 1, MAX_CPUS)])] as const;
+    return [1, mix([4, slots(apic, 2, 10)], [1, slots(apic, 1, MAX_CPUS)])] as const;
   });
-  return fc.record({ rig: fc.nat(rigs - 1), calm, apics: mix(...machines), operations });
-}
-
-const cpuList = (
-  apic: fc.Arbitrary<[slot: number, ApicMaker]>,
-  minLength: number,
-  maxLength: number,
-): fc.Arbitrary<[slot: number, ApicMaker][]> =>
-  fc.uniqueArray(apic, { minLength, maxLength, selector: ([slot]) => slot, size: 'max' });
-
-export function resolve(recipe: Recipe, rigs: readonly RigSpec[]): Case<HostOperation> {
-  const rig = pick(rigs, recipe.rig);
-  const ordered = recipe.apics.toSorted(([a], [b]) => a - b);
-  const apics = ordered.map(([, make], i) => make(rig.rig, i));
-  const machine: MachineSpec = { ...rig, bootstrap: 0, apics };
-  return { machine, operations: recipe.operations.map((make) => make(machine, recipe.calm)) };
+  const parts = {
+    rig: fc.constantFrom(...rigs),
+    /** Fixed and lowest priority alone. */
+    calm: choose([1, false], [2, true]),
+    apics: mix(...machines),
+    operations: fc.array(OPERATION, { minLength: 1, maxLength: MAX_OPERATIONS, size: 'max' }),
+  };
+  return fc.record(parts).map(({ rig, calm, apics, operations }) => {
+    const ordered = apics.toSorted(([a], [b]) => a - b);
+    const machine = { ...rig, bootstrap: 0, apics: ordered.map(([, make], i) => make(rig.rig, i)) };
+    return { machine, operations: operations.map((make) => make(machine, calm)) };
+  });
 }

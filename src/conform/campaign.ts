@@ -8,24 +8,19 @@ import type { Coverage } from './coverage.ts';
 import { minimise } from './minimise.ts';
 import { batchSeed } from './random.ts';
 
-/** What a layer brings. `Recipe` is what fast-check makes and shrinks, `Case` what it means. */
-export interface Suite<Recipe, Case> {
+/** What a layer brings. */
+export interface Suite<Case> {
   readonly coverage: Coverage;
   /** Operations compared so far; what is counted as speed. */
   readonly cases: number;
   /** Machines (lists of operations) per batch: a batch shares what is costly to make. */
   readonly batch: number;
-  prepare(seed: number): Prepared<Recipe, Case> | Promise<Prepared<Recipe, Case>>;
+  prepare(seed: number): fc.Arbitrary<Case> | Promise<fc.Arbitrary<Case>>;
   /** @returns what is wrong, in lines for people, or undefined */
   judge(candidate: Case): string[] | undefined | Promise<string[] | undefined>;
   /** Shorter cases that may fail as well. */
   shorter(candidate: Case): Iterable<Case>;
   describe(candidate: Case): string[];
-}
-
-export interface Prepared<Recipe, Case> {
-  readonly arbitrary: fc.Arbitrary<Recipe>;
-  resolve(recipe: Recipe): Case;
 }
 
 export interface Progress {
@@ -78,7 +73,7 @@ class Failed extends Error {
 }
 
 /** @throws RangeError for a path that no failure can have */
-export async function runCampaign<Recipe, Case>(suite: Suite<Recipe, Case>, options: CampaignOptions): Promise<Result> {
+export async function runCampaign<Case>(suite: Suite<Case>, options: CampaignOptions): Promise<Result> {
   if (Number(options.path ?? 0) >= suite.batch)
     throw new RangeError(`path ${options.path} is not in the batch: its cases are 0 to ${suite.batch - 1}`);
   const campaign = new Campaign(suite, options);
@@ -91,15 +86,15 @@ export async function runCampaign<Recipe, Case>(suite: Suite<Recipe, Case>, opti
   return { ...campaign.progress(), failure };
 }
 
-class Campaign<Recipe, Case> {
-  readonly #suite: Suite<Recipe, Case>;
+class Campaign<Case> {
+  readonly #suite: Suite<Case>;
   readonly #options: CampaignOptions;
   readonly #start = Date.now();
   #machines = 0;
   #nextProgress = 0;
   #foundAt = 0;
 
-  constructor(suite: Suite<Recipe, Case>, options: CampaignOptions) {
+  constructor(suite: Suite<Case>, options: CampaignOptions) {
     this.#suite = suite;
     this.#options = options;
   }
@@ -120,8 +115,7 @@ class Campaign<Recipe, Case> {
   async batch(seed: number): Promise<Failure | undefined> {
     const suite = this.#suite;
     const { path, shrink = true } = this.#options;
-    const { arbitrary, resolve } = await suite.prepare(seed);
-    const property = fc.asyncProperty(arbitrary, (recipe) => this.#tryOut(resolve(recipe)));
+    const property = fc.asyncProperty(await suite.prepare(seed), (candidate) => this.#tryOut(candidate));
     const details = await fc.check(property, {
       seed,
       numRuns: suite.batch,
@@ -129,15 +123,15 @@ class Campaign<Recipe, Case> {
       endOnFailure: !shrink,
       ...(path === undefined ? { interruptAfterTimeLimit: Math.max(1, this.#options.millis - this.millis) } : { path }),
     });
-    const recipe = details.counterexample?.[0];
-    if (!details.failed || recipe === undefined) {
+    const found = details.counterexample?.[0];
+    if (!details.failed || found === undefined) {
       this.#report(0);
       return undefined;
     }
     if (!(details.errorInstance instanceof Failed)) throw details.errorInstance;
     const until = shrink ? Date.now() + this.#shrinkMillis : 0;
     const fails = async (candidate: Case): Promise<boolean> => (await suite.judge(candidate)) !== undefined;
-    const shortest = await minimise(resolve(recipe), suite.shorter.bind(suite), fails, until);
+    const shortest = await minimise(found, suite.shorter.bind(suite), fails, until);
     const { wrong: last } = details.errorInstance;
     const wrong = (await suite.judge(shortest)) ?? ['it passed when it was tried once more; before that:', ...last];
     return {

@@ -11,6 +11,14 @@ export const choose = <T>(...choices: readonly Weighted<T>[]): fc.Arbitrary<T> =
 export const mix = <T>(...choices: readonly Weighted<fc.Arbitrary<T>>[]): fc.Arbitrary<T> =>
   fc.oneof(...choices.map(([weight, arbitrary]) => ({ weight, arbitrary })));
 
+/** Of each slot one at most. */
+export const slots = <T>(
+  choice: fc.Arbitrary<readonly [slot: number, what: T]>,
+  minLength: number,
+  maxLength: number,
+): fc.Arbitrary<(readonly [slot: number, what: T])[]> =>
+  fc.uniqueArray(choice, { minLength, maxLength, selector: ([slot]) => slot, size: 'max' });
+
 /** 32 random bits, for a chosen function to take what it needs of. */
 export const word = fc.integer();
 

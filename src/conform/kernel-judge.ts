@@ -8,18 +8,10 @@
 import { System, type Vcpu, type Vm } from '../kvm/index.ts';
 import { makeVcpu, makeVm, x2apicFlags } from './host.ts';
 import { isEventful } from './operations.ts';
-import { changeState, clearState, PageTracker, putState, type StateDoor } from './page.ts';
+import { clearState, PageTracker, putState } from './page.ts';
 import { rigKey } from './rigs.ts';
-import {
-  type Case,
-  type HostOperation,
-  type Judge,
-  type MachineSpec,
-  type Outcome,
-  RESET_PAGE,
-  startState,
-} from './spec.ts';
-import { apicBaseOf, dropEvents, vcpuDoor } from './vcpu-door.ts';
+import { type Case, type Judge, type Outcome, RESET_PAGE, type RigSpec, startState } from './spec.ts';
+import { VcpuDoor } from './vcpu-door.ts';
 
 /** Rigs that are kept; each holds up to 40 vCPUs, which are descriptors and kernel memory. */
 const RIGS_KEPT = 6;
@@ -27,11 +19,10 @@ const RIGS_KEPT = 6;
 interface RigCpu {
   readonly apicId: number;
   readonly vcpu: Vcpu;
-  readonly door: StateDoor;
+  readonly door: VcpuDoor;
 }
 
 interface Rig {
-  readonly key: string;
   readonly vm: Vm;
   readonly cpus: ReadonlyMap<number, RigCpu>;
 }
@@ -39,7 +30,8 @@ interface Rig {
 export class KernelJudge implements Judge {
   readonly name = 'kernel';
   readonly #system = System.open();
-  readonly #rigs: Rig[] = [];
+  /** By rigKey, the oldest first. */
+  readonly #rigs = new Map<string, Rig>();
   readonly #pages = new PageTracker(() => this.#nanos());
   #cpus: RigCpu[] = [];
   #began = 0n;
@@ -49,49 +41,24 @@ export class KernelJudge implements Judge {
   carryOut(candidate: Case): Outcome {
     const { machine, operations } = candidate;
     this.#restore();
-    const rig = this.#rigFor(machine);
-    this.#cpus = machine.apics.map(({ apicId }) => cpuOf(rig, apicId));
+    const { vm, cpus } = this.#rigFor(machine);
+    this.#cpus = machine.apics.map(({ apicId }) => cpuOf(cpus, apicId));
     this.#eventful = operations.some(isEventful);
     this.#began = process.hrtime.bigint();
-    for (const [i, { door }] of this.#cpus.entries()) putState(door, machine.apics[i], machine.x2apicFormat, false);
     const doors = this.#cpus.map(({ door }) => door);
-    const answers = this.#pages.run(candidate, doors, (operation) => this.#perform(rig.vm, operation));
-    return { ...answers, cpus: [], events: [], nanos: this.#nanos() };
+    for (const [i, door] of doors.entries()) putState(door, machine.apics[i], machine.x2apicFormat, false);
+    const signalMsi = vm.signalMsi.bind(vm);
+    return { ...this.#pages.run(candidate, { doors, signalMsi }), cpus: [], events: [], nanos: this.#nanos() };
   }
 
   close(): void {
-    for (const rig of this.#rigs) closeRig(rig);
-    this.#rigs.length = 0;
+    for (const rig of this.#rigs.values()) closeRig(rig);
+    this.#rigs.clear();
     this.#system.close();
   }
 
   #nanos(): number {
     return Number(process.hrtime.bigint() - this.#began);
-  }
-
-  #perform(vm: Vm, operation: HostOperation): number {
-    if (operation.kind === 'msi') return vm.signalMsi(operation.addressLow, operation.addressHigh, operation.data);
-    const { vcpu, door } = this.#cpu(operation.cpu);
-    switch (operation.kind) {
-      case 'base':
-        return door.setBase(operation.low, operation.high);
-      case 'read-base':
-        return Number(apicBaseOf(vcpu));
-      case 'state':
-        return changeState(door, operation.registers);
-      case 'settle':
-        return vcpu.getMpState() | (vcpu.getSregs().cs.selector & 0xff00);
-      case 'events': {
-        const { nmi, smi } = vcpu.getVcpuEvents();
-        return nmi.pending | (smi.pending << 8);
-      }
-    }
-  }
-
-  #cpu(index: number): RigCpu {
-    const cpu = this.#cpus[index];
-    if (cpu === undefined) throw new Error(`the machine has no CPU ${index}`);
-    return cpu;
   }
 
   /**
@@ -102,7 +69,7 @@ export class KernelJudge implements Judge {
     for (const { apicId, vcpu, door } of this.#cpus) {
       if (this.#eventful) {
         vcpu.getMpState(); // takes INIT and SIPI
-        dropEvents(vcpu);
+        door.dropEvents();
         vcpu.setMpState(startState(apicId));
         const sregs = vcpu.getSregs(); // a SIPI has moved CS
         vcpu.setSregs({ ...sregs, cs: { ...sregs.cs, selector: RESET_PAGE << 8, base: BigInt(RESET_PAGE) << 12n } });
@@ -113,30 +80,32 @@ export class KernelJudge implements Judge {
     this.#eventful = false;
   }
 
-  #rigFor(machine: MachineSpec): Rig {
+  #rigFor(machine: RigSpec): Rig {
     const key = rigKey(machine);
-    const found = this.#rigs.find((rig) => rig.key === key);
+    const found = this.#rigs.get(key);
     if (found !== undefined) return found;
-    if (this.#rigs.length >= RIGS_KEPT) {
-      const oldest = this.#rigs.shift();
-      if (oldest !== undefined) closeRig(oldest);
+    for (const [oldest, rig] of this.#rigs) {
+      if (this.#rigs.size < RIGS_KEPT) break;
+      closeRig(rig);
+      this.#rigs.delete(oldest);
     }
     const vm = makeVm(this.#system, x2apicFlags(machine));
     const cpus = new Map<number, RigCpu>();
     for (const apicId of machine.rig) {
       const vcpu = makeVcpu(vm, apicId);
-      const door = vcpuDoor(vcpu);
+      const door = new VcpuDoor(vcpu);
       clearState(door);
       cpus.set(apicId, { apicId, vcpu, door });
     }
-    const rig = { key, vm, cpus };
-    this.#rigs.push(rig);
+    const rig = { vm, cpus };
+    this.#rigs.set(key, rig);
     return rig;
   }
 }
 
-function cpuOf(rig: Rig, apicId: number): RigCpu {
-  const cpu = rig.cpus.get(apicId);
+/** The vCPU of a machine's APIC. */
+export function cpuOf<Cpu>(cpus: ReadonlyMap<number, Cpu>, apicId: number): Cpu {
+  const cpu = cpus.get(apicId);
   if (cpu === undefined) throw new Error(`the rig has no vCPU with APIC ID ${apicId}`);
   return cpu;
 }

@@ -2,13 +2,16 @@
  * What layers 1 and 2 share: both compare outcomes of random cases, shorten what fails, and tell it in words. Each brings
  * its generator, its judges and what it must have seen. A case, for the speed, is one operation.
  */
-import type { Prepared, Suite } from './campaign.ts';
-import { type Difference, isHostsAffair } from './compare.ts';
+import type fc from 'fast-check';
+import type { ApicSystemOptions } from '../apic/index.ts';
+import type { Suite } from './campaign.ts';
+import { compareOutcomes, isHostsAffair } from './compare.ts';
 import type { Coverage } from './coverage.ts';
 import { describeCase, describeDifferences } from './describe.ts';
 import { shorterLists } from './minimise.ts';
-import { unitsOf, withoutCpu } from './operations.ts';
-import type { Case, MachineSpec, Operation } from './spec.ts';
+import { ModelJudge, type ModelObserver } from './model-judge.ts';
+import { unitsOf, withLooks, withoutCpu } from './operations.ts';
+import type { Case, Judge, MachineSpec, Operation, RigSpec } from './spec.ts';
 
 /**
  * What fails is tried again if time may be to blame: a case takes milliseconds, and counters that are meant to outlast it may
@@ -19,32 +22,54 @@ const SLOW_MILLIS = 1000;
 const ATTEMPTS = 5;
 const LONGER = 20;
 
-export interface Wrong {
-  readonly differences: readonly Difference[];
-  readonly judges: readonly [string, string];
-}
-
-export abstract class Layer<Recipe, Kind extends Operation> implements Suite<Recipe, Case<Kind>> {
+export abstract class Layer<Kind extends Operation> implements Suite<Case<Kind>> {
   cases = 0;
+  readonly model: ModelJudge;
   abstract readonly batch: number;
-  abstract readonly coverage: Coverage;
+  readonly coverage: Coverage;
+  readonly #observer: ModelObserver;
+  readonly #broken: boolean;
 
-  abstract prepare(seed: number): Prepared<Recipe, Case<Kind>> | Promise<Prepared<Recipe, Case<Kind>>>;
+  /** @param options the host's properties, the behaviour, the rules to break */
+  constructor(options: ApicSystemOptions, observer: ModelObserver & { readonly coverage: Coverage }) {
+    this.model = new ModelJudge(options, observer);
+    this.coverage = observer.coverage;
+    this.#observer = observer;
+    this.#broken = (options.breakRules ?? []).length > 0;
+  }
+
+  abstract prepare(seed: number): fc.Arbitrary<Case<Kind>> | Promise<fc.Arbitrary<Case<Kind>>>;
   abstract close(): void;
-  /** One try at a case, by all judges. */
-  protected abstract judgeOnce(candidate: Case<Kind>): Wrong | undefined;
+  /** Whose outcome is right, for machines of this rig. */
+  abstract reference(rig: RigSpec): Judge | Promise<Judge>;
 
-  judge(candidate: Case<Kind>): string[] | undefined {
-    this.cases += candidate.operations.length;
-    let tried = candidate;
+  /** Who is compared with it besides the model. */
+  others(_rig: RigSpec): readonly Judge[] | Promise<readonly Judge[]> {
+    return [];
+  }
+
+  async judge(candidate: Case<Kind>): Promise<string[] | undefined> {
+    const { machine, operations } = candidate;
+    this.cases += operations.length;
+    const reference = await this.reference(machine);
+    const others = await this.others(machine);
+    let tried = withLooks(candidate);
     for (let attempt = 1; ; attempt++) {
       const start = Date.now();
-      const wrong = this.judgeOnce(tried);
-      if (wrong === undefined) return undefined;
+      const expected = reference.carryOut(tried);
+      const known = this.model.carryOut(tried);
+      let differences = compareOutcomes(expected, known);
+      let judge: Judge = this.model;
+      for (judge of differences.length > 0 ? [] : others) {
+        differences = compareOutcomes(expected, judge.carryOut(tried), known);
+        if (differences.length > 0) break;
+      }
+      // With a rule broken, what is to be seen is how the reference differs.
+      if (differences.length === 0) return this.#broken ? undefined : this.#observer.wrong?.();
       const slow = Date.now() - start > SLOW_MILLIS;
-      const late = wrong.judges.includes('model') && candidate.operations.some(({ kind }) => kind === 'wait');
-      if (attempt === ATTEMPTS || !(slow || late || wrong.differences.every(isHostsAffair)))
-        return describeDifferences(wrong.differences, wrong.judges);
+      const late = judge === this.model && operations.some(({ kind }) => kind === 'wait');
+      if (attempt === ATTEMPTS || !(slow || late || differences.every(isHostsAffair)))
+        return describeDifferences(differences, [reference.name, judge.name]);
       if (late) tried = withLongerWaits(candidate);
     }
   }
@@ -73,7 +98,7 @@ export abstract class Layer<Recipe, Kind extends Operation> implements Suite<Rec
 }
 
 /** An emulated host's timers are late by more than a list waits. */
-function withLongerWaits<Kind extends Operation>({ machine, operations }: Case<Kind>): Case<Kind> {
+function withLongerWaits({ machine, operations }: Case): Case {
   const longer = operations.map((each) => (each.kind === 'wait' ? { ...each, low: each.low * LONGER } : each));
   return { machine, operations: longer };
 }

@@ -6,12 +6,11 @@ import { timerDivisor } from '../apic/fields.ts';
 import { APIC_EVENT, BASE, type LocalApic, MSR, PAGE_BYTES, REG, STATE_BYTES, TIMER_MODE } from '../apic/index.ts';
 import { MpState } from '../kvm/constants.ts';
 import type { ModelObserver } from './model-judge.ts';
-import { ApicDoor, changeState, readRegister, type StateDoor } from './page.ts';
+import { ApicDoor, type HostDoor, readRegister } from './page.ts';
 import {
   type CpuOutcome,
   GP,
   type GuestOperation,
-  type HostOperation,
   NMI,
   type Range,
   RESET_PAGE,
@@ -37,9 +36,7 @@ const UNKNOWN: Result = { ...NOTHING, tolerance: 'any' };
 
 const scratch = new Uint8Array(STATE_BYTES);
 
-export class ModelCpu {
-  readonly apic: LocalApic;
-  readonly door: StateDoor;
+export class ModelCpu extends ApicDoor implements HostDoor {
   readonly taken: Taken[] = [];
   readonly #observer: ModelObserver;
   readonly #now: () => number;
@@ -56,8 +53,7 @@ export class ModelCpu {
 
   /** @param now the model's clock, in nanoseconds */
   constructor(apic: LocalApic, mpState: number, observer: ModelObserver, now: () => number) {
-    this.apic = apic;
-    this.door = new ApicDoor(apic);
+    super(apic);
     this.#mpState = mpState;
     this.#observer = observer;
     this.#now = now;
@@ -90,24 +86,15 @@ export class ModelCpu {
     return words;
   }
 
-  /** What the host does; @returns the ioctl's answer */
-  host(operation: Exclude<HostOperation, { kind: 'msi' }>): number {
-    const { apic, door } = this;
-    switch (operation.kind) {
-      case 'base':
-        return door.setBase(operation.low, operation.high);
-      case 'read-base':
-        return Number(apic.apicBase());
-      case 'state':
-        return changeState(door, operation.registers);
-      case 'settle':
-        this.acceptEvents();
-        return this.#mpState | (this.#startPage << 8);
-      case 'events':
-        this.#nmis = Math.min(this.#nmis + apic.takeNmis(), NMI_LIMIT);
-        if (apic.takeSmis() > 0) this.#smi = true;
-        return apic.nmisInState(this.#nmis) | (this.#smi ? SMI_PENDING : 0);
-    }
+  settle(): number {
+    this.acceptEvents();
+    return this.#mpState | (this.#startPage << 8);
+  }
+
+  events(): number {
+    this.#nmis = Math.min(this.#nmis + this.apic.takeNmis(), NMI_LIMIT);
+    if (this.apic.takeSmis() > 0) this.#smi = true;
+    return this.apic.nmisInState(this.#nmis) | (this.#smi ? SMI_PENDING : 0);
   }
 
   /** What a guest does, but for waiting: that is the clock's. */

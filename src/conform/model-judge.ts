@@ -31,11 +31,13 @@ export interface ModelObserver {
   host?(operation: HostOperation, answer: number, position: number): void;
   guest?(operation: GuestOperation, result: Result, before: ApicMode, after: ApicMode): void;
   took?(event: 'INIT' | 'SIPI' | 'NMI' | 'interrupt' | 'timer interrupt'): void;
+  /** What is wrong with the last machine whatever a reference says, in lines. */
+  wrong?(): string[] | undefined;
 }
 
 export class ModelJudge implements Judge {
   readonly name = 'model';
-  observer: ModelObserver = {};
+  readonly #observer: ModelObserver;
   readonly #options: ApicSystemOptions;
   readonly #pages = new PageTracker(() => 0);
   #system = new ApicSystem({ shared: false, maxApics: 1 });
@@ -45,8 +47,9 @@ export class ModelJudge implements Judge {
   readonly #clock = (): number => this.#now;
 
   /** @param options the host's properties, the behaviour and the rules to break; the machine says the rest */
-  constructor(options: ApicSystemOptions) {
+  constructor(options: ApicSystemOptions, observer: ModelObserver = {}) {
     this.#options = options;
+    this.#observer = observer;
   }
 
   /** Of the last machine. */
@@ -59,12 +62,12 @@ export class ModelJudge implements Judge {
     const guest = runsGuest(candidate);
     this.build(machine, guest);
     if (guest) return this.#runGuest(operations.filter(isGuestOperation));
-    this.observer.built?.(this.#system);
-    const doors = this.#cpus.map(({ door }) => door);
-    const answers = this.#pages.run(candidate, doors, (operation, i) => {
-      const answer = this.#host(operation);
-      this.observer.host?.(operation, answer, i);
-      return answer;
+    const observer = this.#observer;
+    observer.built?.(this.#system);
+    const answers = this.#pages.run(candidate, {
+      doors: this.#cpus,
+      signalMsi: this.#system.signalMsi.bind(this.#system),
+      did: (operation, answer, position) => observer.host?.(operation, answer, position),
     });
     return { ...answers, cpus: [], events: [], nanos: 0 };
   }
@@ -91,19 +94,14 @@ export class ModelJudge implements Judge {
     );
     this.#cpus = apics.map(({ apicId }) => {
       const apic = this.#system.addApic(apicId, { bootstrap: apicId === bootstrap });
-      const cpu = new ModelCpu(apic, guest ? MpState.RUNNABLE : startState(apicId), this.observer, this.#clock);
-      clearState(cpu.door);
+      const cpu = new ModelCpu(apic, guest ? MpState.RUNNABLE : startState(apicId), this.#observer, this.#clock);
+      clearState(cpu);
       return cpu;
     });
     for (const [i, spec] of apics.entries()) {
-      putState(this.#cpu(i).door, spec, x2apicFormat, guest);
-      if (guest) this.#cpu(i).noteCount();
+      putState(this.#cpus[i], spec, x2apicFormat, guest);
+      if (guest) this.#cpus[i].noteCount();
     }
-  }
-
-  #host(operation: HostOperation): number {
-    if (operation.kind !== 'msi') return this.#cpu(operation.cpu).host(operation);
-    return this.#system.signalMsi(operation.addressLow, operation.addressHigh, operation.data);
   }
 
   #runGuest(operations: readonly GuestOperation[]): Outcome {
@@ -114,7 +112,7 @@ export class ModelJudge implements Judge {
   }
 
   #guest(operation: GuestOperation, position: number): Result {
-    const cpu = this.#cpu(operation.cpu);
+    const cpu = this.#cpus[operation.cpu];
     if (!cpu.runs) return { low: 0, high: 0, fault: SKIPPED };
     cpu.takeNmis(position);
     cpu.expire();
@@ -126,7 +124,7 @@ export class ModelJudge implements Judge {
     const after = cpu.apic.mode;
     if (mayStartCpus(operation)) this.#acceptEvents(position, operation.cpu);
     if (cpu.runs) cpu.takeNmis(position);
-    this.observer.guest?.(operation, result, before, after);
+    this.#observer.guest?.(operation, result, before, after);
     return result;
   }
 
@@ -134,7 +132,7 @@ export class ModelJudge implements Judge {
   #acceptEvents(position: number, sender: number): void {
     const others = [...this.#cpus.keys()].filter((i) => i !== sender);
     for (const i of [sender, ...others]) {
-      const words = this.#cpu(i).acceptEvents();
+      const words = this.#cpus[i].acceptEvents();
       this.#events.push(...words.map((what) => `cpu ${i}: ${what} by operation ${position + 1}`));
     }
   }
@@ -145,11 +143,5 @@ export class ModelJudge implements Judge {
 
   #tsc(): bigint {
     return TSC_START + (BigInt(Math.trunc(this.#now)) * BigInt(this.#tscKhz)) / 1_000_000n;
-  }
-
-  #cpu(index: number): ModelCpu {
-    const cpu = this.#cpus[index];
-    if (cpu === undefined) throw new Error(`the machine has no CPU ${index}`);
-    return cpu;
   }
 }

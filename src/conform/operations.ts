@@ -1,11 +1,8 @@
 /** What can be told of an operation before it is carried out. */
-import { MSR, PAGE_BYTES, REG } from '../apic/index.ts';
-import type { Case, GuestOperation, HostOperation, Operation } from './spec.ts';
+import { DELIVERY, MSR, PAGE_BYTES, REG } from '../apic/index.ts';
+import { type Case, type GuestOperation, type Operation, runsGuest } from './spec.ts';
 
 const ICR_MSR = MSR.X2APIC_FIRST + (REG.ICR >> 4);
-const NMI_DELIVERY = 4;
-const INIT = 5;
-const STARTUP = 6;
 /** SMI, NMI, INIT, SIPI and the odd ones between them: what they leave behind no register page shows. */
 const EVENTFUL_MODES = 0x600;
 
@@ -19,11 +16,11 @@ export function deliveryMode({ kind, address, low }: GuestOperation): number {
 /** May this make a CPU take INIT or SIPI? Whoever carries it out then looks after every CPU before going on. */
 export function mayStartCpus(operation: GuestOperation): boolean {
   const mode = deliveryMode(operation);
-  return (mode === INIT || mode === STARTUP) && !operation.unattended;
+  return (mode === DELIVERY.INIT || mode === DELIVERY.STARTUP) && !operation.unattended;
 }
 
 /** May this send an NMI? Whoever carries it out then lets the sender take its own before it goes on. */
-export const maySendNmi = (operation: GuestOperation): boolean => deliveryMode(operation) === NMI_DELIVERY;
+export const maySendNmi = (operation: GuestOperation): boolean => deliveryMode(operation) === DELIVERY.NMI;
 
 /** Does it leave NMIs, SMIs, INITs or SIPIs behind that no register page shows? */
 export function isEventful(operation: Operation): boolean {
@@ -32,7 +29,9 @@ export function isEventful(operation: Operation): boolean {
 }
 
 /** A host's case with a look, at its end, at what no page shows: IA32_APIC_BASE, and INIT, SIPI, NMI, SMI if there may be any. */
-export function withLooks({ machine, operations }: Case<HostOperation>): Case<HostOperation> {
+export function withLooks(candidate: Case): Case {
+  if (runsGuest(candidate)) return candidate;
+  const { machine, operations } = candidate;
   const last = operations.some(isEventful) ? (['events', 'settle', 'read-base'] as const) : (['read-base'] as const);
   const looks = machine.apics.flatMap((_, cpu) => last.map((kind) => ({ kind, cpu })));
   return { machine, operations: [...operations, ...looks] };

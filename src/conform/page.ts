@@ -10,6 +10,7 @@ import {
   EINVAL_OUTCOME,
   type HostOperation,
   isGuestOperation,
+  type MsiOperation,
   type Outcome,
   type PageChange,
   type RegisterValue,
@@ -39,28 +40,39 @@ export const readRegister = (page: Uint8Array, offset: number): number => viewOf
 /** The host's door to an APIC: KVM's ioctls, or our class's methods. Answers are the ioctls': 0 or -errno. */
 export interface StateDoor {
   setBase(low: number, high: number): number;
+  base(): bigint;
   setState(page: Uint8Array): number;
-  getState(page: Uint8Array): void;
+  getState(page: Uint8Array): Uint8Array;
+}
+
+/** What the host may do to a vCPU besides; see HostOperation. */
+export interface HostDoor extends StateDoor {
+  settle(): number;
+  events(): number;
 }
 
 /** Of an APIC of ours. A class: closures for each APIC of each machine cost a tenth of a campaign. */
 export class ApicDoor implements StateDoor {
-  readonly #apic: LocalApic;
+  readonly apic: LocalApic;
 
   constructor(apic: LocalApic) {
-    this.#apic = apic;
+    this.apic = apic;
   }
 
   setBase(low: number, high: number): number {
-    return this.#apic.setApicBaseFromHost(low, high) ? 0 : EINVAL_OUTCOME;
+    return this.apic.setApicBaseFromHost(low, high) ? 0 : EINVAL_OUTCOME;
+  }
+
+  base(): bigint {
+    return this.apic.apicBase();
   }
 
   setState(page: Uint8Array): number {
-    return this.#apic.setState(page) ? 0 : EINVAL_OUTCOME;
+    return this.apic.setState(page) ? 0 : EINVAL_OUTCOME;
   }
 
-  getState(page: Uint8Array): void {
-    this.#apic.getState(page);
+  getState(page: Uint8Array): Uint8Array {
+    return this.apic.getState(page);
   }
 }
 
@@ -88,10 +100,26 @@ export function putState(door: StateDoor, spec: ApicSpec, x2apicFormat: boolean,
 }
 
 /** KVM_GET_LAPIC, some changes, KVM_SET_LAPIC. @returns its answer */
-export function changeState(door: StateDoor, registers: readonly RegisterValue[]): number {
+function changeState(door: StateDoor, registers: readonly RegisterValue[]): number {
   door.getState(scratch);
   applyRegisters(scratch, registers);
   return door.setState(scratch);
+}
+
+/** @returns the ioctl's answer */
+function perform(door: HostDoor, operation: Exclude<HostOperation, MsiOperation>): number {
+  switch (operation.kind) {
+    case 'base':
+      return door.setBase(operation.low, operation.high);
+    case 'read-base':
+      return Number(door.base());
+    case 'state':
+      return changeState(door, operation.registers);
+    case 'settle':
+      return door.settle();
+    case 'events':
+      return door.events();
+  }
 }
 
 /** Every 32-bit word in which two pages differ, with what `after` has. */
@@ -113,7 +141,15 @@ function counts(page: Uint8Array): boolean {
 
 const UNCHANGED: readonly PageChange[] = [];
 
-/** Follows the register pages of a machine on which nothing runs. Kept from machine to machine, with its buffers. */
+/** A machine on which nothing runs. */
+export interface HostMachine {
+  readonly doors: readonly HostDoor[];
+  signalMsi(addressLow: number, addressHigh: number, data: number): number;
+  /** Told of each operation and its answer. */
+  did?(operation: HostOperation, answer: number, position: number): void;
+}
+
+/** Carries out the host's operations, and follows the register pages. Kept from machine to machine, with its buffers. */
 export class PageTracker {
   readonly #nanos: () => number;
   readonly #pages: Buffer[] = [];
@@ -125,15 +161,12 @@ export class PageTracker {
     this.#nanos = nanos;
   }
 
-  /**
-   * Carries out a case on a machine whose states have been put, and follows its pages.
-   * @param perform one operation; @returns the ioctl's answer
-   */
+  /** A case, on a machine whose states have been put. */
   run(
     { machine: { apics, x2apicFormat }, operations }: Case,
-    doors: readonly StateDoor[],
-    perform: (operation: HostOperation, position: number) => number,
+    machine: HostMachine,
   ): Pick<Outcome, 'start' | 'results'> {
+    const { doors } = machine;
     this.#doors = doors;
     for (const [i, spec] of apics.entries()) {
       this.#pages[i] ??= Buffer.alloc(STATE_BYTES);
@@ -142,7 +175,11 @@ export class PageTracker {
     const start = this.#changes(); // where the states differ from what was put
     const results = operations.map((operation, i) => {
       if (isGuestOperation(operation)) throw new TypeError(`no guest runs here that could do ${operation.kind}`);
-      const low = perform(operation, i);
+      const low =
+        operation.kind === 'msi'
+          ? machine.signalMsi(operation.addressLow, operation.addressHigh, operation.data)
+          : perform(doors[operation.cpu], operation);
+      machine.did?.(operation, low, i);
       return { low, high: 0, fault: 0, changes: this.#changes() };
     });
     return { start, results };

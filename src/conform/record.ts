@@ -3,23 +3,20 @@ import { release } from 'node:os';
 import fc from 'fast-check';
 import type { Behaviour } from '../apic/index.ts';
 import { KvmError } from '../kvm/index.ts';
-import type { Prepared } from './campaign.ts';
 import { compareOutcomes } from './compare.ts';
 import { probeHost } from './host.ts';
 import { KernelJudge } from './kernel-judge.ts';
 import { Layer1 } from './layer1.ts';
-import { ModelJudge } from './model-judge.ts';
+import type { ModelJudge } from './model-judge.ts';
 import { withLooks } from './operations.ts';
 import { batchSeed } from './random.ts';
 import type { RecordedCase, Recording } from './recorded.ts';
-import { KernelRig } from './registers/kernel-rig.ts';
-import { prepareGuests } from './registers/layer2.ts';
-import { askLowTpr, probeMachine } from './registers/probe.ts';
-import { type RigSpec, rigKey } from './rigs.ts';
-import type { Case, HostOperation, Judge, Outcome } from './spec.ts';
+import { Layer2 } from './registers/layer2.ts';
+import { probeMachine } from './registers/probe.ts';
+import type { Case, Judge, Outcome } from './spec.ts';
 
 /** Lists of one batch share their rigs: with few in each, there are many different ones. */
-const BATCH = { host: 60, guest: 60 } as const;
+const BATCH = 60;
 /** A list takes milliseconds. One that a busy host held up for longer is carried out once more: timers may have run out. */
 const SLOW_NANOS = 1e9;
 const ATTEMPTS = 5;
@@ -48,58 +45,31 @@ export async function record({
   onTrouble,
 }: RecordOptions): Promise<Recording> {
   const host = probeHost();
-  const guest = { ...host, ...(await probeMachine()) };
+  const probe = await probeMachine();
+  const guest = { ...host, ...probe.options };
   const cases: RecordedCase[] = [];
-  const add = (made: RecordedCase): void => {
-    cases.push(made);
-    onProgress(cases.length);
-  };
-  const kernel = new KernelJudge();
-  const layer1 = new Layer1(kernel, host);
-  const hostModel = new ModelJudge({ ...host, behaviour });
-  for (let n = 0; n * BATCH.host < hostLists; n++) {
-    const batch = batchSeed(seed, n);
-    const count = Math.min(BATCH.host, hostLists - n * BATCH.host);
-    for (const candidate of sample<Case<HostOperation>>(layer1.prepare(batch), batch, count))
-      add(recordCase(kernel, hostModel, withLooks(candidate)));
-  }
-  layer1.close();
-  const guestModel = new ModelJudge({ ...guest, behaviour });
-  try {
-    const lowTpr = guestLists > 0 && (await askLowTpr());
-    for (let n = 0; n * BATCH.guest < guestLists; n++) {
-      const batch = batchSeed(seed, n);
-      const count = Math.min(BATCH.guest, guestLists - n * BATCH.guest);
-      const { rigs, prepared } = prepareGuests(batch, guest, { lowTpr, cr8Writes });
-      await onMachines(rigs, (machines) => {
-        for (const candidate of sample(prepared, batch, count)) {
-          const machine = machines.get(rigKey(candidate.machine));
-          if (machine !== undefined) add(recordCase(machine, guestModel, candidate));
+  const recordLists = async (layer: Layer1 | Layer2, lists: number): Promise<void> => {
+    try {
+      for (let done = 0; done < lists; done += BATCH) {
+        const batch = batchSeed(seed, done / BATCH);
+        const arbitrary = layer.prepare(batch);
+        for (const candidate of fc.sample<Case>(arbitrary, { seed: batch, numRuns: Math.min(BATCH, lists - done) })) {
+          cases.push(recordCase(await layer.reference(candidate.machine), layer.model, withLooks(candidate)));
+          onProgress(cases.length);
         }
-      });
+      }
+    } finally {
+      layer.close();
     }
+  };
+  await recordLists(new Layer1(new KernelJudge(), { ...host, behaviour }), hostLists);
+  try {
+    await recordLists(new Layer2({ ...host, behaviour }, probe, cr8Writes), guestLists);
   } catch (error) {
     if (!(error instanceof KvmError)) throw error;
     onTrouble(`with ${cases.length} lists: ${error.message.split('\n')[0]}`);
   }
   return { header: { kernel: release(), behaviour, host, guest }, cases };
-}
-
-async function onMachines(
-  rigs: readonly RigSpec[],
-  use: (machines: ReadonlyMap<string, KernelRig>) => void,
-): Promise<void> {
-  const machines = new Map<string, KernelRig>();
-  try {
-    for (const rig of rigs) machines.set(rigKey(rig), await KernelRig.create(rig));
-    use(machines);
-  } finally {
-    for (const machine of machines.values()) machine.close();
-  }
-}
-
-function sample<Made>({ arbitrary, resolve }: Prepared<unknown, Made>, seed: number, count: number): Made[] {
-  return fc.sample(arbitrary, { seed, numRuns: count }).map((recipe) => resolve(recipe));
 }
 
 /** The reference's answers, and from the model what only time decides in them. */

@@ -5,8 +5,8 @@ import { Coverage } from './coverage.ts';
 import { describeCase, describeDifferences } from './describe.ts';
 import { ModelJudge } from './model-judge.ts';
 import type { Recording } from './recorded.ts';
-import { RegisterObserver, registerCoverage } from './registers/register-coverage.ts';
-import { ROUTING_COVERAGE, RoutingObserver } from './routing-coverage.ts';
+import { RegisterObserver } from './registers/register-coverage.ts';
+import { RoutingObserver } from './routing-coverage.ts';
 import { type Case, isGuestOperation, runsGuest } from './spec.ts';
 
 export interface Replayed {
@@ -20,24 +20,23 @@ export interface Replayed {
 
 /** @param rules behaviour and broken rules; the host's properties are the recording's */
 export function replay({ header, cases }: Recording, rules: ApicSystemOptions): Replayed {
-  const coverage = new Coverage([...ROUTING_COVERAGE, ...registerCoverage(header.guest)]);
-  const host = new ModelJudge({ ...header.host, ...rules });
-  const guest = new ModelJudge({ ...header.guest, ...rules });
-  host.observer = new RoutingObserver(coverage);
-  guest.observer = new RegisterObserver(coverage);
-  let operations = 0;
-  for (const [lists, { candidate, outcome }] of cases.entries()) {
+  const [routing, registers] = [new RoutingObserver(), new RegisterObserver(header.guest)];
+  const host = new ModelJudge({ ...header.host, ...rules }, routing);
+  const guest = new ModelJudge({ ...header.guest, ...rules }, registers);
+  let [lists, operations] = [0, 0];
+  let failure: string[] | undefined;
+  for (const { candidate, outcome } of cases) {
+    lists++;
     operations += candidate.operations.length;
-    const model = runsGuest(candidate) ? guest : host;
-    const differences = compareOutcomes(outcome, model.carryOut(candidate));
+    const differences = compareOutcomes(outcome, (runsGuest(candidate) ? guest : host).carryOut(candidate));
     if (differences.length === 0) continue;
-    const failure = [
-      ...describeCase(upTo(candidate, differences)),
-      ...describeDifferences(differences, [`kernel ${header.kernel}`, 'model']),
-    ];
-    return { lists: lists + 1, operations, coverage, failure };
+    const words = describeDifferences(differences, [`kernel ${header.kernel}`, 'model']);
+    failure = [...describeCase(upTo(candidate, differences)), ...words];
+    break;
   }
-  return { lists: cases.length, operations, coverage, failure: undefined };
+  const coverage = new Coverage([]);
+  for (const { entries } of [routing.coverage, registers.coverage]) coverage.add(entries);
+  return { lists, operations, coverage, failure };
 }
 
 /** What comes after the first difference does not matter, unless it is of the end. */

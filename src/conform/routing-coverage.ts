@@ -13,14 +13,15 @@ import {
   SPIV,
   STATE_BYTES,
 } from '../apic/index.ts';
-import type { Coverage } from './coverage.ts';
+import { Coverage } from './coverage.ts';
+import { describeFault } from './describe.ts';
 import type { ModelObserver } from './model-judge.ts';
 import { readRegister } from './page.ts';
 import type { HostOperation } from './spec.ts';
 
 const DEVICE_MODES = DELIVERY_NAMES.map((name) => `mode ${name}`);
 
-export const ROUTING_COVERAGE: readonly string[] = [
+const ROUTING_COVERAGE: readonly string[] = [
   'gate on',
   'gate off',
   'quirk on',
@@ -80,27 +81,27 @@ const EINVAL = -22;
 const EPERM = -1;
 
 export class RoutingObserver implements ModelObserver {
-  readonly #coverage: Coverage;
+  readonly coverage = new Coverage(ROUTING_COVERAGE);
   #system = new ApicSystem({ shared: false, maxApics: 1 });
   /** Of the last machine. */
-  fault: RoutingFault | undefined;
+  #fault: RoutingFault | undefined;
 
-  constructor(coverage: Coverage) {
-    this.#coverage = coverage;
+  wrong(): string[] | undefined {
+    return this.#fault && describeFault(this.#fault);
   }
 
   /** The model was rebuilt. */
   built(system: ApicSystem): void {
     this.#system = system;
-    this.fault = undefined;
+    this.#fault = undefined;
     const { x2apicFormat, broadcastQuirkDisabled } = system.options;
-    this.#coverage.hit(x2apicFormat ? 'gate on' : 'gate off');
-    this.#coverage.hit(broadcastQuirkDisabled ? 'quirk off' : 'quirk on');
+    this.coverage.hit(x2apicFormat ? 'gate on' : 'gate off');
+    this.coverage.hit(broadcastQuirkDisabled ? 'quirk off' : 'quirk on');
     this.#lookAtMap();
   }
 
   host(operation: HostOperation, outcome: number, index: number): void {
-    const coverage = this.#coverage;
+    const { coverage } = this;
     switch (operation.kind) {
       case 'msi':
         this.#routed(operation, outcome);
@@ -126,9 +127,9 @@ export class RoutingObserver implements ModelObserver {
 
   #lookAtMap(): void {
     const map = this.#system.map();
-    if (map.state === 'disabled') this.#coverage.hit('no map: physical alias');
-    else if (map.logicalMode !== 'disabled') this.#coverage.hit(`map: ${map.logicalMode}`);
-    else this.#coverage.hit(`no logical map: ${this.#logicalModes() > 1 ? 'mixed modes' : 'alias'}`);
+    if (map.state === 'disabled') this.coverage.hit('no map: physical alias');
+    else if (map.logicalMode !== 'disabled') this.coverage.hit(`map: ${map.logicalMode}`);
+    else this.coverage.hit(`no logical map: ${this.#logicalModes() > 1 ? 'mixed modes' : 'alias'}`);
   }
 
   /** How many logical modes the software-enabled APICs have. */
@@ -140,7 +141,7 @@ export class RoutingObserver implements ModelObserver {
   }
 
   #routed({ addressLow, addressHigh, data }: HostOperation & { kind: 'msi' }, outcome: number): void {
-    const coverage = this.#coverage;
+    const { coverage } = this;
     const message = this.#system.msiMessage(addressLow, addressHigh, data);
     if (outcome === EINVAL) {
       coverage.hit('answer: EINVAL');
@@ -172,10 +173,10 @@ export class RoutingObserver implements ModelObserver {
     // An IPI in x2APIC mode has a 32-bit destination whatever the gate says.
     if (source >= 0 && system.apic(source).mode === 'x2apic') message.destination |= addressHigh & ~0xff;
     message.destination >>>= 0;
-    if (message.destination === 0xffffffff) this.#coverage.hit('broadcast 0xffffffff');
+    if (message.destination === 0xffffffff) this.coverage.hit('broadcast 0xffffffff');
     const found = system.differences(message);
     if (found.length === 0) return;
-    for (const { name } of found) if (name !== null) this.#coverage.hit(`map and scan: ${name}`);
-    if (found.some(({ name }) => name === null)) this.fault ??= { message, differences: found };
+    for (const { name } of found) if (name !== null) this.coverage.hit(`map and scan: ${name}`);
+    if (found.some(({ name }) => name === null)) this.#fault ??= { message, differences: found };
   }
 }

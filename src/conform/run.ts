@@ -34,18 +34,17 @@ export async function runLayer(options: LayerOptions): Promise<Result> {
     case 2: {
       const { probeHost } = await import('./host.ts');
       const { Layer2 } = await import('./registers/layer2.ts');
-      const model = { ...probeHost(), behaviour, breakRules };
-      return await runSuite(await Layer2.create(model, options.seed, options.cr8Writes), options);
+      const { probeMachine } = await import('./registers/probe.ts');
+      const layer = new Layer2({ ...probeHost(), behaviour, breakRules }, await probeMachine(), options.cr8Writes);
+      await layer.boot(options.seed);
+      return await runSuite(layer, options);
     }
     case 3:
       return await runLayer3({ behaviour, breakRules }, options);
   }
 }
 
-async function runSuite<Recipe, Case>(
-  suite: Suite<Recipe, Case> & { close(): void },
-  options: LayerOptions,
-): Promise<Result> {
+async function runSuite<Case>(suite: Suite<Case> & { close(): void }, options: LayerOptions): Promise<Result> {
   try {
     return await runCampaign(suite, options);
   } finally {

@@ -26,19 +26,30 @@ export interface ApicSpec {
   readonly registers: readonly RegisterValue[];
 }
 
-export interface MachineSpec extends Gates {
+/** A VM: the APIC IDs of all its vCPUs, in order of creation. */
+export interface RigSpec extends Gates {
+  readonly rig: readonly number[];
+}
+
+/** The VM that a machine lives in, and the vCPUs of it that it uses; the others are disabled. */
+export interface MachineSpec extends RigSpec {
   /** In order of creation. */
   readonly apics: readonly ApicSpec[];
   /** APIC ID of the boot processor (KVM_SET_BOOT_CPU_ID), whether or not it is one of `apics`. */
   readonly bootstrap: number;
-  /** All vCPUs of the VM that it lives in, in order of creation; those not in `apics` are disabled. */
-  readonly rig: readonly number[];
+}
+
+/** KVM_SIGNAL_MSI. */
+export interface MsiOperation {
+  readonly kind: 'msi';
+  readonly addressLow: number;
+  readonly addressHigh: number;
+  readonly data: number;
 }
 
 /** What the host does to a machine on which nothing runs. `cpu` is an index into MachineSpec.apics. */
 export type HostOperation =
-  /** KVM_SIGNAL_MSI. */
-  | { readonly kind: 'msi'; readonly addressLow: number; readonly addressHigh: number; readonly data: number }
+  | MsiOperation
   /** KVM_SET_MSRS of IA32_APIC_BASE. */
   | { readonly kind: 'base'; readonly cpu: number; readonly low: number; readonly high: number }
   /** KVM_GET_MSRS of IA32_APIC_BASE: answers all of it. */

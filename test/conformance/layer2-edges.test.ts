@@ -53,7 +53,7 @@ describe.skipIf(why !== undefined)(`edges through a guest${why === undefined ? '
   let model: ModelJudge;
 
   beforeAll(async () => {
-    const options = { ...probeHost(), ...(await probeMachine()) };
+    const options = { ...probeHost(), ...(await probeMachine()).options };
     kernel = await KernelRig.create(RIG);
     user = await UserRig.create(RIG, options);
     model = new ModelJudge(options);

@@ -2,11 +2,9 @@
  * A list of a guest's operations while it is made. It follows each CPU's mode roughly, so that most accesses go through the
  * door that is open.
  */
-import { BASE, MSR, PAGE_BYTES, REG } from '../../apic/index.ts';
+import { MODE, MSR, PAGE_BYTES, REG } from '../../apic/index.ts';
 import { pick } from '../choices.ts';
 import type { ApicSpec, GuestKind, GuestOperation } from '../spec.ts';
-
-export const X2APIC = BASE.ENABLE | BASE.EXTD;
 
 /** What lists must know of the host. */
 export interface ListHost {
@@ -81,7 +79,7 @@ export class GuestList {
   }
 }
 
-export const isX2apic = ({ base }: TrackedCpu): boolean => (base & X2APIC) === X2APIC;
+export const isX2apic = ({ base }: TrackedCpu): boolean => (base & MODE.X2APIC) === MODE.X2APIC;
 export const pageOf = ({ base }: TrackedCpu): number => (base & ~(PAGE_BYTES - 1)) >>> 0;
 const msrOf = (register: number): number => MSR.X2APIC_FIRST + (register >> 4);
 const isTprWrite = (kind: GuestKind, address: number): boolean =>

@@ -3,104 +3,72 @@
  * guest on ours, and by the model alone; results, faults, interrupts taken in order, and the register pages at the end have
  * to be equal.
  */
+import type fc from 'fast-check';
 import type { ApicSystemOptions } from '../../apic/index.ts';
-import type { Prepared } from '../campaign.ts';
-import { compareOutcomes } from '../compare.ts';
-import { Coverage } from '../coverage.ts';
-import { Layer, type Wrong } from '../layer.ts';
-import { ModelJudge } from '../model-judge.ts';
-import { makeRigs, type RigSpec, rigKey } from '../rigs.ts';
-import type { Case, GuestOperation, Judge } from '../spec.ts';
-import { type RegisterRecipe, recipes, resolve } from './generate.ts';
-import type { ListHost } from './guest-list.ts';
+import { Layer } from '../layer.ts';
+import { makeRigs, rigKey } from '../rigs.ts';
+import type { Case, GuestOperation, Judge, RigSpec } from '../spec.ts';
+import { cases } from './generate.ts';
 import { KernelRig } from './kernel-rig.ts';
-import { askLowTpr, askTscHigh, probeMachine } from './probe.ts';
-import { RegisterObserver, registerCoverage } from './register-coverage.ts';
+import { askTscHigh, type MachineProbe } from './probe.ts';
+import { RegisterObserver } from './register-coverage.ts';
 import { UserRig } from './user-rig.ts';
 
 const RIG_CPUS = 8;
 
-interface Pair {
-  readonly kernel: Judge;
-  readonly user: Judge;
-}
-
-export class Layer2 extends Layer<RegisterRecipe, GuestOperation> {
+export class Layer2 extends Layer<GuestOperation> {
   /** Lists on the same machines: making those costs half a second. */
   readonly batch = 1000;
-  readonly coverage: Coverage;
   readonly #options: ApicSystemOptions;
-  readonly #pairs = new Map<string, Pair>();
-  readonly #cr8Writes: boolean;
+  readonly #limits: { readonly lowTpr: boolean; readonly cr8Writes: boolean };
+  /** The machines of the batch, as far as they have been asked. */
+  readonly #machines = new Map<string, Judge>();
   #seed: number | undefined;
-  #lowTpr: boolean | undefined;
-  readonly #model: ModelJudge;
 
   /**
-   * Makes and boots the machines: two for each setting of the gates.
    * @param model the host's properties (probeHost), the behaviour, the rules to break
-   * @param seed of the first batch: chooses the APIC IDs
+   * @param probe the host's answers (probeMachine)
    * @param cr8Writes some lists have writes to CR8
-   * @throws KvmError when the host has no KVM that can be used
    */
-  static async create(model: ApicSystemOptions, seed: number, cr8Writes = true): Promise<Layer2> {
-    const layer = new Layer2({ ...model, ...(await probeMachine()) }, cr8Writes);
-    await layer.prepare(seed);
-    return layer;
-  }
-
-  private constructor(options: ApicSystemOptions, cr8Writes: boolean) {
-    super();
+  constructor(model: ApicSystemOptions, { options: host, lowTpr }: MachineProbe, cr8Writes = true) {
+    const options = { ...model, ...host };
+    super(options, new RegisterObserver(options));
     this.#options = options;
-    this.#cr8Writes = cr8Writes;
-    this.coverage = new Coverage(registerCoverage(options));
-    this.#model = new ModelJudge(options);
-    this.#model.observer = new RegisterObserver(this.coverage);
+    this.#limits = { lowTpr, cr8Writes };
   }
 
-  async prepare(seed: number): Promise<Prepared<RegisterRecipe, Case<GuestOperation>>> {
-    this.#lowTpr ??= await askLowTpr();
-    const { rigs, prepared } = prepareGuests(seed, this.#options, { lowTpr: this.#lowTpr, cr8Writes: this.#cr8Writes });
-    if (this.#seed !== seed) {
-      this.close();
-      for (const rig of rigs) {
-        this.#pairs.set(rigKey(rig), {
-          kernel: await KernelRig.create(rig),
-          user: await UserRig.create(rig, this.#options),
-        });
-      }
-      this.#seed = seed;
+  /** Makes and boots the machines of the first batch, two for each setting of the gates. @throws KvmError */
+  async boot(seed: number): Promise<void> {
+    this.prepare(seed);
+    for (const rig of makeRigs(seed, RIG_CPUS)) {
+      await this.reference(rig);
+      await this.others(rig);
     }
-    return prepared;
+  }
+
+  prepare(seed: number): fc.Arbitrary<Case<GuestOperation>> {
+    if (this.#seed !== seed) this.close();
+    this.#seed = seed;
+    const tsc = { khz: this.#options.tscKhz ?? 1_000_000, high: askTscHigh() };
+    return cases(makeRigs(seed, RIG_CPUS), { tsc, ...this.#limits });
+  }
+
+  reference(rig: RigSpec): Promise<Judge> {
+    return this.#machine(`kernel ${rigKey(rig)}`, () => KernelRig.create(rig));
+  }
+
+  override async others(rig: RigSpec): Promise<readonly Judge[]> {
+    return [await this.#machine(`user ${rigKey(rig)}`, () => UserRig.create(rig, this.#options))];
   }
 
   close(): void {
-    for (const { kernel, user } of this.#pairs.values()) {
-      kernel.close();
-      user.close();
-    }
-    this.#pairs.clear();
+    for (const machine of this.#machines.values()) machine.close();
+    this.#machines.clear();
   }
 
-  protected judgeOnce(candidate: Case<GuestOperation>): Wrong | undefined {
-    const pair = this.#pairs.get(rigKey(candidate.machine));
-    if (pair === undefined) throw new Error('there is no machine for this case');
-    const expected = pair.kernel.carryOut(candidate);
-    const model = this.#model.carryOut(candidate);
-    const byModel = compareOutcomes(expected, model);
-    if (byModel.length > 0) return { differences: byModel, judges: ['kernel', 'model'] };
-    const byUser = compareOutcomes(expected, pair.user.carryOut(candidate), model);
-    return byUser.length > 0 ? { differences: byUser, judges: ['kernel', 'our machine'] } : undefined;
+  async #machine(key: string, make: () => Promise<Judge>): Promise<Judge> {
+    const machine = this.#machines.get(key) ?? (await make());
+    this.#machines.set(key, machine);
+    return machine;
   }
-}
-
-/** The VMs of a batch, and the lists for them. @throws KvmError */
-export function prepareGuests(
-  seed: number,
-  { tscKhz = 1_000_000 }: ApicSystemOptions,
-  limits: Omit<ListHost, 'tsc'>,
-): { readonly rigs: readonly RigSpec[]; readonly prepared: Prepared<RegisterRecipe, Case<GuestOperation>> } {
-  const rigs = makeRigs(seed, RIG_CPUS);
-  const host = { tsc: { khz: tscKhz, high: askTscHigh() }, ...limits };
-  return { rigs, prepared: { arbitrary: recipes(rigs.length), resolve: (recipe) => resolve(recipe, rigs, host) } };
 }

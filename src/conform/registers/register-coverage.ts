@@ -11,7 +11,7 @@ import {
   REGISTERS,
   type RegisterInfo,
 } from '../../apic/index.ts';
-import type { Coverage } from '../coverage.ts';
+import { Coverage } from '../coverage.ts';
 import type { ModelObserver } from '../model-judge.ts';
 import { deliveryMode } from '../operations.ts';
 import { GP, type GuestOperation, type Result } from '../spec.ts';
@@ -46,7 +46,7 @@ const MODES: readonly (readonly [name: string, mode: 'xapic' | 'x2apic'])[] = [
 const BY_OFFSET = new Map<number, RegisterInfo>(REGISTERS.map((info) => [info.offset, info]));
 
 /** @param options `cmci` decides whether there is a CMCI entry to read */
-export function registerCoverage({ cmci = false }: ApicSystemOptions): string[] {
+function registerCoverage({ cmci = false }: ApicSystemOptions): string[] {
   const registers = REGISTERS.filter(({ offset }) => cmci || offset !== REG.LVT_CMCI);
   return [
     ...MODES.flatMap(([name, mode]) => [
@@ -67,10 +67,11 @@ export function registerCoverage({ cmci = false }: ApicSystemOptions): string[] 
 }
 
 export class RegisterObserver implements ModelObserver {
-  readonly #coverage: Coverage;
+  readonly coverage: Coverage;
 
-  constructor(coverage: Coverage) {
-    this.#coverage = coverage;
+  /** @param options the host's */
+  constructor(options: ApicSystemOptions) {
+    this.coverage = new Coverage(registerCoverage(options));
   }
 
   guest(operation: GuestOperation, result: Result, before: ApicMode, after: ApicMode): void {
@@ -115,7 +116,7 @@ export class RegisterObserver implements ModelObserver {
   }
 
   #hit(name: string): void {
-    this.#coverage.hit(name);
+    this.coverage.hit(name);
   }
 }
 

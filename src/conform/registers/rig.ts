@@ -8,24 +8,32 @@
  * vector, where a page of ROM tells us.
  */
 
+import { STATE_BYTES } from '../../apic/index.ts';
 import { ExitReason, KvmError, native, type Sregs } from '../../kvm/index.ts';
+import type { InterruptRouter } from '../../machine/board/interrupt-router.ts';
+import { Platform } from '../../machine/board/platform.ts';
 import { BootImage } from '../../machine/boot-image.ts';
 import { HostError } from '../../machine/errors.ts';
 import type { Cpu, CpuParts } from '../../machine/loop/cpu.ts';
-import { applyBootState, captureResetState, completeExit, type ResetState } from '../../machine/loop/cpu-state.ts';
+import {
+  applyBootState,
+  captureResetState,
+  completeExit,
+  IA32_TSC,
+  type ResetState,
+} from '../../machine/loop/cpu-state.ts';
 import { enterGuest, Left } from '../../machine/loop/enter.ts';
-import { handleExit } from '../../machine/loop/exits.ts';
+import { type EndMachine, handleExit } from '../../machine/loop/exits.ts';
 import { describeFailure } from '../../machine/loop/failure.ts';
 import { checkOptions, type MachineConfig } from '../../machine/options.ts';
 import { GuestMemory } from '../../machine/shared/guest-memory.ts';
-import type { DevicePort } from '../../machine/shared/mailbox.ts';
 import { nativeHost } from '../../machine/shared/native-host.ts';
 import { SharedState } from '../../machine/shared/shared.ts';
 import { VirtualMachine } from '../../machine/virtual-machine.ts';
 import { PACKAGE_ROOT } from '../../package-root.ts';
+import { cpuOf } from '../kernel-judge.ts';
 import { byName, isEventful, maySendNmi, mayStartCpus } from '../operations.ts';
 import { clearState, putState, type StateDoor } from '../page.ts';
-import type { RigSpec } from '../rigs.ts';
 import {
   type ApicSpec,
   type Case,
@@ -33,9 +41,10 @@ import {
   isGuestOperation,
   type Judge,
   type Outcome,
+  type RigSpec,
   SKIPPED,
 } from '../spec.ts';
-import { dropEvents } from '../vcpu-door.ts';
+import { VcpuDoor } from '../vcpu-door.ts';
 import { DOORBELL, OPLIST_MEMORY_BYTES, OplistMemory, recordEnd, TURN } from './oplist.ts';
 
 const OPLIST_IMAGE = new URL('guest/build/oplist.elf', PACKAGE_ROOT).pathname;
@@ -52,22 +61,20 @@ const LOST_NANOS = 60e9;
 const INIT_CHECK_NANOS = 3e6;
 /** More turns round its loop than a CPU needs to take two NMIs. */
 const NMI_TURNS = 100;
-const IA32_TSC = 0x10;
 const RFLAGS_FIXED = 2n;
 
 export const Stop = { turn: 0, reset: 1, waiting: 2, boot: 3 } as const;
 export type Stop = (typeof Stop)[keyof typeof Stop];
 
+/** What a guest that got lost may ask its devices for. */
+const ENDS: ReadonlySet<string> = new Set(['reset', 'restart', 'power-off']);
+
 /** One image for all rigs of a process. */
 let image: Promise<BootImage> | undefined;
-const loadImage = (): Promise<BootImage> => {
-  image ??= BootImage.read(OPLIST_IMAGE, {}, OPLIST_MEMORY_BYTES);
-  return image;
-};
 
 export interface RigCpu {
   readonly cpu: Cpu;
-  readonly apicId: number;
+  readonly door: StateDoor;
   /** Carries out operations; false: it waits for a SIPI. */
   runs: boolean;
   /** NMIs may be waiting for it. */
@@ -90,7 +97,8 @@ export abstract class GuestRig implements Judge {
   #events: string[] = [];
   #ended: Error | undefined;
   #eventful = true;
-  protected abstract readonly devices: DevicePort;
+  /** The guest touches none but the debug exit and the serial port, when it is lost. */
+  protected abstract readonly devices: Platform;
 
   protected constructor(spec: RigSpec, apic: 'user' | 'kernel') {
     this.spec = spec;
@@ -118,7 +126,8 @@ export abstract class GuestRig implements Judge {
 
   /** Runs the guest up to its first doorbell. */
   protected async boot(): Promise<void> {
-    const loaded = (await loadImage()).load(this.memory.bytes, this.config);
+    image ??= BootImage.read(OPLIST_IMAGE, {}, OPLIST_MEMORY_BYTES);
+    const loaded = (await image).load(this.memory.bytes, this.config);
     this.memory.bytes.set(RSM, SMM_ENTRY);
     for (const [index, apicId] of this.config.cpus.entries()) {
       const vcpu = this.vm.createVcpu(apicId);
@@ -126,11 +135,11 @@ export abstract class GuestRig implements Judge {
       this.#resetState ??= captureResetState(vcpu, this.vm.savableMsrs);
       const identity = { vcpuIndex: index, apicId, bootstrap: index === 0 };
       const parts = { vcpu, run, shared: this.#shared, devices: this.devices, reset: this.#resetState };
-      const made = { cpu: this.makeCpu({ ...identity, ...parts }), apicId, runs: true, nmis: false };
+      const made = { ...this.makeCpu({ ...identity, ...parts }), runs: true, nmis: false };
       this.#byId.set(apicId, made);
       this.#cpus.push(made);
     }
-    const first = this.#cpu(0);
+    const [first] = this.#cpus;
     applyBootState(first.cpu.vcpu, loaded);
     if (this.#step(first, LOST_NANOS) !== Stop.boot) throw new Error('the guest did not get to its doorbell');
     this.#template = first.cpu.vcpu.getSregs();
@@ -142,25 +151,43 @@ export abstract class GuestRig implements Judge {
 
   // What differs between the two kinds of APIC
 
-  protected abstract makeCpu(parts: CpuParts): Cpu;
+  protected abstract makeCpu(parts: CpuParts): Pick<RigCpu, 'cpu' | 'door'>;
   /** Out of wait-for-SIPI. Its registers may change. */
-  protected abstract wakeUp(each: RigCpu): void;
-  /** Nothing pending, what is half done is completed. */
-  protected abstract calm(each: RigCpu): void;
-  protected abstract door(each: RigCpu): StateDoor;
-  protected abstract page(each: RigCpu): Uint8Array;
-  protected abstract base(each: RigCpu): bigint;
+  protected abstract wakeUp(cpu: Cpu): void;
+  /** Drops what waits in its APIC. */
+  protected abstract calm(cpu: Cpu): void;
   /** Takes INIT and SIPI that are pending. @returns whether it may run */
-  protected abstract settle(each: RigCpu): boolean;
+  protected abstract settle(cpu: Cpu): boolean;
   /** Whether its APIC has asked for a look since the last call, as the scheduler's request word tells. */
   protected abstract takeWake(cpu: Cpu): boolean;
   /** May INIT or SIPI be pending for it? */
-  protected abstract hasEvents(each: RigCpu): boolean;
+  protected abstract hasEvents(cpu: Cpu): boolean;
+  /** After KVM_RUN was interrupted: does the vCPU wait inside it? */
+  protected abstract waitsForSipi(cpu: Cpu): boolean;
 
-  /** An empty state, then the given one. */
-  #putState(each: RigCpu, spec: ApicSpec | undefined): void {
-    this.calm(each);
-    const door = this.door(each);
+  protected makeDevices(router: InterruptRouter): Platform {
+    const said: string[] = [];
+    const platform = new Platform(this.config, this.memory.bytes, {
+      router,
+      extendedDestinations: this.config.use32bitIds,
+      nowNanos: native.nowNanos,
+      mainIsIdle: () => true,
+      screenMoved: () => {},
+      report: (event) => {
+        if (event.type === 'serial') said.push(Buffer.from(event.bytes).toString());
+        if (event.type !== 'debug-exit' && !ENDS.has(event.type)) return;
+        platform.flushConsole();
+        const status = event.type === 'debug-exit' ? `, status ${event.status}` : '';
+        throw new Error(`the guest ended: ${event.type}${status}. It said: ${said.join('')}`);
+      },
+    });
+    return platform;
+  }
+
+  /** What is half done is completed; then an empty state, then the given one. */
+  #putState({ cpu, door }: RigCpu, spec: ApicSpec | undefined): void {
+    completeExit(cpu.run);
+    this.calm(cpu);
     clearState(door);
     if (spec !== undefined) putState(door, spec, this.spec.x2apicFormat, true);
   }
@@ -182,7 +209,7 @@ export abstract class GuestRig implements Judge {
       if (last !== undefined && mayStartCpus(last)) this.#settleAll(stop);
       if (last !== undefined && maySendNmi(last)) {
         for (const each of this.#cpus) each.nmis = true;
-        this.#takeNmis(this.#cpu(last.cpu), stop);
+        this.#takeNmis(this.#cpus[last.cpu], stop);
         oplist.position = to;
       }
       from = to;
@@ -197,10 +224,10 @@ export abstract class GuestRig implements Judge {
       nanos: native.nowNanos() - began,
       results: operations.map((_, i) => oplist.result(i)),
       events: this.#events.toSorted(byName),
-      cpus: this.#cpus.map((each, i) => {
-        const base = this.base(each);
-        const baseLow = Number(base & 0xffffffffn);
-        return { taken: oplist.taken(i), page: this.page(each), baseLow, baseHigh: Number(base >> 32n) };
+      cpus: this.#cpus.map(({ door }, i) => {
+        const base = door.base();
+        const page = door.getState(new Uint8Array(STATE_BYTES));
+        return { taken: oplist.taken(i), page, baseLow: Number(base & 0xffffffffn), baseHigh: Number(base >> 32n) };
       }),
     };
   }
@@ -214,7 +241,7 @@ export abstract class GuestRig implements Judge {
     const oplist = this.#oplist;
     for (let position = oplist.position; position < end; position = oplist.position) {
       const operation = operations[position];
-      const each = this.#cpu(operation.cpu);
+      const each = this.#cpus[operation.cpu];
       if (!each.runs) {
         oplist.putResult(position, SKIPPED);
         oplist.position = position + 1;
@@ -255,30 +282,22 @@ export abstract class GuestRig implements Judge {
 
   #settleAll(position: number): void {
     for (const [i, each] of this.#cpus.entries()) {
-      if (!this.hasEvents(each)) continue;
-      completeExit(each.cpu.run);
+      const { vcpu, run } = each.cpu;
+      if (!this.hasEvents(each.cpu)) continue;
+      completeExit(run);
       const ran = each.runs;
-      each.runs = this.settle(each);
-      const { vcpu } = each.cpu;
-      if (ran && !each.runs) {
-        this.#events.push(`cpu ${i}: INIT by operation ${position + 1}`);
-      } else if (!ran && each.runs) {
-        this.#events.push(`cpu ${i}: SIPI ${vcpu.getSregs().cs.selector >> 8} by operation ${position + 1}`);
-        this.#start(each);
-      } else if (each.runs && vcpu.getRegs().rip === BigInt(RESET_VECTOR)) {
-        this.#events.push(`cpu ${i}: INIT by operation ${position + 1}`);
-        this.#start(each);
-      }
+      each.runs = this.settle(each.cpu);
+      const started = !ran && each.runs;
+      const reset = ran && (!each.runs || vcpu.getRegs().rip === BigInt(RESET_VECTOR));
+      const what = started ? `SIPI ${vcpu.getSregs().cs.selector >> 8}` : 'INIT';
+      if (started || reset) this.#events.push(`cpu ${i}: ${what} by operation ${position + 1}`);
+      if (each.runs && (started || reset)) this.#start(each);
     }
   }
 
   #build(apics: readonly ApicSpec[]): void {
     const before = this.#cpus;
-    this.#cpus = apics.map(({ apicId }) => {
-      const each = this.#byId.get(apicId);
-      if (each === undefined) throw new Error(`the rig has no vCPU with APIC ID ${apicId}`);
-      return each;
-    });
+    this.#cpus = apics.map(({ apicId }) => cpuOf(this.#byId, apicId));
     for (const each of before) {
       if (this.#eventful) this.#dropEvents(each);
       if (!this.#cpus.includes(each)) this.#putState(each, undefined);
@@ -294,7 +313,7 @@ export abstract class GuestRig implements Judge {
   #dropEvents({ cpu: { vcpu, run, interrupts } }: RigCpu): void {
     completeExit(run);
     interrupts.eventQueued(); // what the last run said of them is out of date
-    dropEvents(vcpu);
+    new VcpuDoor(vcpu).dropEvents();
   }
 
   /** Sends a CPU to its loop, as whichever CPU of the machine it is now. */
@@ -304,8 +323,8 @@ export abstract class GuestRig implements Judge {
     const { vcpu, run, interrupts } = each.cpu;
     completeExit(run);
     interrupts.eventQueued();
-    this.wakeUp(each);
-    const record = this.#oplist.putRecord(Math.max(0, this.#cpus.indexOf(each)), each.apicId);
+    this.wakeUp(each.cpu);
+    const record = this.#oplist.putRecord(Math.max(0, this.#cpus.indexOf(each)), each.cpu.apicId);
     const { apicBase, cr8 } = vcpu.getSregs();
     vcpu.setSregs({ ...template, gs: { ...template.gs, base: BigInt(record) }, apicBase, cr8 });
     vcpu.setRegs({
@@ -364,16 +383,7 @@ export abstract class GuestRig implements Judge {
     return apic.timerDeadlineNanos();
   }
 
-  /** After KVM_RUN was interrupted: does the vCPU wait inside it? */
-  protected abstract waitsForSipi(cpu: Cpu): boolean;
-
-  #cpu(index: number): RigCpu {
-    const each = this.#cpus[index];
-    if (each === undefined) throw new Error(`the machine has no CPU ${index}`);
-    return each;
-  }
-
-  readonly #end = (reason: string, status: number, detail?: string): void => {
+  readonly #end: EndMachine = (reason, status, detail) => {
     const text = `the guest ended: ${reason}, status ${status}. ${detail ?? ''}`;
     this.#ended = reason === 'internal-error' ? new HostError(text) : new Error(text); // KVM gave up, or the guest got lost
   };

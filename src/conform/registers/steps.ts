@@ -3,14 +3,26 @@
  * list (guest-list.ts). No timer runs out at a time that nobody knows. The first choice of each list is the plainest.
  */
 import fc from 'fast-check';
-import { BASE, COMMAND, ICR, LVT, LVT_OFFSETS, MSR, PAGE_BYTES, REG, REGISTERS, TIMER_MODE } from '../../apic/index.ts';
+import {
+  BASE,
+  COMMAND,
+  DELIVERY,
+  DFR,
+  ICR,
+  LVT,
+  LVT_OFFSETS,
+  MODE,
+  MSR,
+  PAGE_BYTES,
+  REG,
+  REGISTERS,
+  TIMER_MODE,
+} from '../../apic/index.ts';
+import { LOCAL_APIC_BASE } from '../../platform.ts';
 import { choose, mix, type Weighted, word } from '../choices.ts';
-import { isX2apic, pageOf, type Step, type TrackedCpu, X2APIC } from './guest-list.ts';
+import { isX2apic, pageOf, type Step, type TrackedCpu } from './guest-list.ts';
 
-export const DEFAULT_PAGE = 0xfee00000;
 export const OTHER_PAGES = [0xfed40000, 0xfee01000, 0xd0000000, 0xfff00000];
-export const DFR_FLAT = 0xffffffff;
-export const DFR_CLUSTER = 0x0fffffff;
 /** Long enough not to run out before a list ends, also on a busy host. */
 const LONG_COUNT = 0xc0000000;
 /** Nanoseconds: what a short timer counts at most, and how long is waited for it. */
@@ -62,7 +74,7 @@ const writeSome = mix(
   [2, write(REG.TPR, mix([4, byte], [1, word]))],
   [1, write(REG.SPIV, SPIV_VALUE)],
   [1, write(REG.LDR, mix([1, fc.nat(7).map((bit) => 1 << (24 + bit))], [1, word]))],
-  [1, write(REG.DFR, mix([2, fc.constant(DFR_FLAT)], [2, fc.constant(DFR_CLUSTER)], [1, word]))],
+  [1, write(REG.DFR, mix([2, fc.constant(DFR.FLAT)], [2, fc.constant(DFR.CLUSTER)], [1, word]))],
   [1, writeId],
   [3, write(LVT_BUT_TIMER, mix([3, fc.nat(0x1ffff)], [1, word]))],
   [1, writeTimerLvt],
@@ -83,10 +95,8 @@ const writeSome = mix(
 
 // IPIs
 
-const INIT = 5;
-const STARTUP = 6;
 /** Fixed, lowest, SMI, remote read, NMI, INIT, start-up, ExtINT, as often as they are worth. */
-const MODE = choose([8, 0], [2, 1], [1, 2], [1, 3], [2, 4], [1, INIT], [2, STARTUP], [1, 7]);
+const DELIVERY_MODE = choose([8, 0], [2, 1], [1, 2], [1, 3], [2, 4], [1, 5], [2, 6], [1, 7]);
 const SHORTHAND = choose([15, 0], [4, 1], [3, 2], [3, 3]);
 /** BUSY, which is dropped, and reserved bits, which are #GP in x2APIC mode. */
 const ODD_BITS = choose([63, 0], [3, ICR.BUSY], ...[13, 16, 17, 20, 25, 31].map((bit) => [1, 1 << bit] as const));
@@ -107,7 +117,7 @@ const DESTINATION = choose<Destination>(
 
 const ipi = fc
   .record({
-    mode: MODE,
+    mode: DELIVERY_MODE,
     vector: VECTOR,
     shorthand: SHORTHAND,
     logical: choose([3, 0], [1, COMMAND.LOGICAL]),
@@ -125,10 +135,10 @@ const ipi = fc
     const low = vector | (mode << 8) | logical | made.assert | made.level | (shorthand << 18) | made.odd;
     const to = made.destination(list.cpu(made.target), logical !== 0, noise);
     if (!isX2apic(cpu) && shorthand === 0) list.write(cpu, REG.ICR2, (to << 24) | (noise & made.icr2));
-    const pends = mode === STARTUP && made.unattended && shorthand === 0;
+    const pends = mode === DELIVERY.STARTUP && made.unattended && shorthand === 0;
     list.write(cpu, REG.ICR, low, to, { unattended: pends });
     // A SIPI that is still pending when INIT comes.
-    if (pends) list.write(cpu, REG.ICR, (low & ~0x700) | (INIT << 8), to);
+    if (pends) list.write(cpu, REG.ICR, (low & ~0x700) | (DELIVERY.INIT << 8), to);
   });
 
 // The odd ones: all sizes, all alignments, all offsets, also beyond the registers; whatever mode it is in
@@ -141,7 +151,7 @@ const OFFSET = mix([1, fc.tuple(fc.nat(0x3f), fc.nat(15)).map(([slot, byte]) => 
 const oddMmio = fc
   .tuple(fc.boolean(), among([1, 2, 4, 8]), choose([7, false], [1, true]), OFFSET, word, word)
   .map<Step>(([writes, size, elsewhere, offset, low, high]) => (list, cpu) => {
-    const address = (elsewhere ? DEFAULT_PAGE : pageOf(cpu)) + Math.min(offset, PAGE_BYTES - size);
+    const address = (elsewhere ? LOCAL_APIC_BASE : pageOf(cpu)) + Math.min(offset, PAGE_BYTES - size);
     if (!writes) list.put('mmio-read', cpu, { address, size });
     else if (isHarmless(offset, size)) list.put('mmio-write', cpu, { address, size, low, high });
   });
@@ -169,7 +179,7 @@ const cr8 = mix<{ readonly low: number; readonly high: number } | undefined>(
 const RESERVED_BITS = [0, 1, 2, 3, 4, 5, 6, 7, 9].map((bit): Weighted<number> => [1, 1 << bit]);
 const writeBase = fc
   .record({
-    mode: choose([2, BASE.ENABLE], [2, X2APIC], [1, 0], [1, BASE.EXTD]),
+    mode: choose<number>([2, MODE.XAPIC], [2, MODE.X2APIC], [1, MODE.DISABLED], [1, MODE.INVALID]),
     page: mix<number | undefined>([15, fc.constant(undefined)], [1, among(OTHER_PAGES)]),
     reserved: choose([135, 0], ...RESERVED_BITS),
     high: mix([15, zero], [1, fc.nat(31).map((bit) => 1 << bit)]),
@@ -178,17 +188,17 @@ const writeBase = fc
   .map<Step>(({ mode, page, reserved, high, bsp }) => (list, cpu) => {
     const low = ((page ?? pageOf(cpu)) | mode | (cpu.base & bsp) | reserved) >>> 0;
     list.put('wrmsr', cpu, { address: MSR.APIC_BASE, low, high });
-    const from = cpu.base & X2APIC;
+    const from = cpu.base & MODE.X2APIC;
     const refused =
       reserved !== 0 ||
       high !== 0 ||
-      mode === BASE.EXTD ||
-      (from === X2APIC && mode === BASE.ENABLE) ||
-      (from === 0 && mode === X2APIC);
+      mode === MODE.INVALID ||
+      (from === MODE.X2APIC && mode === MODE.XAPIC) ||
+      (from === MODE.DISABLED && mode === MODE.X2APIC);
     if (refused) return;
     cpu.base = low;
     // KVM looks at an IRR from before only when something else makes it (README.md): a TPR that falls does.
-    if (from === 0 && mode !== 0) for (const tpr of [0xf0, 0]) list.write(cpu, REG.TPR, tpr);
+    if (from === MODE.DISABLED && mode !== MODE.DISABLED) for (const tpr of [0xf0, 0]) list.write(cpu, REG.TPR, tpr);
   });
 const readMsr = (address: number): fc.Arbitrary<Step> =>
   fc.constant((list, cpu) => list.put('rdmsr', cpu, { address }));
@@ -252,7 +262,7 @@ const longTimer = mix<Step>(
   [2, fc.constant((list, cpu) => list.read(cpu, REG.TMCCT))],
 );
 
-export const STEP: fc.Arbitrary<Step> = mix(
+const STEP: fc.Arbitrary<Step> = mix(
   [16, REGISTER.map<Step>((register) => (list, cpu) => list.read(cpu, register))],
   [22, writeSome],
   [28, ipi],
@@ -267,3 +277,6 @@ export const STEP: fc.Arbitrary<Step> = mix(
   [3, longTimer],
   [5, write(REG.SPIV, SPIV_VALUE, zero)],
 );
+
+/** Lists of steps, each of the CPU that a number means. */
+export const STEPS = fc.array(fc.tuple(fc.nat(4), STEP), { minLength: 1, maxLength: 70, size: 'max' });

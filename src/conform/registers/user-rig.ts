@@ -2,23 +2,21 @@
 import { APIC_EVENT, ApicSystem, type ApicSystemOptions } from '../../apic/index.ts';
 import { native } from '../../kvm/index.ts';
 import { userRouter } from '../../machine/board/interrupt-router.ts';
+import type { Platform } from '../../machine/board/platform.ts';
 import { type Cpu, type CpuParts, userCpu } from '../../machine/loop/cpu.ts';
-import { completeExit } from '../../machine/loop/cpu-state.ts';
-import type { DevicePort } from '../../machine/shared/mailbox.ts';
+import { IA32_TSC } from '../../machine/loop/cpu-state.ts';
 import { RunState } from '../../machine/shared/shared.ts';
-import { ApicDoor, type StateDoor } from '../page.ts';
-import type { RigSpec } from '../rigs.ts';
-import { makePlatform } from './platform.ts';
+import { ApicDoor } from '../page.ts';
+import type { RigSpec } from '../spec.ts';
 import { GuestRig, type RigCpu } from './rig.ts';
 
-const IA32_TSC = 0x10;
 /** Any page; it is never run. */
 const SIPI_VECTOR = 8;
 
 export class UserRig extends GuestRig {
   readonly name = 'our machine';
-  readonly system: ApicSystem;
-  protected readonly devices: DevicePort;
+  readonly #system: ApicSystem;
+  protected readonly devices: Platform;
   readonly #cpus: Cpu[] = [];
   readonly #woken: boolean[] = [];
 
@@ -31,63 +29,46 @@ export class UserRig extends GuestRig {
 
   private constructor(spec: RigSpec, options: ApicSystemOptions) {
     super(spec, 'user');
-    this.system = new ApicSystem(
-      {
-        ...options,
-        x2apicFormat: spec.x2apicFormat,
-        broadcastQuirkDisabled: spec.broadcastQuirkDisabled,
-        maxApics: spec.rig.length,
-        maxApicId: this.vm.limits.maxVcpuId - 1,
-        tscKhz: this.vm.tscKhz(),
-      },
+    const { x2apicFormat, broadcastQuirkDisabled, rig } = spec;
+    const sizes = { maxApics: rig.length, maxApicId: this.vm.limits.maxVcpuId - 1, tscKhz: this.vm.tscKhz() };
+    this.#system = new ApicSystem(
+      { ...options, x2apicFormat, broadcastQuirkDisabled, ...sizes },
       {
         nowNanos: native.nowNanos,
-        guestTsc: (vcpuIndex) => this.#cpus[vcpuIndex]?.vcpu.getMsrs([IA32_TSC])[0]?.value ?? 0n,
+        guestTsc: (vcpuIndex) => this.#cpus[vcpuIndex].vcpu.getMsrs([IA32_TSC])[0].value,
         wake: (vcpuIndex) => {
           this.#woken[vcpuIndex] = true;
         },
         eoi: (_vcpuIndex, vector) => this.devices.endOfInterrupt(vector),
       },
     );
-    this.devices = makePlatform(this.config, this.memory.bytes, userRouter(this.system));
+    this.devices = this.makeDevices(userRouter(this.#system));
   }
 
-  protected makeCpu(parts: CpuParts): Cpu {
+  protected makeCpu(parts: CpuParts): Pick<RigCpu, 'cpu' | 'door'> {
     const { apicId, bootstrap, vcpuIndex } = parts;
-    const cpu = userCpu(parts, this.system.addApic(apicId, { bootstrap }));
+    const apic = this.#system.addApic(apicId, { bootstrap });
+    const cpu = userCpu(parts, apic);
     this.#cpus[vcpuIndex] = cpu;
-    return cpu;
+    return { cpu, door: new ApicDoor(apic) };
   }
 
-  protected wakeUp({ cpu }: RigCpu): void {
-    if (cpu.interrupts.state !== RunState.waitForSipi) return;
-    this.system.apic(cpu.vcpuIndex).postEvents(APIC_EVENT.INIT | APIC_EVENT.SIPI, SIPI_VECTOR);
-    cpu.interrupts.prepare(true);
+  protected wakeUp({ interrupts, vcpuIndex }: Cpu): void {
+    if (interrupts.state !== RunState.waitForSipi) return;
+    this.#system.apic(vcpuIndex).postEvents(APIC_EVENT.INIT | APIC_EVENT.SIPI, SIPI_VECTOR);
+    interrupts.prepare(true);
   }
 
-  protected calm({ cpu }: RigCpu): void {
-    this.#woken[cpu.vcpuIndex] = true;
-    const apic = this.system.apic(cpu.vcpuIndex);
-    completeExit(cpu.run);
+  protected calm({ vcpuIndex }: Cpu): void {
+    this.#woken[vcpuIndex] = true;
+    const apic = this.#system.apic(vcpuIndex);
     apic.takeNmis();
     apic.takeSmis();
     apic.takeEvents();
   }
 
-  protected door({ cpu }: RigCpu): StateDoor {
-    return new ApicDoor(this.system.apic(cpu.vcpuIndex));
-  }
-
-  protected page({ cpu }: RigCpu): Uint8Array {
-    return this.system.apic(cpu.vcpuIndex).getState();
-  }
-
-  protected base({ cpu }: RigCpu): bigint {
-    return this.system.apic(cpu.vcpuIndex).apicBase();
-  }
-
-  protected settle({ cpu }: RigCpu): boolean {
-    return cpu.interrupts.prepare(true);
+  protected settle({ interrupts }: Cpu): boolean {
+    return interrupts.prepare(true);
   }
 
   protected takeWake({ vcpuIndex }: Cpu): boolean {
@@ -96,8 +77,8 @@ export class UserRig extends GuestRig {
     return woken;
   }
 
-  protected hasEvents({ cpu }: RigCpu): boolean {
-    return this.system.apic(cpu.vcpuIndex).hasEvents();
+  protected hasEvents({ vcpuIndex }: Cpu): boolean {
+    return this.#system.apic(vcpuIndex).hasEvents();
   }
 
   protected waitsForSipi(): boolean {

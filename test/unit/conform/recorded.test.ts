@@ -2,12 +2,12 @@
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { recipes as hostRecipes, resolve as resolveHost } from '../../../src/conform/arbitraries.ts';
+import { cases as hostCases } from '../../../src/conform/arbitraries.ts';
 import { ModelJudge } from '../../../src/conform/model-judge.ts';
 import { withLooks } from '../../../src/conform/operations.ts';
 import { recordCase } from '../../../src/conform/record.ts';
 import { type RecordedCase, readRecording, writeRecording } from '../../../src/conform/recorded.ts';
-import { recipes, resolve } from '../../../src/conform/registers/generate.ts';
+import { cases as guestCases } from '../../../src/conform/registers/generate.ts';
 import { replay } from '../../../src/conform/replay.ts';
 import { makeRigs } from '../../../src/conform/rigs.ts';
 
@@ -18,10 +18,8 @@ const HOST = { tsc: { khz: 1_000_000, high: 256 }, lowTpr: true, cr8Writes: true
 /** The intact model stands in for a kernel. */
 function cases(): RecordedCase[] {
   const [reference, model] = [new ModelJudge({}), new ModelJudge({})];
-  const rigs = makeRigs(3);
-  const host = fc.sample(hostRecipes(rigs.length), { seed: 5, numRuns: 60 }).map((each) => resolveHost(each, rigs));
-  const small = makeRigs(3, 8);
-  const guest = fc.sample(recipes(small.length), { seed: 5, numRuns: 30 }).map((each) => resolve(each, small, HOST));
+  const host = fc.sample(hostCases(makeRigs(3)), { seed: 5, numRuns: 60 });
+  const guest = fc.sample(guestCases(makeRigs(3, 8), HOST), { seed: 5, numRuns: 30 });
   return [...host.map(withLooks), ...guest].map((candidate) => recordCase(reference, model, candidate));
 }
 

@@ -6,7 +6,7 @@ import { compareOutcomes } from '../../../src/conform/compare.ts';
 import { describeOperation, msrName } from '../../../src/conform/describe.ts';
 import { ModelJudge } from '../../../src/conform/model-judge.ts';
 import { deliveryMode, mayStartCpus, unitsOf } from '../../../src/conform/operations.ts';
-import { recipes, resolve } from '../../../src/conform/registers/generate.ts';
+import { cases } from '../../../src/conform/registers/generate.ts';
 import { OPLIST_MEMORY_BYTES, OplistMemory } from '../../../src/conform/registers/oplist.ts';
 import { makeRigs } from '../../../src/conform/rigs.ts';
 import { type Case, type GuestKind, type GuestOperation, SKIPPED } from '../../../src/conform/spec.ts';
@@ -71,8 +71,7 @@ describe('the model as a judge', () => {
 });
 
 describe('comparing', () => {
-  const candidates = (): Case<GuestOperation>[] =>
-    fc.sample(recipes(RIGS.length), { seed: 5, numRuns: 300 }).map((recipe) => resolve(recipe, RIGS, HOST));
+  const candidates = (): Case<GuestOperation>[] => fc.sample(cases(RIGS, HOST), { seed: 5, numRuns: 300 });
 
   const differs = (reference: ModelJudge, other: ModelJudge): boolean =>
     candidates().some(
@@ -133,8 +132,7 @@ it("a host that loses TPR's low bits gets lists without them", () => {
     (kind === 'mmio-write' && (address & 0xff0) === 0x80) || (kind === 'wrmsr' && address === 0x808);
   const lowBits = (lowTpr: boolean): number =>
     fc
-      .sample(recipes(RIGS.length), { seed: 5, numRuns: 300 })
-      .map((recipe) => resolve(recipe, RIGS, { ...HOST, lowTpr }))
+      .sample(cases(RIGS, { ...HOST, lowTpr }), { seed: 5, numRuns: 300 })
       .flatMap(({ machine, operations }) => [
         ...operations.filter(isTpr).map(({ low }) => low & 0xf),
         ...machine.apics.flatMap(({ registers }) =>
@@ -149,8 +147,8 @@ it("a host that loses TPR's low bits gets lists without them", () => {
 it('a host that does not survive writes of CR8 gets lists without them', () => {
   const writes = (cr8Writes: boolean): number =>
     fc
-      .sample(recipes(RIGS.length), { seed: 5, numRuns: 300 })
-      .flatMap((recipe) => resolve(recipe, RIGS, { ...HOST, cr8Writes }).operations)
+      .sample(cases(RIGS, { ...HOST, cr8Writes }), { seed: 5, numRuns: 300 })
+      .flatMap(({ operations }) => operations)
       .filter(({ kind }) => kind === 'write-cr8').length;
   expect(writes(false)).toBe(0);
   expect(writes(true)).toBeGreaterThan(0);
