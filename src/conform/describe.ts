@@ -1,16 +1,17 @@
 /** A case and what is wrong with it, in words: the machine, the list of operations, both outcomes side by side. */
 import { BASE, DELIVERY_NAMES, MSR, PAGE_BYTES, REG } from '../apic/index.ts';
+import { msrOffset } from '../apic/registers.ts';
 import { hex } from '../hex.ts';
 import type { Difference } from './compare.ts';
 import { registerName } from './page.ts';
 import type { RoutingFault } from './routing-coverage.ts';
-import type { ApicSpec, Case, HostOperation, Operation, RegisterValue } from './spec.ts';
+import type { ApicSpec, Case, Gates, MsiOperation, Operation, RegisterValue } from './spec.ts';
 
 const MAX_DIFFERENCES = 12;
 
 export function describeCase({ machine, operations }: Case): string[] {
   return [
-    `machine: 32-bit IDs ${onOff(machine.x2apicFormat)}, broadcast quirk ${onOff(!machine.broadcastQuirkDisabled)}`,
+    `machine: ${describeGates(machine)}`,
     ...machine.apics.map((apic, i) => `  cpu ${i}: ${describeApic(apic)}`),
     'operations:',
     ...operations.map((operation, i) => `  ${i + 1}. ${describeOperation(operation)}`),
@@ -40,6 +41,9 @@ export function describeFault({ message, differences }: RoutingFault): string[] 
   ];
 }
 
+export const describeGates = ({ x2apicFormat, broadcastQuirkDisabled }: Gates): string =>
+  `32-bit IDs ${onOff(x2apicFormat)}, broadcast quirk ${onOff(!broadcastQuirkDisabled)}`;
+
 const onOff = (on: boolean): string => (on ? 'on' : 'off');
 
 function describeApic({ apicId, baseLow, baseHigh, registers }: ApicSpec): string {
@@ -59,7 +63,7 @@ const wide = (low: number, high: number): string => (high === 0 ? hex(low) : `${
 export const describeOperation = (operation: Operation): string =>
   operation.kind === 'msi' ? describeMsi(operation) : `cpu ${operation.cpu}: ${describeCpuOperation(operation)}`;
 
-function describeCpuOperation(operation: Exclude<Operation, { kind: 'msi' }>): string {
+function describeCpuOperation(operation: Exclude<Operation, MsiOperation>): string {
   switch (operation.kind) {
     case 'base':
       return `host sets IA32_APIC_BASE ${wide(operation.low, operation.high)} (${modeOf(operation.low)})`;
@@ -97,7 +101,7 @@ function describeCpuOperation(operation: Exclude<Operation, { kind: 'msi' }>): s
   }
 }
 
-function describeMsi({ addressLow, addressHigh, data }: HostOperation & { kind: 'msi' }): string {
+function describeMsi({ addressLow, addressHigh, data }: MsiOperation): string {
   const logical = (addressLow & 4) !== 0 ? 'logical' : 'physical';
   const destination = ((addressHigh & 0xffffff00) | ((addressLow >>> 12) & 0xff)) >>> 0;
   const hint = (addressLow & 8) !== 0 ? ', redirection hint' : '';
@@ -114,6 +118,6 @@ const mmioName = (address: number): string => {
 export function msrName(msr: number): string {
   if (msr === MSR.APIC_BASE) return 'IA32_APIC_BASE';
   if (msr === MSR.TSC_DEADLINE) return 'IA32_TSC_DEADLINE';
-  const offset = (msr - MSR.X2APIC_FIRST) << 4;
+  const offset = msrOffset(msr);
   return offset <= REG.SELF_IPI ? `x2APIC ${registerName(offset)}` : 'no x2APIC register';
 }

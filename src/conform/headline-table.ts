@@ -1,18 +1,16 @@
 /** The headline table: the questions of headline.ts asked of every judge, and laid out for people. */
 import type { ApicSystemOptions } from '../apic/index.ts';
 import { hex } from '../hex.ts';
+import { describeGates } from './describe.ts';
 import {
-  allQuestions,
   canBeSent,
   DESTINATIONS,
   type HeadlineJudge,
-  ORDERS,
   pathOf,
   type Question,
   SENDERS,
   TARGET_MODES,
 } from './headline.ts';
-import type { Gates } from './spec.ts';
 
 export interface Disagreement {
   readonly question: Question;
@@ -45,61 +43,46 @@ export async function headlineTable(
   judges: readonly HeadlineJudge[],
   model: ApicSystemOptions,
 ): Promise<HeadlineTable> {
-  const cells = new Map<string, string>();
   const disagreements: Disagreement[] = [];
-  const questions = allQuestions();
-  let alias = '';
-  // By order of creation: a judge under a guest boots one for each rig.
-  for (const question of questions.toSorted(byRig)) {
+  let questions = 0;
+  const ask = async (question: Question): Promise<string> => {
+    questions++;
     const answers: [string, readonly number[]][] = [];
     for (const judge of judges) answers.push([judge.name, await judge.takers(question)]);
     const texts = answers.map(([, takers]) => takersText(takers));
     if (new Set(texts).size > 1) disagreements.push({ question, answers });
-    cells.set(keyOf(question), `${texts[0]} ${pathOf(question, model)}`);
-    if (keyOf(question) !== keyOf(ALIAS)) continue;
-    const [name, takers] = answers[answers.length - 1];
-    const chosen = takers.map((id) => hex(id)).join(', ');
-    alias = `${name}: with 32-bit IDs, 0x123 created before 0x23, both in xAPIC mode: ${chosen} takes 0x23`;
+    return `${texts[0]} ${pathOf(question, model)}`;
+  };
+  const cell = async (question: Omit<Question, 'order'>): Promise<string> => {
+    if (!canBeSent(question)) return '-';
+    const up = await ask({ ...question, order: 'ascending' });
+    const down = await ask({ ...question, order: 'descending' });
+    return up === down ? up : `${up}\n${down}*`;
+  };
+  const sections: { title: string; rows: string[][] }[] = [];
+  for (const x2apicFormat of [false, true]) {
+    for (const broadcastQuirkDisabled of [false, true]) {
+      const rows: string[][] = [];
+      for (const sender of SENDERS) {
+        for (const targets of TARGET_MODES) {
+          const row: string[] = [sender, targets];
+          for (const destination of DESTINATIONS)
+            row.push(await cell({ x2apicFormat, broadcastQuirkDisabled, sender, targets, destination }));
+          rows.push(row);
+        }
+      }
+      sections.push({ title: describeGates({ x2apicFormat, broadcastQuirkDisabled }), rows });
+    }
   }
-  return { head: headOf(), sections: sectionsOf(cells), questions: questions.length, disagreements, alias };
+  const last = judges[judges.length - 1];
+  const chosen = (await last.takers(ALIAS)).map((id) => hex(id)).join(', ');
+  const alias = `${last.name}: with 32-bit IDs, 0x123 created before 0x23, both in xAPIC mode: ${chosen} takes 0x23`;
+  const head = ['sender', 'targets', ...DESTINATIONS.map((id) => hex(id, 2))];
+  return { head, sections, questions, disagreements, alias };
 }
-
-const byRig = (a: Question, b: Question): number =>
-  Number(a.x2apicFormat) - Number(b.x2apicFormat) ||
-  Number(a.broadcastQuirkDisabled) - Number(b.broadcastQuirkDisabled) ||
-  ORDERS.indexOf(a.order) - ORDERS.indexOf(b.order);
-
-const keyOf = ({ x2apicFormat, broadcastQuirkDisabled, sender, targets, order, destination }: Question): string =>
-  [x2apicFormat, broadcastQuirkDisabled, sender, targets, order, destination].join();
 
 const takersText = (takers: readonly number[]): string =>
   takers.length === 0 ? 'nobody' : takers.map((id) => id.toString(16).padStart(2, '0')).join(' ');
-
-const headOf = (): string[] => ['sender', 'targets', ...DESTINATIONS.map((id) => hex(id, 2))];
-
-function sectionsOf(cells: ReadonlyMap<string, string>): HeadlineTable['sections'] {
-  const onOff = (on: boolean): string => (on ? 'on' : 'off');
-  return [false, true].flatMap((x2apicFormat) =>
-    [false, true].map((broadcastQuirkDisabled) => {
-      const title = `32-bit IDs ${onOff(x2apicFormat)}, broadcast quirk ${onOff(!broadcastQuirkDisabled)}`;
-      return { title, rows: rowsOf(cells, { x2apicFormat, broadcastQuirkDisabled }) };
-    }),
-  );
-}
-
-function rowsOf(cells: ReadonlyMap<string, string>, gates: Gates): string[][] {
-  return SENDERS.flatMap((sender) =>
-    TARGET_MODES.map((targets) => {
-      const row = DESTINATIONS.map((destination) => {
-        const question = { ...gates, sender, targets, destination };
-        if (!canBeSent({ ...question, order: 'ascending' })) return '-';
-        const [up, down] = ORDERS.map((order) => cells.get(keyOf({ ...question, order })) ?? '');
-        return up === down ? `${up}` : `${up}\n${down}*`;
-      });
-      return [sender, targets, ...row];
-    }),
-  );
-}
 
 /** What the table's cells mean. */
 export const LEGEND = [

@@ -5,11 +5,13 @@
  * The sender has APIC ID 1 and is created first; a device sends in its absence. The targets' IDs come in three pairs that
  * share their low byte. All are software-enabled.
  */
-import { type ApicSystemOptions, BASE, REG } from '../apic/index.ts';
+import { type ApicSystemOptions, COMMAND, MODE, REG } from '../apic/index.ts';
+import { LOCAL_APIC_BASE } from '../platform.ts';
 import { ModelJudge } from './model-judge.ts';
+import { msrOf } from './operations.ts';
 import { readRegister } from './page.ts';
-import { rigKey } from './rigs.ts';
-import type { ApicSpec, Gates, GuestOperation, HostOperation, Judge, MachineSpec, Operation } from './spec.ts';
+import { makeApic, rigKey } from './rigs.ts';
+import type { Gates, GuestOperation, HostOperation, Judge, MachineSpec, RigSpec } from './spec.ts';
 
 export const DESTINATIONS = [0xff, 0x00, 0x1ff, 0x23, 0x123] as const;
 export const SENDERS = ['xAPIC IPI', 'x2APIC IPI', 'MSI'] as const;
@@ -36,153 +38,109 @@ const TARGET_IDS = [0x00, 0x23, 0xff, 0x100, 0x123, 0x1ff];
 const VECTOR = 0x41;
 const IRR_OF_VECTOR = REG.IRR + (VECTOR >> 5) * 16;
 const VECTOR_BIT = 1 << (VECTOR & 31);
-const APIC_PAGE = 0xfee00000;
-const ICR_MSR = 0x800 + (REG.ICR >> 4);
-const ICR_ASSERT = 1 << 14;
 
 /** An xAPIC IPI has eight destination bits; so has an MSI with the gate off. */
-export const canBeSent = ({ sender, destination, x2apicFormat }: Question): boolean =>
+export const canBeSent = ({ sender, destination, x2apicFormat }: Omit<Question, 'order'>): boolean =>
   destination <= 0xff || sender === 'x2APIC IPI' || (sender === 'MSI' && x2apicFormat);
 
-/** Every question that can be asked, in the table's order. */
-export function allQuestions(): Question[] {
-  const list: Question[] = [];
-  for (const x2apicFormat of [false, true])
-    for (const broadcastQuirkDisabled of [false, true])
-      for (const sender of SENDERS)
-        for (const targets of TARGET_MODES)
-          for (const destination of DESTINATIONS)
-            for (const order of ORDERS) {
-              const question = { x2apicFormat, broadcastQuirkDisabled, sender, targets, order, destination };
-              if (canBeSent(question)) list.push(question);
-            }
-  return list;
-}
-
-function rigOf(order: Order): number[] {
-  return [SENDER_ID, ...(order === 'ascending' ? TARGET_IDS : TARGET_IDS.toReversed())];
-}
-
 export function machineOf({ x2apicFormat, broadcastQuirkDisabled, sender, targets, order }: Question): MachineSpec {
-  const rig = rigOf(order);
+  const rig = [SENDER_ID, ...(order === 'ascending' ? TARGET_IDS : TARGET_IDS.toReversed())];
   const apics = rig
     .filter((apicId) => apicId !== SENDER_ID || sender !== 'MSI')
     .map((apicId) => {
       const wide = apicId > 0xff;
-      const x2apic =
+      const isX2apic =
         apicId === SENDER_ID ? sender === 'x2APIC IPI' : targets === 'x2APIC' || (targets !== 'xAPIC' && !wide);
-      return makeApic(apicId, x2apic, targets === 'parked' && wide ? 0 : 1 << (rig.indexOf(apicId) % 8));
+      const logicalId = targets === 'parked' && wide ? 0 : 1 << (rig.indexOf(apicId) % 8);
+      return makeApic({ apicId, mode: isX2apic ? MODE.X2APIC : MODE.XAPIC, logicalId });
     });
   return { x2apicFormat, broadcastQuirkDisabled, apics, bootstrap: SENDER_ID, rig };
 }
 
-function makeApic(apicId: number, x2apic: boolean, logicalId: number): ApicSpec {
-  return {
-    apicId,
-    baseLow: (APIC_PAGE | BASE.ENABLE | (x2apic ? BASE.EXTD : 0)) >>> 0,
-    baseHigh: 0,
-    registers: [
-      [REG.SPIV, 0x1ff],
-      [REG.DFR, 0xffffffff],
-      ...(x2apic
-        ? []
-        : ([
-            [REG.ID, (apicId & 0xff) * 2 ** 24],
-            [REG.LDR, logicalId * 2 ** 24],
-          ] as const)),
-    ],
-  };
-}
-
-export interface HeadlineJudge {
-  readonly name: string;
-  /** APIC IDs of those who took it, ascending. */
-  takers(question: Question): Promise<number[]>;
-  close(): void;
-}
+type MakeJudge = (rig: RigSpec) => Promise<Judge> | Judge;
 
 /** MSIs by a judge of the host's operations, IPIs by one whose machines run a guest. */
-class TwoJudges implements HeadlineJudge {
+export class HeadlineJudge {
   readonly name: string;
   readonly #msi: Judge;
-  readonly #makeIpi: (machine: MachineSpec) => Promise<Judge> | Judge;
-  #key = '';
-  #ipi: Judge | undefined;
+  readonly #makeIpi: MakeJudge;
+  /** Of the same gates: a guest is booted for each rig. */
+  readonly #ipi = new Map<string, Judge>();
 
-  constructor(name: string, msi: Judge, makeIpi: (machine: MachineSpec) => Promise<Judge> | Judge) {
+  constructor(name: string, msi: Judge, makeIpi: MakeJudge) {
     this.name = name;
     this.#msi = msi;
     this.#makeIpi = makeIpi;
   }
 
+  /** APIC IDs of those who took it, ascending. */
   async takers(question: Question): Promise<number[]> {
     const machine = machineOf(question);
     const { sender, destination } = question;
     const judge = sender === 'MSI' ? this.#msi : await this.#judgeOfIpis(machine);
-    const operations: Operation[] = sender === 'MSI' ? [msiTo(destination)] : ipiTo(sender, destination);
+    const operations = sender === 'MSI' ? [msiTo(destination)] : ipiTo(sender, destination);
     const { results, cpus } = judge.carryOut({ machine, operations });
     const changes = results[0]?.changes ?? [];
-    return machine.apics
-      .filter((_, i) => {
-        const page = cpus[i]?.page;
-        const changed = changes.find(([cpu, offset]) => cpu === i && offset === IRR_OF_VECTOR)?.[2] ?? 0;
-        return ((page === undefined ? changed : readRegister(page, IRR_OF_VECTOR)) & VECTOR_BIT) !== 0;
-      })
-      .map(({ apicId }) => apicId)
-      .toSorted((a, b) => a - b);
+    const irrOf = (cpu: number): number =>
+      cpus.length > 0
+        ? readRegister(cpus[cpu].page, IRR_OF_VECTOR)
+        : (changes.find(([of, offset]) => of === cpu && offset === IRR_OF_VECTOR)?.[2] ?? 0);
+    const takers = machine.apics.filter((_, cpu) => (irrOf(cpu) & VECTOR_BIT) !== 0);
+    return takers.map(({ apicId }) => apicId).toSorted((a, b) => a - b);
   }
 
   close(): void {
     this.#msi.close();
-    this.#ipi?.close();
+    this.#closeIpis();
   }
 
-  /** A guest is booted for each rig; questions come in the order of the gates, so few are. */
-  async #judgeOfIpis(machine: MachineSpec): Promise<Judge> {
-    const key = rigKey(machine);
-    if (this.#ipi === undefined || this.#key !== key) {
-      this.#ipi?.close();
-      this.#ipi = await this.#makeIpi(machine);
-      this.#key = key;
-    }
-    return this.#ipi;
+  async #judgeOfIpis(rig: RigSpec): Promise<Judge> {
+    const key = rigKey(rig);
+    const found = this.#ipi.get(key);
+    if (found !== undefined) return found;
+    if (this.#ipi.size === ORDERS.length) this.#closeIpis();
+    const made = await this.#makeIpi(rig);
+    this.#ipi.set(key, made);
+    return made;
+  }
+
+  #closeIpis(): void {
+    for (const judge of this.#ipi.values()) judge.close();
+    this.#ipi.clear();
   }
 }
 
 const msiTo = (destination: number): HostOperation => ({
   kind: 'msi',
-  addressLow: APIC_PAGE + ((destination & 0xff) << 12),
+  addressLow: LOCAL_APIC_BASE + ((destination & 0xff) << 12),
   addressHigh: (destination & 0xffffff00) >>> 0,
   data: VECTOR,
 });
 
 function ipiTo(sender: Sender, destination: number): GuestOperation[] {
-  const operation = { cpu: 0, size: 4, low: 0, high: 0 };
-  if (sender === 'x2APIC IPI') {
-    return [{ ...operation, kind: 'wrmsr', address: ICR_MSR, low: VECTOR | ICR_ASSERT, high: destination }];
-  }
-  const write = { ...operation, kind: 'mmio-write' } as const;
+  const icr = { cpu: 0, size: 4, low: VECTOR | COMMAND.ASSERT, high: 0 };
+  if (sender === 'x2APIC IPI') return [{ ...icr, kind: 'wrmsr', address: msrOf(REG.ICR), high: destination }];
   return [
-    { ...write, address: APIC_PAGE + REG.ICR2, low: destination * 2 ** 24 },
-    { ...write, address: APIC_PAGE + REG.ICR, low: VECTOR | ICR_ASSERT },
+    { ...icr, kind: 'mmio-write', address: LOCAL_APIC_BASE + REG.ICR2, low: destination * 2 ** 24 },
+    { ...icr, kind: 'mmio-write', address: LOCAL_APIC_BASE + REG.ICR },
   ];
 }
 
 /** `model`: the host's properties (or none), the behaviour, the rules to break. */
 export const modelHeadline = (model: ApicSystemOptions): HeadlineJudge =>
-  new TwoJudges('model', new ModelJudge(model), () => new ModelJudge(model));
+  new HeadlineJudge('model', new ModelJudge(model), () => new ModelJudge(model));
 
 /** KVM's APICs; loaded when they are asked, since the model answers without the addon. @throws KvmError without KVM */
 export async function kernelHeadline(): Promise<HeadlineJudge> {
   const { KernelJudge } = await import('./kernel-judge.ts');
   const { KernelRig } = await import('./registers/kernel-rig.ts');
-  return new TwoJudges('kernel', new KernelJudge(), (machine) => KernelRig.create(machine));
+  return new HeadlineJudge('kernel', new KernelJudge(), (machine) => KernelRig.create(machine));
 }
 
 /** Our monitor, under a guest that sends the IPIs. @throws KvmError without KVM */
 export async function monitorHeadline(model: ApicSystemOptions): Promise<HeadlineJudge> {
   const { UserRig } = await import('./registers/user-rig.ts');
-  return new TwoJudges('monitor', new ModelJudge(model), (machine) => UserRig.create(machine, model));
+  return new HeadlineJudge('monitor', new ModelJudge(model), (machine) => UserRig.create(machine, model));
 }
 
 /** By the map or by a scan, as the model explains it. */
@@ -190,7 +148,6 @@ export function pathOf(question: Question, model: ApicSystemOptions): 'map' | 's
   const judge = new ModelJudge(model);
   judge.build(machineOf(question), question.sender !== 'MSI');
   const source = question.sender === 'MSI' ? {} : { source: 0 };
-  return judge.system.explain({ ...source, destination: question.destination, vector: VECTOR }).path === 'scan'
-    ? 'scan'
-    : 'map';
+  const { path } = judge.system.explain({ ...source, destination: question.destination, vector: VECTOR });
+  return path === 'scan' ? path : 'map';
 }

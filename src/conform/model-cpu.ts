@@ -3,9 +3,10 @@
  * which results nobody can compare: reads of no register, and counts that fall as time goes by.
  */
 import { timerDivisor } from '../apic/fields.ts';
-import { APIC_EVENT, BASE, type LocalApic, MSR, PAGE_BYTES, REG, STATE_BYTES, TIMER_MODE } from '../apic/index.ts';
+import { APIC_EVENT, BASE, type LocalApic, PAGE_BYTES, REG, STATE_BYTES, TIMER_MODE } from '../apic/index.ts';
 import { MpState } from '../kvm/constants.ts';
 import type { ModelObserver } from './model-judge.ts';
+import { msrOf } from './operations.ts';
 import { ApicDoor, type HostDoor, readRegister } from './page.ts';
 import {
   type CpuOutcome,
@@ -25,7 +26,6 @@ const NMI_LIMIT = 2;
 const EXCEPTIONS_WITH_CODE: ReadonlySet<number> = new Set([17, 21]);
 const NO_EOI = 1;
 const CR8_RESERVED = 0xfffffff0;
-const TMCCT_MSR = MSR.X2APIC_FIRST + (REG.TMCCT >> 4);
 const TOP_OF_MEMORY = 2 ** 32;
 const SMI_PENDING = 0x100;
 
@@ -109,7 +109,7 @@ export class ModelCpu extends ApicDoor implements HostDoor {
         return NOTHING;
       case 'rdmsr':
         if (!apic.readMsr(address)) return FAULT;
-        if (address === TMCCT_MSR) return this.#countResult(apic.msrLow);
+        if (address === msrOf(REG.TMCCT)) return this.#countResult(apic.msrLow);
         return { low: apic.msrLow, high: apic.msrHigh, fault: 0 };
       case 'wrmsr':
         return apic.writeMsr(address, low, high) ? NOTHING : FAULT;
@@ -212,7 +212,7 @@ export class ModelCpu extends ApicDoor implements HostDoor {
       this.#observer.took?.('interrupt');
       taken.push({ vector: EXCEPTIONS_WITH_CODE.has(vector) ? vector + 1 : vector, position });
       if ((flags & NO_EOI) !== 0) continue;
-      if ((apic.apicBaseLow & BASE.EXTD) !== 0) apic.writeMsr(MSR.X2APIC_FIRST + (REG.EOI >> 4), 0, 0);
+      if ((apic.apicBaseLow & BASE.EXTD) !== 0) apic.writeMsr(msrOf(REG.EOI), 0, 0);
       else this.#write(((apic.apicBaseLow & 0xfffff000) | REG.EOI) >>> 0, 4, 0);
     }
   }

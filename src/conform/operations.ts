@@ -2,14 +2,17 @@
 import { DELIVERY, MSR, PAGE_BYTES, REG } from '../apic/index.ts';
 import { type Case, type GuestOperation, type Operation, runsGuest } from './spec.ts';
 
-const ICR_MSR = MSR.X2APIC_FIRST + (REG.ICR >> 4);
+/** The MSR of a register in x2APIC mode. */
+export const msrOf = (register: number): number => MSR.X2APIC_FIRST + (register >> 4);
+
 /** SMI, NMI, INIT, SIPI and the odd ones between them: what they leave behind no register page shows. */
 const EVENTFUL_MODES = 0x600;
 
 /** The delivery mode of an operation that may write ICR, or -1. */
 export function deliveryMode({ kind, address, low }: GuestOperation): number {
   const toIcr =
-    (kind === 'mmio-write' && ((address % PAGE_BYTES) & ~0xf) === REG.ICR) || (kind === 'wrmsr' && address === ICR_MSR);
+    (kind === 'mmio-write' && ((address % PAGE_BYTES) & ~0xf) === REG.ICR) ||
+    (kind === 'wrmsr' && address === msrOf(REG.ICR));
   return toIcr ? (low >>> 8) & 7 : -1;
 }
 

@@ -5,55 +5,69 @@
 import {
   type ApicMessage,
   ApicSystem,
+  DELIVERY,
   DELIVERY_NAMES,
+  DFR,
   type LocalApic,
   MAP_DIFFERENCES,
   type MapDifference,
-  REG,
-  SPIV,
-  STATE_BYTES,
 } from '../apic/index.ts';
+import { MpState } from '../kvm/constants.ts';
 import { Coverage } from './coverage.ts';
 import { describeFault } from './describe.ts';
 import type { ModelObserver } from './model-judge.ts';
-import { readRegister } from './page.ts';
-import type { HostOperation } from './spec.ts';
+import { type HostOperation, type MsiOperation, RESET_PAGE } from './spec.ts';
 
-const DEVICE_MODES = DELIVERY_NAMES.map((name) => `mode ${name}`);
+const EINVAL = -22;
+const EPERM = -1;
+const BROADCAST = 0xff;
+
+/** What an answer of the host's operations shows. */
+const ANSWERS: readonly (readonly [name: string, kind: HostOperation['kind'], (answer: number) => boolean])[] = [
+  ['answer: taken by several', 'msi', (answer) => answer > 1],
+  ['answer: taken by one', 'msi', (answer) => answer === 1],
+  ['answer: taken by none', 'msi', (answer) => answer === 0],
+  ['answer: no match (EPERM)', 'msi', (answer) => answer === EPERM],
+  ['answer: EINVAL', 'msi', (answer) => answer === EINVAL],
+  ['state refused: wrong ID', 'state', (answer) => answer === EINVAL],
+  ['base refused', 'base', (answer) => answer === EINVAL],
+  ['INIT taken', 'settle', (answer) => (answer & 0xff) === MpState.INIT_RECEIVED],
+  ['SIPI taken', 'settle', (answer) => (answer & 0xff) === MpState.RUNNABLE && answer >> 8 !== RESET_PAGE],
+  ['NMI pending', 'events', (answer) => (answer & 0xff) !== 0],
+];
+
+/** A message that was not refused: whom the map means (null: it does not answer), and the answer. */
+interface Routed extends Required<ApicMessage> {
+  readonly map: readonly number[] | null;
+  readonly answer: number;
+  /** Does a scan find such an APIC? */
+  finds(what: (apic: LocalApic) => boolean): boolean;
+}
+
+const isLowest = ({ deliveryMode, answer }: Routed): boolean => deliveryMode === DELIVERY.LOWEST && answer > 0;
+const isBroadcast = ({ map, destination }: Routed): boolean => map === null && destination === BROADCAST;
+
+const ROUTES: readonly (readonly [name: string, (routed: Routed) => boolean])[] = [
+  ['map: physical', ({ map, logical }) => map !== null && map.length > 0 && !logical],
+  ['scan: physical', ({ map, logical }) => map === null && !logical],
+  ['scan: logical', ({ map, logical }) => map === null && logical],
+  ['broadcast 0xff', isBroadcast],
+  [
+    'quirk makes 0xff reach x2APIC mode',
+    (routed) => isBroadcast(routed) && routed.finds(({ mode, apicId }) => mode === 'x2apic' && apicId !== BROADCAST),
+  ],
+  ['lowest priority by map', (routed) => isLowest(routed) && routed.map !== null],
+  ['lowest priority by scan', (routed) => isLowest(routed) && routed.map === null],
+  ['redirection hint', ({ redirectionHint, answer }) => redirectionHint && answer > 0],
+  ['level-triggered', ({ trigMode, answer }) => trigMode && answer > 0],
+  ...DELIVERY_NAMES.map((name, mode) => [`mode ${name}`, (routed: Routed) => routed.deliveryMode === mode] as const),
+];
 
 const ROUTING_COVERAGE: readonly string[] = [
-  'gate on',
-  'gate off',
-  'quirk on',
-  'quirk off',
-  'map: physical',
-  'map: flat',
-  'map: cluster',
-  'map: x2apic',
-  'map: none enabled',
-  'no map: physical alias',
-  'no logical map: alias',
-  'no logical map: mixed modes',
-  'scan: physical',
-  'scan: logical',
-  'broadcast 0xff',
-  'broadcast 0xffffffff',
-  'quirk makes 0xff reach x2APIC mode',
-  'lowest priority by map',
-  'lowest priority by scan',
-  'redirection hint',
-  'level-triggered',
-  ...DEVICE_MODES,
-  'answer: taken by several',
-  'answer: taken by one',
-  'answer: taken by none',
-  'answer: no match (EPERM)',
-  'answer: EINVAL',
-  'state refused: wrong ID',
-  'base refused',
-  'INIT taken',
-  'SIPI taken',
-  'NMI pending',
+  ...['gate on', 'gate off', 'quirk on', 'quirk off'],
+  ...['map: flat', 'map: cluster', 'map: x2apic', 'map: none enabled'],
+  ...['no map: physical alias', 'no logical map: alias', 'no logical map: mixed modes', 'broadcast 0xffffffff'],
+  ...[...ROUTES, ...ANSWERS].map(([name]) => name),
   ...Object.keys(MAP_DIFFERENCES)
     .filter((name) => !name.startsWith('legacy'))
     .map((name) => `map and scan: ${name}`),
@@ -65,20 +79,13 @@ export interface RoutingFault {
   readonly differences: readonly MapDifference[];
 }
 
-const page = new Uint8Array(STATE_BYTES);
-const DFR_FLAT = 0xffffffff;
-
 /** What an APIC says to the logical map; null for nothing. */
 function logicalModeOf(apic: LocalApic): string | null {
-  if (apic.mode !== 'xapic' && apic.mode !== 'x2apic') return null;
-  apic.getState(page);
-  if ((readRegister(page, REG.SPIV) & SPIV.ENABLE) === 0 || readRegister(page, REG.LDR) === 0) return null;
-  if (apic.mode === 'x2apic') return 'x2apic';
-  return readRegister(page, REG.DFR) === DFR_FLAT ? 'flat' : 'cluster';
+  const { mode, softwareEnabled, registers } = apic.snapshot();
+  if (!softwareEnabled || registers.LDR === 0) return null;
+  if (mode === 'xapic') return registers.DFR === DFR.FLAT >>> 0 ? 'flat' : 'cluster';
+  return mode === 'x2apic' ? mode : null;
 }
-
-const EINVAL = -22;
-const EPERM = -1;
 
 export class RoutingObserver implements ModelObserver {
   readonly coverage = new Coverage(ROUTING_COVERAGE);
@@ -100,29 +107,12 @@ export class RoutingObserver implements ModelObserver {
     this.#lookAtMap();
   }
 
-  host(operation: HostOperation, outcome: number, index: number): void {
-    const { coverage } = this;
-    switch (operation.kind) {
-      case 'msi':
-        this.#routed(operation, outcome);
-        if (outcome !== EINVAL) this.#checkIpis(operation, index);
-        break;
-      case 'base':
-        if (outcome === EINVAL) coverage.hit('base refused');
-        this.#lookAtMap();
-        break;
-      case 'state':
-        if (outcome === EINVAL) coverage.hit('state refused: wrong ID');
-        this.#lookAtMap();
-        break;
-      case 'settle':
-        if ((outcome & 0xff) === 2) coverage.hit('INIT taken');
-        if ((outcome & 0xff) === 0 && outcome >> 8 !== 0xf0) coverage.hit('SIPI taken');
-        break;
-      case 'events':
-        if ((outcome & 0xff) !== 0) coverage.hit('NMI pending');
-        break;
-    }
+  host(operation: HostOperation, answer: number, index: number): void {
+    for (const [name, kind, shows] of ANSWERS) if (kind === operation.kind && shows(answer)) this.coverage.hit(name);
+    if (operation.kind === 'base' || operation.kind === 'state') this.#lookAtMap();
+    if (operation.kind !== 'msi' || answer === EINVAL) return;
+    this.#routed(operation, answer);
+    this.#checkIpis(operation, index);
   }
 
   #lookAtMap(): void {
@@ -140,33 +130,17 @@ export class RoutingObserver implements ModelObserver {
     return modes.size;
   }
 
-  #routed({ addressLow, addressHigh, data }: HostOperation & { kind: 'msi' }, outcome: number): void {
-    const { coverage } = this;
-    const message = this.#system.msiMessage(addressLow, addressHigh, data);
-    if (outcome === EINVAL) {
-      coverage.hit('answer: EINVAL');
-      return;
-    }
-    if (outcome === EPERM) coverage.hit('answer: no match (EPERM)');
-    else coverage.hit(`answer: taken by ${outcome === 0 ? 'none' : outcome === 1 ? 'one' : 'several'}`);
-    const { map, scan } = this.#system.explain(message);
-    const kind = message.logical ? 'logical' : 'physical';
-    const { deliveryMode = 0, destination } = message;
-    if (map === null) coverage.hit(`scan: ${kind}`);
-    else if (map.length > 0 && !message.logical) coverage.hit('map: physical');
-    coverage.hit(DEVICE_MODES[deliveryMode] ?? '');
-    if (deliveryMode === 1 && outcome > 0) coverage.hit(`lowest priority by ${map === null ? 'scan' : 'map'}`);
-    if (message.redirectionHint === true && outcome > 0) coverage.hit('redirection hint');
-    if (message.trigMode === true && outcome > 0) coverage.hit('level-triggered');
-    if (map !== null || destination !== 0xff) return;
-    coverage.hit('broadcast 0xff');
-    const reached = scan.map(({ vcpuIndex }) => this.#system.apic(vcpuIndex));
-    if (reached.some((apic) => apic.mode === 'x2apic' && apic.apicId !== 0xff))
-      coverage.hit('quirk makes 0xff reach x2APIC mode');
+  #routed({ addressLow, addressHigh, data }: MsiOperation, answer: number): void {
+    const system = this.#system;
+    const message = system.msiMessage(addressLow, addressHigh, data);
+    const { map, scan } = system.explain(message);
+    const finds: Routed['finds'] = (what) => scan.some(({ vcpuIndex }) => what(system.apic(vcpuIndex)));
+    const routed = { ...message, map, answer, finds };
+    for (const [name, shows] of ROUTES) if (shows(routed)) this.coverage.hit(name);
   }
 
   /** The same message, from a device or from a CPU in turn: whom do the map and the scan mean? */
-  #checkIpis({ addressLow, addressHigh, data }: HostOperation & { kind: 'msi' }, index: number): void {
+  #checkIpis({ addressLow, addressHigh, data }: MsiOperation, index: number): void {
     const system = this.#system;
     const source = (index % (system.count + 1)) - 1;
     const message = { ...system.msiMessage(addressLow, addressHigh, data), source };

@@ -2,8 +2,9 @@
  * A list of a guest's operations while it is made. It follows each CPU's mode roughly, so that most accesses go through the
  * door that is open.
  */
-import { MODE, MSR, PAGE_BYTES, REG } from '../../apic/index.ts';
+import { MODE, PAGE_BYTES, REG } from '../../apic/index.ts';
 import { pick } from '../choices.ts';
+import { msrOf } from '../operations.ts';
 import type { ApicSpec, GuestKind, GuestOperation } from '../spec.ts';
 
 /** What lists must know of the host. */
@@ -81,6 +82,5 @@ export class GuestList {
 
 export const isX2apic = ({ base }: TrackedCpu): boolean => (base & MODE.X2APIC) === MODE.X2APIC;
 export const pageOf = ({ base }: TrackedCpu): number => (base & ~(PAGE_BYTES - 1)) >>> 0;
-const msrOf = (register: number): number => MSR.X2APIC_FIRST + (register >> 4);
 const isTprWrite = (kind: GuestKind, address: number): boolean =>
   (kind === 'mmio-write' && (address & 0xff0) === REG.TPR) || (kind === 'wrmsr' && address === msrOf(REG.TPR));

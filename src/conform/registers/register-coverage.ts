@@ -5,12 +5,14 @@ import {
   BASE,
   DELIVERY_NAMES,
   ICR,
+  MODE,
   MSR,
   PAGE_BYTES,
   REG,
   REGISTERS,
   type RegisterInfo,
 } from '../../apic/index.ts';
+import { msrOffset } from '../../apic/registers.ts';
 import { Coverage } from '../coverage.ts';
 import type { ModelObserver } from '../model-judge.ts';
 import { deliveryMode } from '../operations.ts';
@@ -18,24 +20,33 @@ import { GP, type GuestOperation, type Result } from '../spec.ts';
 
 const SHORTHANDS = ['no shorthand', 'self', 'all', 'all but self'];
 const SIZES = [1, 2, 4, 8];
-const GP_RULES = [
-  'x2APIC MSR outside x2APIC mode',
-  'read of a write-only register',
-  'read of no register',
-  'write of a read-only register',
-  'write of no register',
-  'bits 63:32',
-  'ICR reserved bits',
-  'SELF_IPI reserved bits',
-  'ESR not zero',
-  'APIC base reserved bits',
-  'APIC base over the physical address bits',
-  'EXTD without enable',
-  'x2APIC to xAPIC',
-  'disabled to x2APIC',
-  'CR8 reserved bits',
-] as const;
-type GpRule = (typeof GP_RULES)[number];
+
+/** An access that was answered with #GP. */
+interface Refused extends GuestOperation {
+  /** Before it. */
+  readonly mode: ApicMode;
+  readonly info: RegisterInfo | undefined;
+}
+
+const toBase = ({ address }: Refused): boolean => address === MSR.APIC_BASE;
+/** Which rule it is that answered: the first that applies. The order is KVM's. */
+const GP_RULES: readonly (readonly [rule: string, applies: (refused: Refused) => boolean])[] = [
+  ['CR8 reserved bits', ({ kind }) => kind === 'write-cr8'],
+  ['APIC base reserved bits', (refused) => toBase(refused) && (refused.low & BASE.RESERVED_LOW) !== 0],
+  ['EXTD without enable', (refused) => toBase(refused) && (refused.low & MODE.X2APIC) === MODE.INVALID],
+  ['APIC base over the physical address bits', (refused) => toBase(refused) && refused.high !== 0],
+  ['x2APIC to xAPIC', (refused) => toBase(refused) && refused.mode === 'x2apic'],
+  ['disabled to x2APIC', toBase],
+  ['x2APIC MSR outside x2APIC mode', ({ mode }) => mode !== 'x2apic'],
+  ['read of a write-only register', ({ kind, info }) => kind === 'rdmsr' && info?.x2apic.includes('w') === true],
+  ['read of no register', ({ kind }) => kind === 'rdmsr'],
+  ['ICR reserved bits', ({ info, low }) => info?.offset === REG.ICR && (low & ICR.X2APIC_RESERVED) !== 0],
+  ['bits 63:32', ({ high }) => high !== 0],
+  ['SELF_IPI reserved bits', ({ info }) => info?.offset === REG.SELF_IPI],
+  ['ESR not zero', ({ info }) => info?.offset === REG.ESR],
+  ['write of a read-only register', ({ info }) => info?.x2apic.includes('r') === true],
+  ['write of no register', () => true],
+];
 const TRANSITIONS = ['xapic to x2apic', 'xapic to disabled', 'x2apic to disabled', 'disabled to xapic'];
 const EVENTS = ['INIT', 'SIPI', 'NMI', 'interrupt', 'timer interrupt'] as const;
 
@@ -60,7 +71,7 @@ function registerCoverage({ cmci = false }: ApicSystemOptions): string[] {
     'MMIO unaligned',
     'MMIO while disabled',
     'MMIO in x2APIC mode',
-    ...GP_RULES.map((rule) => `#GP ${rule}`),
+    ...GP_RULES.map(([rule]) => `#GP ${rule}`),
     ...TRANSITIONS,
     ...EVENTS.map((event) => `taken ${event}`),
   ];
@@ -76,11 +87,11 @@ export class RegisterObserver implements ModelObserver {
 
   guest(operation: GuestOperation, result: Result, before: ApicMode, after: ApicMode): void {
     const { kind, address } = operation;
-    if (result.fault === GP) this.#hit(`#GP ${faultRule(operation, before)}`);
+    if (result.fault === GP) this.coverage.hit(`#GP ${faultRule(operation, before)}`);
     else if (kind === 'mmio-read' || kind === 'mmio-write') this.#mmio(operation, before);
     else if ((kind === 'rdmsr' || kind === 'wrmsr') && before === 'x2apic')
       this.#register('x2APIC', kind, msrOffset(address));
-    if (before !== after) this.#hit(`${before} to ${after}`);
+    if (before !== after) this.coverage.hit(`${before} to ${after}`);
     const delivery = deliveryMode(operation);
     const arrives = kind === 'mmio-write' ? before === 'xapic' && operation.size === 4 && address % 16 === 0 : true;
     if (delivery >= 0 && result.fault === 0 && arrives)
@@ -88,16 +99,16 @@ export class RegisterObserver implements ModelObserver {
   }
 
   took(event: (typeof EVENTS)[number]): void {
-    this.#hit(`taken ${event}`);
+    this.coverage.hit(`taken ${event}`);
   }
 
   #mmio({ kind, address, size }: GuestOperation, mode: ApicMode): void {
     if (mode !== 'xapic') {
-      this.#hit(mode === 'x2apic' ? 'MMIO in x2APIC mode' : 'MMIO while disabled');
+      this.coverage.hit(mode === 'x2apic' ? 'MMIO in x2APIC mode' : 'MMIO while disabled');
       return;
     }
-    this.#hit(`MMIO ${kind === 'mmio-read' ? 'read' : 'write'} of ${size}`);
-    if (address % 16 !== 0) this.#hit('MMIO unaligned');
+    this.coverage.hit(`MMIO ${kind === 'mmio-read' ? 'read' : 'write'} of ${size}`);
+    if (address % 16 !== 0) this.coverage.hit('MMIO unaligned');
     else if (size === 4) this.#register('xAPIC', kind, address % PAGE_BYTES);
   }
 
@@ -106,37 +117,17 @@ export class RegisterObserver implements ModelObserver {
     if (info === undefined) return;
     const access = kind === 'mmio-read' || kind === 'rdmsr' ? 'read' : 'write';
     if (info[name === 'xAPIC' ? 'xapic' : 'x2apic'].includes(access[0] ?? ''))
-      this.#hit(`${name} ${access} ${info.name}`);
+      this.coverage.hit(`${name} ${access} ${info.name}`);
   }
 
   #ipi(name: string, delivery: number, low: number): void {
-    this.#hit(`${name} IPI ${DELIVERY_NAMES[delivery]}`);
-    this.#hit(`${name} IPI ${SHORTHANDS[(low >>> 18) & 3]}`);
-    if ((low & (1 << 11)) !== 0) this.#hit(`${name} IPI logical`);
-  }
-
-  #hit(name: string): void {
-    this.coverage.hit(name);
+    this.coverage.hit(`${name} IPI ${DELIVERY_NAMES[delivery]}`);
+    this.coverage.hit(`${name} IPI ${SHORTHANDS[(low >>> 18) & 3]}`);
+    if ((low & (1 << 11)) !== 0) this.coverage.hit(`${name} IPI logical`);
   }
 }
 
-const msrOffset = (msr: number): number => (msr - MSR.X2APIC_FIRST) << 4;
-
-/** Which rule it is that answered #GP; the order is KVM's. */
-function faultRule({ kind, address, low, high }: GuestOperation, mode: ApicMode): GpRule {
-  if (kind === 'write-cr8') return 'CR8 reserved bits';
-  if (address === MSR.APIC_BASE) {
-    if ((low & BASE.RESERVED_LOW) !== 0) return 'APIC base reserved bits';
-    if ((low & (BASE.ENABLE | BASE.EXTD)) === BASE.EXTD) return 'EXTD without enable';
-    if (high !== 0) return 'APIC base over the physical address bits';
-    return mode === 'x2apic' ? 'x2APIC to xAPIC' : 'disabled to x2APIC';
-  }
-  if (mode !== 'x2apic') return 'x2APIC MSR outside x2APIC mode';
-  const info = BY_OFFSET.get(msrOffset(address));
-  if (kind === 'rdmsr') return info?.x2apic.includes('w') ? 'read of a write-only register' : 'read of no register';
-  if (info?.offset === REG.ICR && (low & ICR.X2APIC_RESERVED) !== 0) return 'ICR reserved bits';
-  if (high !== 0) return 'bits 63:32';
-  if (info?.offset === REG.SELF_IPI) return 'SELF_IPI reserved bits';
-  if (info?.offset === REG.ESR) return 'ESR not zero';
-  return info?.x2apic.includes('r') ? 'write of a read-only register' : 'write of no register';
+function faultRule(operation: GuestOperation, mode: ApicMode): string {
+  const refused = { ...operation, mode, info: BY_OFFSET.get(msrOffset(operation.address)) };
+  return GP_RULES.find(([, applies]) => applies(refused))?.[0] ?? '';
 }

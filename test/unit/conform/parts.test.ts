@@ -5,7 +5,7 @@ import { REG, RULE_NAMES, STATE_BYTES } from '../../../src/apic/index.ts';
 import { parseRule, ruleList } from '../../../src/conform/breaking.ts';
 import { choose, pick } from '../../../src/conform/choices.ts';
 import { Coverage } from '../../../src/conform/coverage.ts';
-import { allQuestions, canBeSent, machineOf } from '../../../src/conform/headline.ts';
+import { canBeSent, machineOf } from '../../../src/conform/headline.ts';
 import { minimise, shorterLists } from '../../../src/conform/minimise.ts';
 import { applyRegisters, changesOf, fillPage, registerName } from '../../../src/conform/page.ts';
 import { batchSeed, Random } from '../../../src/conform/random.ts';
@@ -128,18 +128,17 @@ describe('rules', () => {
 });
 
 describe('the headline questions', () => {
+  const question = { x2apicFormat: false, broadcastQuirkDisabled: false, order: 'ascending' } as const;
+
   it('leave out what a sender cannot address', () => {
-    const gates = { x2apicFormat: false, broadcastQuirkDisabled: false, targets: 'xAPIC', order: 'ascending' } as const;
-    expect(canBeSent({ ...gates, sender: 'xAPIC IPI', destination: 0x123 })).toBe(false);
-    expect(canBeSent({ ...gates, sender: 'MSI', destination: 0x123 })).toBe(false);
-    expect(canBeSent({ ...gates, sender: 'x2APIC IPI', destination: 0x123 })).toBe(true);
-    expect(allQuestions().every(canBeSent)).toBe(true);
+    const to123 = { ...question, targets: 'xAPIC', destination: 0x123 } as const;
+    expect(canBeSent({ ...to123, sender: 'xAPIC IPI' })).toBe(false);
+    expect(canBeSent({ ...to123, sender: 'MSI' })).toBe(false);
+    expect(canBeSent({ ...to123, sender: 'x2APIC IPI' })).toBe(true);
   });
 
   it('a device sends in the absence of CPU 1, and parked CPUs are those over 0xff', () => {
-    const [question] = allQuestions().filter(({ sender, targets }) => sender === 'MSI' && targets === 'parked');
-    if (question === undefined) throw new Error('no such question');
-    const { apics } = machineOf(question);
+    const { apics } = machineOf({ ...question, sender: 'MSI', targets: 'parked', destination: 0 });
     expect(apics.map(({ apicId }) => apicId)).not.toContain(1);
     for (const { apicId, baseLow } of apics) expect((baseLow & 0x400) === 0).toBe(apicId > 0xff);
   });
