@@ -11,11 +11,15 @@ import {
   type LocalApic,
   MAP_DIFFERENCES,
   type MapDifference,
+  REG,
+  SPIV,
+  STATE_BYTES,
 } from '../apic/index.ts';
 import { MpState } from '../kvm/constants.ts';
 import { Coverage } from './coverage.ts';
 import { describeFault } from './describe.ts';
 import type { ModelObserver } from './model-judge.ts';
+import { readRegister } from './page.ts';
 import { type HostOperation, type MsiOperation, RESET_PAGE } from './spec.ts';
 
 const EINVAL = -22;
@@ -79,12 +83,14 @@ export interface RoutingFault {
   readonly differences: readonly MapDifference[];
 }
 
+const page = new Uint8Array(STATE_BYTES);
+
 /** What an APIC says to the logical map; null for nothing. */
 function logicalModeOf(apic: LocalApic): string | null {
-  const { mode, softwareEnabled, registers } = apic.snapshot();
-  if (!softwareEnabled || registers.LDR === 0) return null;
-  if (mode === 'xapic') return registers.DFR === DFR.FLAT >>> 0 ? 'flat' : 'cluster';
-  return mode === 'x2apic' ? mode : null;
+  apic.getState(page);
+  if ((readRegister(page, REG.SPIV) & SPIV.ENABLE) === 0 || readRegister(page, REG.LDR) === 0) return null;
+  if (apic.mode === 'xapic') return readRegister(page, REG.DFR) === DFR.FLAT >>> 0 ? 'flat' : 'cluster';
+  return apic.mode === 'x2apic' ? apic.mode : null;
 }
 
 export class RoutingObserver implements ModelObserver {
