@@ -1,5 +1,5 @@
 /** One fault from the field each, kept mended: guests that check themselves, on our local APICs and on KVM's. */
-import type { MachineOptions } from 'apiary';
+import type { Machine, MachineOptions } from 'apiary';
 import { expect, test } from 'vitest';
 import { assemble, describeKvm, EXIT_OK, GUEST_OK, guestImage, runGuest, SLOW_HOST_MS } from './support.ts';
 
@@ -26,6 +26,31 @@ describeKvm('a fault that was there once is not back', () => {
       },
     );
   }
+});
+
+describeKvm('a CPU that was given back and comes once more', () => {
+  const CPU = 1;
+  test.each(['user', 'kernel'] as const)('has none of the MSRs that it had set (%s)', async (apic) => {
+    const steps: [cue: string, step: (machine: Machine) => Promise<void>][] = [
+      ['ready\n', (machine) => machine.hotplug(CPU)],
+      ['ready for removal\n', (machine) => machine.unplug(CPU)],
+      ['ready\n', (machine) => machine.hotplug(CPU)],
+    ];
+    const options = { cpus: 1, hotpluggable: [CPU], apic, timeoutMs: SLOW_HOST_MS };
+    const { result, text } = await runGuest(guestImage('field/return-msrs'), options, (machine) => {
+      let said = '';
+      machine.on('serial', (chunk) => {
+        said += chunk.toString('latin1');
+        const [next] = steps;
+        if (next === undefined || !said.includes(next[0])) return;
+        said = said.slice(said.indexOf(next[0]) + next[0].length);
+        steps.shift();
+        void next[1](machine);
+      });
+    });
+    expect({ ...result, text }).toMatchObject({ reason: 'debug-exit', status: GUEST_OK });
+    expect(text).toBe('ready\nready for removal\nready\nlooked\n');
+  });
 });
 
 const HALT = 'cli\n 9: hlt\n jmp 9b\n';
