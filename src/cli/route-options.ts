@@ -23,14 +23,17 @@ A CPU is its APIC ID, and what differs from an APIC in xAPIC mode that is softwa
   0x123:x2apic           in x2APIC mode             0x123:off            off in IA32_APIC_BASE
   0x123:disabled         software-disabled          0x23:id=0x24         another xAPIC ID
   0x23:ldr=0x4           another logical ID         0x23:cluster         cluster model (DFR)
-Without ldr= the logical ID is a bit of its own. They are created in the order given. Needs no KVM.
+  0x23:tpr=0x50          its task priority (TPR)    0x23:isr=0x61        a vector in service
+With --mode lowest each CPU's priority (PPR), made from the last two, is shown. Without ldr= the logical ID is a bit of its own. They are created in the order given. Needs no KVM.
 
 Examples:
   apiary route --cpus 0:x2apic,0x23,0x123 --to 0x23 --from 0
   apiary route --cpus 0:x2apic,0x23,0x123 --to 0x23 --gate on --behaviour kvm --break firstAliasWins
-  apiary route --cpus 0,1,2:disabled --to 0x7 --logical --mode lowest`;
+  apiary route --cpus 0,1,2:disabled --to 0x7 --logical --mode lowest
+  apiary route --cpus 0:tpr=0x50,1,2:isr=0x61 --to 0x7 --logical --mode lowest --behaviour hardware`;
 
 const LIMIT_CPUS = 4096;
+const LOWEST_VECTOR = 0x10;
 const MODES = DELIVERY_NAMES.join(', ');
 
 function bounded(what: string, most: number): (text: string) => number {
@@ -67,8 +70,17 @@ function cpuWord(word: string): Partial<RouteCpu> {
   if (word === 'disabled') return { softwareEnabled: false };
   if (word === 'cluster') return { cluster: true };
   if (word.startsWith('ldr=')) return { logicalId: byte(word.slice(4)) };
+  if (word.startsWith('tpr=')) return { tpr: byte(word.slice(4)) };
+  if (word.startsWith('isr=')) return { inService: vectorInService(byte(word.slice(4))) };
   if (word.startsWith('id=')) return { xapicId: byte(word.slice(3)) };
-  throw new InvalidArgumentError(`'${word}' is not known; write x2apic, xapic, off, disabled, cluster, ldr=, id=.`);
+  throw new InvalidArgumentError(
+    `'${word}' is not known; write x2apic, xapic, off, disabled, cluster, ldr=, id=, tpr=, isr=.`,
+  );
+}
+
+function vectorInService(vector: number): number {
+  if (vector < LOWEST_VECTOR) throw new InvalidArgumentError('vectors below 0x10 are never in service.');
+  return vector;
 }
 
 export function addRouteOptions(command: Command): Command {

@@ -1,8 +1,8 @@
 /** `apiary route`: who takes a message, by which rules, and why the others do not. No KVM, no addon. Exit status 0. */
-import { type Behaviour, DELIVERY_NAMES, KERNELS } from '../apic/index.ts';
+import { type Behaviour, DELIVERY, DELIVERY_NAMES, KERNELS } from '../apic/index.ts';
 import { parseRule } from '../conform/breaking.ts';
 import { hex } from '../hex.ts';
-import { route as ask, type RouteAnswer, type RouteQuestion } from '../route/route.ts';
+import { route as ask, type RouteAnswer, type RoutedCpu, type RouteQuestion } from '../route/route.ts';
 import type { RouteCommandOptions } from './route-options.ts';
 import { table, wrapped } from './table.ts';
 
@@ -25,8 +25,9 @@ export async function route(options: RouteCommandOptions): Promise<number> {
   }
   print(wrapped(title(options)));
   const [only] = answers;
-  if (options.behaviour !== undefined && only !== undefined) printOne(...only);
-  else printAll(answers);
+  const withPpr = mode === DELIVERY.LOWEST;
+  if (options.behaviour !== undefined && only !== undefined) printOne(...only, withPpr);
+  else printAll(answers, withPpr);
   return 0;
 }
 
@@ -37,24 +38,31 @@ function title({ from, to, logical, mode, vector, gate, broadcastQuirk }: RouteC
   return `From ${sender} to ${kind}, ${DELIVERY_NAMES[mode]}, vector ${hex(vector)}; gate ${gate}${quirk}`;
 }
 
-function printOne(behaviour: Behaviour, { path, map, answer, cpus, note }: RouteAnswer): void {
+function printOne(behaviour: Behaviour, { path, map, answer, cpus, note }: RouteAnswer, withPpr: boolean): void {
   if (note !== undefined) print(wrapped(`Note: ${note}`));
   print(wrapped(`${behaviour}: ${byPath(path)} (${map}); ${answerText(answer)}`));
-  const rows = cpus.map(({ apicId, mode, takes, why }) => [hex(apicId), mode, takes ? 'takes it' : '-', why]);
-  print(table(['CPU', 'mode', '', 'why'], rows));
+  const rows = cpus.map((cpu) => [...described(cpu, withPpr), cpu.takes ? 'takes it' : '-', cpu.why]);
+  print(table([...heads(withPpr), '', 'why'], rows));
 }
 
-function printAll(answers: readonly (readonly [Behaviour, RouteAnswer])[]): void {
+/** What tells the CPUs apart; who of them has the lowest priority matters only where that is asked for. */
+const heads = (withPpr: boolean): string[] => ['CPU', 'mode', ...(withPpr ? ['PPR'] : [])];
+const described = ({ apicId, mode, ppr }: RoutedCpu, withPpr: boolean): string[] => [
+  hex(apicId),
+  mode,
+  ...(withPpr ? [hex(ppr)] : []),
+];
+
+function printAll(answers: readonly (readonly [Behaviour, RouteAnswer])[], withPpr: boolean): void {
   for (const note of new Set(answers.map(([, each]) => each.note)))
     if (note !== undefined) print(wrapped(`Note: ${note}`));
   const [first] = answers;
-  const rows = (first?.[1].cpus ?? []).map(({ apicId, mode }, i) => [
-    hex(apicId),
-    mode,
+  const rows = (first?.[1].cpus ?? []).map((cpu, i) => [
+    ...described(cpu, withPpr),
     ...answers.map(([, { cpus }]) => (cpus[i]?.takes === true ? 'takes' : '-')),
   ]);
-  rows.push(['', '', ...answers.map(([, { path }]) => byPath(path))]);
-  print(table(['CPU', 'mode', ...answers.map(([behaviour]) => behaviour)], rows));
+  rows.push([...heads(withPpr).map(() => ''), ...answers.map(([, { path }]) => byPath(path))]);
+  print(table([...heads(withPpr), ...answers.map(([behaviour]) => behaviour)], rows));
   print('--behaviour NAME says why');
 }
 

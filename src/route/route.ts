@@ -27,6 +27,10 @@ export interface RouteCpu {
   readonly cluster: boolean;
   /** Bits 31:24 of the xAPIC ID register; default the APIC ID's low byte. */
   readonly xapicId?: number | undefined;
+  /** TPR, 0-255; default 0. */
+  readonly tpr?: number | undefined;
+  /** A vector in service, 0x10-0xff; default none. */
+  readonly inService?: number | undefined;
 }
 
 export interface RouteQuestion {
@@ -44,9 +48,13 @@ export interface RouteQuestion {
 export interface RoutedCpu {
   readonly apicId: number;
   readonly mode: ApicMode;
+  /** 0-255: TPR, or the class of what is in service where that is higher (SDM vol. 3A, 12.8.3.1). */
+  readonly ppr: number;
   readonly takes: boolean;
   readonly why: string;
 }
+
+type Verdict = Pick<RoutedCpu, 'takes' | 'why'>;
 
 export interface RouteAnswer {
   readonly path: 'self' | 'map' | 'scan';
@@ -73,6 +81,7 @@ export function route(question: RouteQuestion, options: ApicSystemOptions): Rout
   const { path, targets, scan } = system.explain(message);
   const differences = system.differences(message);
   const { state, reason, logicalMode } = system.map();
+  const priorities = cpus.map((_, i) => system.apic(i).snapshot().registers.PPR ?? 0);
   const answer = system.deliver(message);
   return {
     path,
@@ -80,19 +89,22 @@ export function route(question: RouteQuestion, options: ApicSystemOptions): Rout
     answer,
     note,
     cpus: cpus.map(({ apicId, mode, softwareEnabled }, i) => {
-      const target = targets.find(({ vcpuIndex }) => vcpuIndex === i);
       const apic = system.apic(i);
-      if (target !== undefined) {
-        const takes = took(apic, deliveryMode, vector);
-        return { apicId, mode, takes, why: takes ? target.why : whyRefused(softwareEnabled, deliveryMode) };
-      }
-      const found = scan.find(({ vcpuIndex }) => vcpuIndex === i);
-      const name = differences.find(({ vcpuIndex }) => vcpuIndex === i)?.name;
-      if (found === undefined) return { apicId, mode, takes: false, why: whyNoMatch(apic, destination, logical) };
-      const missed = name == null ? found.why : MAP_DIFFERENCES[name];
-      const why =
-        path === 'map' && name != null ? `a scan would find it; ${missed}` : 'a candidate, and not the one picked';
-      return { apicId, mode, takes: false, why };
+      const verdict = (): Verdict => {
+        const target = targets.find(({ vcpuIndex }) => vcpuIndex === i);
+        if (target !== undefined) {
+          const takes = took(apic, deliveryMode, vector);
+          return { takes, why: takes ? target.why : whyRefused(softwareEnabled, deliveryMode) };
+        }
+        const found = scan.find(({ vcpuIndex }) => vcpuIndex === i);
+        const name = differences.find(({ vcpuIndex }) => vcpuIndex === i)?.name;
+        if (found === undefined) return { takes: false, why: whyNoMatch(apic, destination, logical) };
+        const missed = name == null ? found.why : MAP_DIFFERENCES[name];
+        const why =
+          path === 'map' && name != null ? `a scan would find it; ${missed}` : 'a candidate, and not the one picked';
+        return { takes: false, why };
+      };
+      return { apicId, mode, ppr: priorities[i], ...verdict() };
     }),
   };
 }
@@ -101,9 +113,16 @@ const X2APIC_BASE = 0xfee00c00;
 const XAPIC_OFF_BASE = 0xfee00000;
 const DISABLED_SPIV = 0xff;
 const ENABLED_SPIV = 0x1ff;
+const TO_ITSELF = 0x4_4000;
 
 function make(system: ApicSystem, cpu: RouteCpu): void {
   const apic = system.addApic(cpu.apicId);
+  apic.writeMmio(REG.SPIV, 4, ENABLED_SPIV);
+  if (cpu.inService !== undefined) {
+    apic.writeMmio(REG.ICR, 4, TO_ITSELF | cpu.inService);
+    apic.acknowledge();
+  }
+  apic.writeMmio(REG.TPR, 4, cpu.tpr ?? 0);
   apic.writeMmio(REG.SPIV, 4, cpu.softwareEnabled ? ENABLED_SPIV : DISABLED_SPIV);
   if (cpu.xapicId !== undefined) apic.writeMmio(REG.ID, 4, cpu.xapicId * 2 ** 24);
   apic.writeMmio(REG.LDR, 4, cpu.logicalId * 2 ** 24);

@@ -56,6 +56,24 @@ describe('who takes it', () => {
     expect(cpus.find(({ takes }) => !takes)?.why).toBe('a candidate, and not the one picked');
   });
 
+  it("each CPU's priority is made from its TPR and what is in service, and does not keep it from taking it", () => {
+    const cpus =
+      '0,1:tpr=0x53,2:isr=0x61,3:tpr=0x53:isr=0x61,4:tpr=0x63:isr=0x61,5:isr=0x71:disabled,6:x2apic:tpr=0x20';
+    const answer = route(question(cpus, 2), {});
+    expect(answer.cpus.map(({ ppr }) => ppr)).toEqual([0, 0x53, 0x60, 0x60, 0x63, 0x70, 0x20]);
+    expect(answer.cpus.map(({ takes }) => takes)).toEqual([false, false, true, false, false, false, false]);
+  });
+
+  it('a vector in service is no vector taken, and leaves the arbitration as it was', () => {
+    const lowest = { logical: true, deliveryMode: DELIVERY.LOWEST, vector: 0x61 };
+    for (const vectorHashing of [true, false]) {
+      const takers = ['0,1,2', '0:isr=0x61,1:isr=0x61,2:isr=0x61'].map((cpus) =>
+        route(question(cpus, 7, lowest), { vectorHashing }).cpus.map(({ takes }) => takes),
+      );
+      expect(takers[0]).toEqual(takers[1]);
+    }
+  });
+
   it('an NMI and an INIT are taken by a software-disabled APIC', () => {
     for (const deliveryMode of [DELIVERY.NMI, DELIVERY.INIT])
       expect(route(question('0,1:disabled', 1, { deliveryMode }), {}).cpus[1]?.takes).toBe(true);
@@ -76,8 +94,9 @@ describe('CPUs as they are written', () => {
   it('an ID and what differs', () => {
     expect(routeCpus('0x123:x2apic')[0]).toMatchObject({ apicId: 0x123, mode: 'x2apic', softwareEnabled: true });
     expect(routeCpus('0,1:cluster:ldr=0x12')[1]).toMatchObject({ cluster: true, logicalId: 0x12 });
+    expect(routeCpus('0:tpr=0x50:isr=0x61')[0]).toMatchObject({ tpr: 0x50, inService: 0x61 });
   });
-  it.each(['', 'x', '0,0', '0:zz', '0x10000', '1:ldr=0x100'])('%j is a mistake', (text) => {
+  it.each(['', 'x', '0,0', '0:zz', '0x10000', '1:ldr=0x100', '1:tpr=0x100', '1:isr=0xf'])('%j is a mistake', (text) => {
     expect(() => routeCpus(text)).toThrow(InvalidArgumentError);
   });
 });
@@ -110,6 +129,14 @@ describe('the command', () => {
   });
   it('a broken rule changes the answer', async () => {
     expect(await run({ gate: 'on', behaviour: 'kvm', break: 'firstAliasWins' })).toMatch(/0x123 +│ xapic +│ takes/);
+  });
+  it('lowest priority shows who has which, with one behaviour and with all, and other modes do not', async () => {
+    const lowest = { cpus: routeCpus('0:tpr=0x50,1:isr=0x61,2'), to: 7, from: undefined, logical: true, mode: 1 };
+    expect(await run({ ...lowest, behaviour: 'hardware' })).toMatch(/CPU .*PPR.*0x0 .*0x50.*0x1 .*0x60.*0x2 .*0x0 /s);
+    const all = await run(lowest);
+    expect(all).toMatch(/0x1 +│ xapic │ 0x60 │/);
+    for (const line of all.split('\n')) expect(line.length, line).toBeLessThanOrEqual(80);
+    expect(await run({ ...lowest, mode: 0 })).not.toContain('PPR');
   });
   it('the same for programs', async () => {
     const { answers } = JSON.parse(await run({ json: true, behaviour: 'kvm@6.1' })) as { answers: { path: string }[] };
