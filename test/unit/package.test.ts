@@ -2,7 +2,17 @@
  * What a package's user relies on and no other test sees: an addon for every Linux, no native code where there is none. Uses what `npm run build` made; `npm run pack:check` tries the tarball itself.
  */
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -164,4 +174,29 @@ describe('the command as the package has it', () => {
       cpSync(whole, program);
     }
   });
+});
+
+/** In import and export declarations and calls of import(), of the package's name or a path below it. */
+const IMPORTED = /^(?:import|export|\}) .*from '([^.'$][^']*)'|^import '([^.'$][^']*)'|\bimport\('([^.'$][^']*)'\)/gm;
+
+it('every package that sources and tests import is declared: what is only somebody else’s may go or change with it', () => {
+  const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as Record<
+    string,
+    Record<string, string>
+  >;
+  const declared = new Set(['apiary', ...Object.keys({ ...manifest.dependencies, ...manifest.devDependencies })]);
+  const undeclared: string[] = [];
+  let found = 0;
+  for (const folder of ['src', 'test', 'native']) {
+    for (const file of readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })) {
+      if (!/\.(ts|mjs)$/.test(file)) continue;
+      for (const [, ...names] of readFileSync(join(ROOT, folder, file), 'utf8').matchAll(IMPORTED)) {
+        const name = /^(@[^/]+\/)?[^/]+/.exec(names.find((each) => each !== undefined) ?? '')?.[0] ?? '';
+        found++;
+        if (!name.startsWith('node:') && !declared.has(name)) undeclared.push(`${folder}/${file}: ${name}`);
+      }
+    }
+  }
+  expect(found).toBeGreaterThan(500);
+  expect(undeclared).toEqual([]);
 });
