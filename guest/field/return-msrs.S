@@ -63,6 +63,16 @@ welcome:
         mov $1, %esi
         mov $the_cpu, %edx
         call await
+        mov selector, %edi
+        call cpus_select
+        mov $1, %edi
+        call cpus_command               # _OST: the event
+        mov $1, %edi                    # insertion
+        call cpus_set_data
+        mov $2, %edi
+        call cpus_command               # and its status
+        xor %edi, %edi                  # done
+        call cpus_set_data
         pop %rbx
         ret
 

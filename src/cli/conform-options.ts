@@ -56,6 +56,6 @@ export function addConformOptions(command: Command): Command {
       '--table',
       'who takes an interrupt to 0xff, 0x00, 0x1ff, 0x23, 0x123, by gate, quirk, sender, mode and order',
     )
-    .option('--json', 'the same for programs; with --replay and --table as well')
+    .option('--json', 'the same for programs; with --replay, --table, --record and --break list as well')
     .addHelpText('after', EXAMPLES);
 }

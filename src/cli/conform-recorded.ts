@@ -9,6 +9,7 @@ import { readRecording, writeRecording } from '../conform/recorded.ts';
 import { type Replayed, replay } from '../conform/replay.ts';
 import { ConfigError } from '../machine/errors.ts';
 import { PACKAGE_ROOT } from '../package-root.ts';
+import { printJson } from './json.ts';
 import { table, wrapped } from './table.ts';
 
 /** The cases that the package ships. */
@@ -26,15 +27,16 @@ export async function recordTo(
     behaviour,
     layer,
     cr8Writes,
-  }: { seed: number; behaviour: Behaviour; layer: Layer | undefined; cr8Writes: boolean },
+    json,
+  }: { seed: number; behaviour: Behaviour; layer: Layer | undefined; cr8Writes: boolean; json: boolean },
 ): Promise<number> {
   if (layer === 3) throw new ConfigError('layer 3 asks no kernel: there is nothing to record');
   const { record } = await import('../conform/record.ts');
   const hostLists = layer === 2 ? 0 : HOST_LISTS;
   const guestLists = layer === 1 ? 0 : GUEST_LISTS;
-  const lists = hostLists + guestLists;
+  const asked = hostLists + guestLists;
   const onProgress = (done: number): void => {
-    if (done % 20 === 0) process.stderr.write(`${done} of ${lists} lists\n`);
+    if (done % 20 === 0) process.stderr.write(`${done} of ${asked} lists\n`);
   };
   const onTrouble = (what: string): void => void process.stderr.write(`the guests' machines ended ${what}\n`);
   const recording = await record({
@@ -53,8 +55,11 @@ export async function recordTo(
     throw new ConfigError(`cannot write ${file}: ${(error as NodeJS.ErrnoException).code}`);
   }
   const operations = recording.cases.reduce((sum, { candidate }) => sum + candidate.operations.length, 0);
+  const lists = recording.cases.length;
+  const { kernel } = recording.header;
+  if (json) return printJson({ file, kernel, behaviour, seed, lists, operations, bytes: bytes.length, status: 0 });
   process.stdout.write(
-    `${file}: ${operations} operations in ${recording.cases.length} lists, kernel ${recording.header.kernel}, ${bytes.length} bytes\n`,
+    `${file}: ${operations} operations in ${lists} lists, kernel ${kernel}, ${bytes.length} bytes\n`,
   );
   return 0;
 }
@@ -86,23 +91,20 @@ export function replayFrom({ file, behaviour, broken, json }: ReplayOptions): nu
       process.stderr.write(`${pc.red(`${path}: different`)}\n${replayed.failure.join('\n')}\n`);
     return { file: basename(path, '.jsonl.gz'), kernel: recording.header.kernel, behaviour: rules, ...replayed };
   });
-  process.stdout.write(`${json ? forPrograms(files) : forPeople(files)}\n`);
-  return files.every(({ failure }) => failure === undefined) ? 0 : 1;
+  const status = files.every(({ failure }) => failure === undefined) ? 0 : 1;
+  if (json) return printJson({ files: files.map(forPrograms), status });
+  process.stdout.write(`${forPeople(files)}\n`);
+  return status;
 }
 
 const forPeople = (files: readonly ReplayedFile[]): string =>
   table(['file', 'kernel', 'behaviour', 'lists', 'cases', 'result', 'seen'], files.map(row));
 
-const forPrograms = (files: readonly ReplayedFile[]): string =>
-  JSON.stringify(
-    files.map(({ coverage, ...rest }) => ({
-      ...rest,
-      equal: rest.failure === undefined,
-      seen: Object.fromEntries(coverage.entries),
-    })),
-    undefined,
-    2,
-  );
+const forPrograms = ({ coverage, ...rest }: ReplayedFile): object => ({
+  ...rest,
+  equal: rest.failure === undefined,
+  seen: Object.fromEntries(coverage.entries),
+});
 
 export function shipped(): string[] {
   if (!existsSync(RECORDED)) return [];

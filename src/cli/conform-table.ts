@@ -5,6 +5,7 @@ import { type HeadlineJudge, kernelHeadline, modelHeadline, monitorHeadline } fr
 import { headlineTable, LEGEND } from '../conform/headline-table.ts';
 import type { KernelRules } from '../conform/kernel-rules.ts';
 import { hex } from '../hex.ts';
+import { printJson } from './json.ts';
 import { table, wrapped } from './table.ts';
 import { hostsWord, wordsOf } from './without-kvm.ts';
 
@@ -42,8 +43,10 @@ export async function showHeadline({ rules, chosen, broken, json }: HeadlineOpti
   try {
     const found = await headlineTable(judges, model);
     const names = judges.map(({ name }) => name);
-    print(json ? JSON.stringify({ ...found, judges: names, note }, undefined, 2) : headlineText(found, names, note));
-    return found.disagreements.length === 0 ? 0 : 1;
+    const status = found.disagreements.length === 0 ? 0 : 1;
+    if (json) return printJson({ ...found, judges: names, note, status });
+    print(headlineText(found, names, note));
+    return status;
   } finally {
     for (const judge of judges) judge.close();
   }

@@ -14,6 +14,7 @@ import type { LayerOptions } from '../conform/run.ts';
 import { recordTo, replayFrom } from './conform-recorded.ts';
 import { showHeadline } from './conform-table.ts';
 import { conformText, failureText, progressLine } from './conform-text.ts';
+import { printJson } from './json.ts';
 import { table } from './table.ts';
 import { hostsWord, wordsOf } from './without-kvm.ts';
 
@@ -65,8 +66,7 @@ const COVERAGE_MILLIS = 5_000;
 export async function conform(options: ConformOptions): Promise<number> {
   const { json = false } = options;
   if (options.break === 'list') {
-    process.stdout.write(`${table(['rule to break', 'shows in', 'what it says'], ruleList())}\n`);
-    return 0;
+    return listRules(json);
   }
   const broken = options.break === undefined ? undefined : parseRule(options.break);
   if (options.table === true) {
@@ -80,17 +80,23 @@ export async function conform(options: ConformOptions): Promise<number> {
   const rules = await modelFor(options);
   if (options.record !== undefined) {
     const { layer, cr8Writes = true } = options;
-    return await recordTo(options.record, { seed, behaviour: rules.behaviour, layer, cr8Writes });
+    return await recordTo(options.record, { seed, behaviour: rules.behaviour, layer, cr8Writes, json });
   }
   process.stderr.write(`seed ${seed}\n`);
   const layers = options.layer === undefined ? (broken === undefined ? LAYERS : [layerOf(broken)]) : [options.layer];
   const { behaviour, lacking } = rules;
   const model = { behaviour, breakRules: broken === undefined ? lacking : [...lacking, broken] };
   const result = await compare(layers, seed, model, options);
-  process.stdout.write(
-    json ? `${JSON.stringify(forPrograms(result), undefined, 2)}\n` : conformText(result, options.coverage ?? false),
-  );
+  if (json) return printJson(forPrograms(result));
+  process.stdout.write(conformText(result, options.coverage ?? false));
   return result.status;
+}
+
+function listRules(json: boolean): number {
+  const list = ruleList();
+  if (json) return printJson({ rules: list.map(([name, shows, rule]) => ({ name, shows, rule })), status: 0 });
+  process.stdout.write(`${table(['rule to break', 'shows in', 'what it says'], list)}\n`);
+  return 0;
 }
 
 async function compare(
@@ -158,7 +164,10 @@ function again(layer: Layer, { seed, path }: Failure, options: ConformOptions): 
 }
 
 /** Coverage by name, and the failing case as a value rather than as a text of one. */
-function forPrograms({ layers, ...rest }: ConformResult): object {
+function forPrograms({
+  layers,
+  ...rest
+}: ConformResult): Omit<ConformResult, 'layers'> & { readonly layers: readonly object[] } {
   const each = layers.map(({ coverage, failure, ...numbers }) => ({
     ...numbers,
     ...(failure === undefined ? {} : { failure: { ...failure, json: undefined, case: JSON.parse(failure.json) } }),

@@ -11,6 +11,7 @@ import type { MachineOptions } from '../machine/options.ts';
 import { ADDED_CPU, DESTINATIONS, hotplugRow } from '../route/hotplug.ts';
 import { demoText } from './demo-text.ts';
 import type { HotplugReport } from './hotplug-run.ts';
+import { printJson } from './json.ts';
 import { hostsWord, type WithoutKvm, whyNoKvm } from './without-kvm.ts';
 
 /** The rules shown: the newest kernel's, those of before the gate, hardware's. */
@@ -72,7 +73,8 @@ export interface Compared {
 
 export async function demo({ verbose = false, oneByOne = false, json = false }: DemoOptions): Promise<number> {
   const result = await measure(oneByOne ? 1 : Math.max(LEAST_AT_ONCE, availableParallelism()));
-  process.stdout.write(json ? `${JSON.stringify(result, undefined, 2)}\n` : demoText(result, verbose));
+  if (json) return printJson(result);
+  process.stdout.write(demoText(result, verbose));
   return result.status;
 }
 

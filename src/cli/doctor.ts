@@ -6,14 +6,15 @@ import pc from 'picocolors';
 import { examine } from '../kvm/doctor.ts';
 import type { Gap } from '../machine/ring0-gaps.ts';
 import { Status } from '../machine/status.ts';
+import { printJson } from './json.ts';
 import { wrapped } from './table.ts';
 
 export async function doctor({ json = false }: { json?: boolean } = {}): Promise<number> {
   const findings = await examine();
   if (json) {
     const ok = findings.every((finding) => finding.ok);
-    process.stdout.write(`${JSON.stringify({ ok, facts: findings, gaps: ok ? await gaps() : null }, null, 2)}\n`);
-    return ok ? Status.shutdown : Status.host;
+    const status = ok ? Status.shutdown : Status.host;
+    return printJson({ ok, facts: findings, gaps: ok ? await gaps() : null, status });
   }
   for (const { name, ok, detail, remedy } of findings) {
     const mark = ok ? pc.green('ok  ') : pc.red('FAIL');

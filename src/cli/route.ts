@@ -3,6 +3,7 @@ import { type Behaviour, DELIVERY, DELIVERY_NAMES, KERNELS } from '../apic/index
 import { parseRule } from '../conform/breaking.ts';
 import { hex } from '../hex.ts';
 import { route as ask, type RouteAnswer, type RoutedCpu, type RouteQuestion } from '../route/route.ts';
+import { printJson } from './json.ts';
 import type { RouteCommandOptions } from './route-options.ts';
 import { table, wrapped } from './table.ts';
 
@@ -18,10 +19,7 @@ export async function route(options: RouteCommandOptions): Promise<number> {
   const answers = behaviours.map((behaviour) => [behaviour, ask(question, { ...gates, behaviour })] as const);
   if (options.json === true) {
     const all = answers.map(([behaviour, answer]) => ({ behaviour, gate, ...answer }));
-    process.stdout.write(
-      `${JSON.stringify({ question: { ...question, gate, broadcastQuirk }, answers: all }, null, 2)}\n`,
-    );
-    return 0;
+    return printJson({ question: { ...question, gate, broadcastQuirk }, answers: all, status: 0 });
   }
   print(wrapped(title(options)));
   const [only] = answers;
