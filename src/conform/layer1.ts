@@ -20,7 +20,7 @@ export class Layer1 extends Layer<HostOperation> {
    * @param model the host's properties (probeHost), the behaviour, the rules to break
    */
   constructor(reference: Judge, model: ApicSystemOptions) {
-    super(model, new RoutingObserver());
+    super(model, new RoutingObserver(model));
     this.#reference = reference;
   }
 

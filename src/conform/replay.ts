@@ -20,7 +20,7 @@ export interface Replayed {
 
 /** @param rules behaviour and broken rules; the host's properties are the recording's */
 export function replay({ header, cases }: Recording, rules: ApicSystemOptions): Replayed {
-  const [routing, registers] = [new RoutingObserver(), new RegisterObserver(header.guest)];
+  const [routing, registers] = [new RoutingObserver(rules), new RegisterObserver(header.guest)];
   const host = new ModelJudge({ ...header.host, ...rules }, routing);
   const guest = new ModelJudge({ ...header.guest, ...rules }, registers);
   let [lists, operations] = [0, 0];

@@ -5,13 +5,18 @@
 import {
   type ApicMessage,
   ApicSystem,
+  type ApicSystemOptions,
+  type Behaviour,
   DELIVERY,
   DELIVERY_NAMES,
   DFR,
+  holds,
   type LocalApic,
   MAP_DIFFERENCES,
   type MapDifference,
+  type MapDifferenceName,
   REG,
+  type RuleName,
   SPIV,
   STATE_BYTES,
 } from '../apic/index.ts';
@@ -67,15 +72,30 @@ const ROUTES: readonly (readonly [name: string, (routed: Routed) => boolean])[] 
   ...DELIVERY_NAMES.map((name, mode) => [`mode ${name}`, (routed: Routed) => routed.deliveryMode === mode] as const),
 ];
 
+const mapAndScan = (name: MapDifferenceName): string => `map and scan: ${name}`;
+
+/** What only a kernel with this rule can show (`true`), or only one without it. */
+const BY_RULE: readonly (readonly [name: string, rule: RuleName, holds: boolean])[] = [
+  ['no map: physical alias', 'gate', true],
+  [mapAndScan('wide-id-without-gate'), 'gate', true],
+  [mapAndScan('legacy-logical-alias'), 'logicalAlias', false],
+  [mapAndScan('legacy-id-of-a-state'), 'x2apicIdReadOnly', false],
+  [mapAndScan('legacy-left-x2apic'), 'xapicIdOnLeavingX2apic', false],
+];
+
 const ROUTING_COVERAGE: readonly string[] = [
   ...['gate on', 'gate off', 'quirk on', 'quirk off'],
   ...['map: flat', 'map: cluster', 'map: x2apic', 'map: none enabled'],
   ...['no map: physical alias', 'no logical map: alias', 'no logical map: mixed modes', 'broadcast 0xffffffff'],
   ...[...ROUTES, ...ANSWERS].map(([name]) => name),
-  ...Object.keys(MAP_DIFFERENCES)
-    .filter((name) => !name.startsWith('legacy'))
-    .map((name) => `map and scan: ${name}`),
+  ...(Object.keys(MAP_DIFFERENCES) as MapDifferenceName[]).map(mapAndScan),
 ];
+
+/** What can be seen of a kernel that this behaviour follows. */
+function visible(behaviour: Behaviour): string[] {
+  const hidden = BY_RULE.filter(([, rule, shown]) => holds(rule, behaviour) !== shown).map(([name]) => name);
+  return ROUTING_COVERAGE.filter((name) => !hidden.includes(name));
+}
 
 /** An unintended difference between the map and the scan. */
 export interface RoutingFault {
@@ -94,10 +114,15 @@ function logicalModeOf(apic: LocalApic): string | null {
 }
 
 export class RoutingObserver implements ModelObserver {
-  readonly coverage = new Coverage(ROUTING_COVERAGE);
+  readonly coverage: Coverage;
   #system = new ApicSystem({ shared: false, maxApics: 1 });
   /** Of the last machine. */
   #fault: RoutingFault | undefined;
+
+  /** @param behaviour what the model follows */
+  constructor({ behaviour }: ApicSystemOptions) {
+    this.coverage = new Coverage(visible(behaviour ?? 'kvm'));
+  }
 
   wrong(): string[] | undefined {
     return this.#fault && describeFault(this.#fault);

@@ -1,10 +1,11 @@
 /** The engine of `apiary conform`, without KVM: the intact model stands in for the kernel. */
 import { describe, expect, it } from 'vitest';
-import { type ApicSystemOptions, RULE_NAMES } from '../../../src/apic/index.ts';
+import { type ApicSystemOptions, type Behaviour, RULE_NAMES } from '../../../src/apic/index.ts';
 import { layerOf } from '../../../src/conform/breaking.ts';
 import { type CampaignOptions, type Result, runCampaign } from '../../../src/conform/campaign.ts';
 import { Layer1 } from '../../../src/conform/layer1.ts';
 import { ModelJudge } from '../../../src/conform/model-judge.ts';
+import { RoutingObserver } from '../../../src/conform/routing-coverage.ts';
 
 const run = (model: ApicSystemOptions, options: Partial<CampaignOptions> = {}): Promise<Result> => {
   const { breakRules: _, ...intact } = model;
@@ -50,6 +51,28 @@ describe('every rule of layer 1, broken, is noticed without a kernel as well', (
   it.each(RULE_NAMES.filter((rule) => layerOf(rule) === 1))('%s', async (rule) => {
     const { failure } = await run({ breakRules: [rule] }, { millis: 10_000, shrink: false });
     expect(failure?.foundAfterMillis).toBeLessThan(10_000);
+  });
+});
+
+describe('what must be seen is what the kernel that a behaviour follows can show', () => {
+  const asked = (behaviour: Behaviour): string[] => {
+    const { entries } = new RoutingObserver({ behaviour }).coverage;
+    return entries.map(([name]) => name);
+  };
+  const older = ['legacy-logical-alias', 'legacy-id-of-a-state', 'legacy-left-x2apic'].map(
+    (name) => `map and scan: ${name}`,
+  );
+  const newer = ['no map: physical alias', 'map and scan: wide-id-without-gate'];
+
+  it.each([
+    ['kvm@6.1', older, newer],
+    ['kvm@6.12', newer, older],
+    ['kvm', newer, older],
+  ] as const)('%s', async (behaviour, shown, hidden) => {
+    expect(asked(behaviour)).toEqual(expect.arrayContaining([...shown]));
+    for (const name of hidden) expect(asked(behaviour)).not.toContain(name);
+    const { coverage } = await run({ behaviour }, { seed: Date.now() % 1e9 });
+    expect(coverage.entries.map(([name]) => name)).toEqual(asked(behaviour)); // and nothing else was seen
   });
 });
 
