@@ -73,7 +73,7 @@ export interface RuleInfo {
   readonly shows: 'routing' | 'registers' | 'time';
   /** The first Linux version that has it; absent: as far back as we read. */
   readonly since?: string;
-  /** Upstream, where known. */
+  /** Upstream; of two the last one completes it. */
   readonly commit?: string;
   /** What kernels before did. Absent without `since`. */
   readonly before?: string;
@@ -105,6 +105,7 @@ export const RULES: { readonly [Name in RuleName]: RuleInfo } = {
     shows: 'routing',
     rule: 'map: a shared logical bit, or an LDR with several, disables the logical map',
     since: '6.3',
+    commit: '2bf934aadcac, 2970052481b9',
     before: 'the last APIC on a shared bit has it, and of several bits the lowest counts',
   },
   absentIsZero: { shows: 'routing', rule: 'through the map an absent destination answers 0; by scan -1' },
@@ -155,18 +156,21 @@ export const RULES: { readonly [Name in RuleName]: RuleInfo } = {
     shows: 'routing',
     rule: 'map: with no software-enabled APIC a logical destination is nobody',
     since: '6.3',
+    commit: '35366901017c',
     before: 'such a map has no logical mode, and a scan is made',
   },
   xapicIdOnLeavingX2apic: {
     shows: 'routing',
     rule: 'the host forces x2APIC to xAPIC mode: the xAPIC ID is reset, and the map follows',
     since: '6.3',
+    commit: '052c3b99cbc8',
     before: 'the ID register keeps the 32-bit ID, and the map stays as it was',
   },
   x2apicIdReadOnly: {
     shows: 'routing',
     rule: 'gate off: in x2APIC mode the ID that a state brings is ignored',
     since: '6.11',
+    commit: '4b7c3f6d04bd',
     before: "its bits 31:24 become the ID register, and LDR and the map's logical entry follow it",
   },
   everyNmiKept: {

@@ -54,7 +54,8 @@ it('the errata of README.md say of each versioned rule since when it is', () => 
     const row = readme.split('\n').find((line) => line.startsWith('|') && line.includes(`\`${name}\``));
     expect(row, name).toBeDefined();
     expect(row).toContain(` ${RULES[name].since}`);
-    if (RULES[name].commit !== undefined) expect(row).toContain(RULES[name].commit);
+    expect(RULES[name].commit, name).toBeDefined();
+    expect(row).toContain(RULES[name].commit);
   }
 });
 
