@@ -58,7 +58,10 @@ export class LiveView {
     const text = this.#partial + (typeof chunk === 'string' ? chunk : chunk.toString('latin1'));
     const end = text.length > MAX_PARTIAL ? text.length : text.lastIndexOf('\n') + 1;
     this.#partial = text.slice(end);
-    if (end > 0) this.#view.persist(shown(text.slice(0, end).replace(/\r?\n$/, '')));
+    if (end > 0) {
+      this.#view.clear(); // not `persist`, which drops what is more than the terminal has rows
+      void this.#write(`${shown(text.slice(0, end).replace(/\r?\n$/, ''))}\n`);
+    }
     this.#redraw();
     await Promise.all([this.#write(''), delay(PRINT_MILLIS)]);
   }

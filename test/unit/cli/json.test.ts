@@ -1,9 +1,13 @@
 /** `--json` of each command that has it: one object on stdout, whose status is the command's. With or without KVM. */
 import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, vi } from 'vitest';
 import { RULE_NAMES } from '../../../src/apic/index.ts';
 import { replayFrom, shipped } from '../../../src/cli/conform-recorded.ts';
+import { whyNoKvm } from '../../../src/cli/without-kvm.ts';
 
 const COMMAND = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url));
 
@@ -33,6 +37,19 @@ it('conform --break list has every rule by its name', () => {
     rule: expect.any(String),
   });
   expect(status).toBe(0);
+});
+
+describe.skipIf(whyNoKvm() !== undefined)('with KVM', () => {
+  it('conform --record tells what the file has', { timeout: 120_000 }, () => {
+    const folder = mkdtempSync(join(tmpdir(), 'apiary-record-'));
+    try {
+      const file = join(folder, 'recorded.gz');
+      const { lists, bytes } = printed(`conform --record ${file} --layer 1`);
+      expect([lists, bytes]).toEqual([280, statSync(file).size]);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
 });
 
 const [recorded] = shipped();

@@ -79,6 +79,15 @@ describe('a view', () => {
     expect(terminal.text).toBe('view\nfirst\nsec\nview\nsecond\nthi\nview\n');
   });
 
+  test('loses nothing of a guest that prints more at once than the terminal has room for', async () => {
+    const { terminal, view } = made();
+    const lines = Array.from({ length: 100 }, (_, index) => `line ${index}`);
+    const long = 'x'.repeat(5000);
+    view.draw(['view']);
+    await view.print(Buffer.from(`${lines.join('\n')}\n${long}`));
+    expect(terminal.text).toBe(`view\n${lines.join('\n')}\n${long}\nview\n`);
+  });
+
   test("leaves nothing of the guest's that would steer the terminal, and hides no cursor", async () => {
     const { terminal, view } = made();
     await view.print(Buffer.from('a\x1b]0;title\x07b\x1b[2Jc\x9b31md\te\rf\x0cg\r\nh\x1b'));
