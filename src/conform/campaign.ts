@@ -114,14 +114,15 @@ class Campaign<Case> {
 
   async batch(seed: number): Promise<Failure | undefined> {
     const suite = this.#suite;
-    const { path, shrink = true } = this.#options;
+    const { path, millis, shrink = true } = this.#options;
     const property = fc.asyncProperty(await suite.prepare(seed), (candidate) => this.#tryOut(candidate));
     const details = await fc.check(property, {
       seed,
       numRuns: suite.batch,
       unbiased: true,
       endOnFailure: !shrink,
-      ...(path === undefined ? { interruptAfterTimeLimit: Math.max(1, this.#options.millis - this.millis) } : { path }),
+      ...(path !== undefined && { path }),
+      ...(path === undefined && suite.batch > 1 && { interruptAfterTimeLimit: Math.max(1, millis - this.millis) }),
     });
     const found = details.counterexample?.[0];
     if (!details.failed || found === undefined) {
@@ -129,14 +130,16 @@ class Campaign<Case> {
       return undefined;
     }
     if (!(details.errorInstance instanceof Failed)) throw details.errorInstance;
-    const until = shrink ? Date.now() + this.#shrinkMillis : 0;
-    const fails = async (candidate: Case): Promise<boolean> => (await suite.judge(candidate)) !== undefined;
-    const shortest = await minimise(found, suite.shorter.bind(suite), fails, until);
-    const { wrong: last } = details.errorInstance;
-    const wrong = (await suite.judge(shortest)) ?? ['it passed when it was tried once more; before that:', ...last];
+    let { wrong } = details.errorInstance;
+    let shortest: Case = found;
+    if (shrink) {
+      const fails = async (candidate: Case): Promise<boolean> => (await suite.judge(candidate)) !== undefined;
+      shortest = await minimise(found, suite.shorter.bind(suite), fails, Date.now() + this.#shrinkMillis);
+      wrong = (await suite.judge(shortest)) ?? ['it passed when it was tried once more; before that:', ...wrong];
+    }
     return {
       seed,
-      path: (details.counterexamplePath ?? '').split(':')[0] ?? '', // the run; the rest is shrinking, done again
+      path: suite.batch > 1 ? (details.counterexamplePath ?? '').split(':')[0] : '', // the run; the rest is shrinking
       lines: [...suite.describe(shortest), ...wrong],
       json: JSON.stringify(shortest),
       foundAfterMillis: this.#foundAt - this.#start,

@@ -3,9 +3,9 @@
  * figures are added up; the first failure ends all. A failure names its own seed, so it is replayed by one thread.
  */
 import { availableParallelism } from 'node:os';
-import { Worker } from 'node:worker_threads';
+import { parentPort, Worker } from 'node:worker_threads';
 import { PACKAGE_ROOT } from '../package-root.ts';
-import type { Failure, Result } from './campaign.ts';
+import type { Failure, Progress, Result } from './campaign.ts';
 import { Coverage } from './coverage.ts';
 import { batchSeed } from './random.ts';
 import { type LayerOptions, runLayer } from './run.ts';
@@ -13,13 +13,12 @@ import { type LayerOptions, runLayer } from './run.ts';
 const MAX_THREADS = 8;
 /** Batches of one thread never reach the next one's seeds. */
 const SEEDS_APART = 1 << 20;
+const REPORT_MILLIS = 200;
 
-export type ThreadOptions = Omit<LayerOptions, 'onProgress'>;
+type ThreadOptions = Omit<LayerOptions, 'onProgress'>;
 
 /** What a thread tells: all figures so far, and at the end whether something failed. */
-export interface ThreadReport {
-  readonly cases: number;
-  readonly machines: number;
+interface ThreadReport extends Omit<Progress, 'coverage' | 'millis'> {
   readonly coverage: Coverage['entries'];
   readonly done: boolean;
   readonly failure: Failure | undefined;
@@ -44,8 +43,7 @@ export async function runLayerOnCores(options: LayerOptions): Promise<Result> {
           if (report.failure !== undefined) resolve();
           if ([...reports.values()].filter(({ done }) => done).length === count) resolve();
         });
-        const mine: ThreadOptions = { ...plain, seed: batchSeed(plain.seed, i * SEEDS_APART) };
-        thread.postMessage(mine);
+        thread.postMessage({ ...plain, seed: batchSeed(plain.seed, i * SEEDS_APART) } satisfies ThreadOptions);
       }
     });
     return sum();
@@ -54,14 +52,26 @@ export async function runLayerOnCores(options: LayerOptions): Promise<Result> {
   }
 }
 
+/** Such a thread: runs a layer and reports. KVM's errors cross to the main thread as what makes them known there. */
+export function serveAsThread(): void {
+  parentPort?.once('message', async (options: ThreadOptions) => {
+    let next = 0;
+    const tell = ({ cases, machines, coverage }: Progress, rest: Pick<ThreadReport, 'done' | 'failure'>): void =>
+      parentPort?.postMessage({ cases, machines, coverage: coverage.entries, ...rest } satisfies ThreadReport);
+    const onProgress = (progress: Progress): void => {
+      if (Date.now() < next) return;
+      next = Date.now() + REPORT_MILLIS;
+      tell(progress, { done: false, failure: undefined });
+    };
+    const result = await runLayer({ ...options, onProgress });
+    tell(result, { done: true, failure: result.failure });
+  });
+}
+
 function addUp(reports: readonly ThreadReport[], millis: number): Result {
   const coverage = new Coverage([]);
-  let cases = 0;
-  let machines = 0;
-  for (const report of reports) {
-    coverage.add(report.coverage);
-    cases += report.cases;
-    machines += report.machines;
-  }
-  return { cases, machines, millis, coverage, failure: reports.find(({ failure }) => failure !== undefined)?.failure };
+  for (const report of reports) coverage.add(report.coverage);
+  const total = (figure: 'cases' | 'machines'): number => reports.reduce((sum, report) => sum + report[figure], 0);
+  const failure = reports.find((report) => report.failure !== undefined)?.failure;
+  return { cases: total('cases'), machines: total('machines'), millis, coverage, failure };
 }

@@ -38,7 +38,8 @@ export abstract class Layer<Kind extends Operation> implements Suite<Case<Kind>>
     this.#broken = (options.breakRules ?? []).length > 0;
   }
 
-  abstract prepare(seed: number): fc.Arbitrary<Case<Kind>> | Promise<fc.Arbitrary<Case<Kind>>>;
+  /** The cases of a batch. */
+  abstract arbitrary(seed: number): fc.Arbitrary<Case<Kind>>;
   abstract close(): void;
   /** Whose outcome is right, for machines of this rig. */
   abstract reference(rig: RigSpec): Judge | Promise<Judge>;
@@ -46,6 +47,10 @@ export abstract class Layer<Kind extends Operation> implements Suite<Case<Kind>>
   /** Who is compared with it besides the model. */
   others(_rig: RigSpec): readonly Judge[] | Promise<readonly Judge[]> {
     return [];
+  }
+
+  prepare(seed: number): fc.Arbitrary<Case<Kind>> | Promise<fc.Arbitrary<Case<Kind>>> {
+    return this.arbitrary(seed);
   }
 
   async judge(candidate: Case<Kind>): Promise<string[] | undefined> {

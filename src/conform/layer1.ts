@@ -24,7 +24,7 @@ export class Layer1 extends Layer<HostOperation> {
     this.#reference = reference;
   }
 
-  prepare(seed: number): fc.Arbitrary<Case<HostOperation>> {
+  arbitrary(seed: number): fc.Arbitrary<Case<HostOperation>> {
     return cases(makeRigs(seed));
   }
 

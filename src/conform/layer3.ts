@@ -4,12 +4,15 @@
  * map, and when the dust has settled the map is the one that a single thread would have built, and agrees with the scan.
  * Needs no KVM. A case is one message sent; a machine is a round of about a second.
  */
+import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
+import { setTimeout } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
+import fc from 'fast-check';
 import { type ApicMapSnapshot, ApicSystem, type ApicSystemOptions, REG, STATE_BYTES } from '../apic/index.ts';
 import { hex } from '../hex.ts';
 import { PACKAGE_ROOT } from '../package-root.ts';
-import type { CampaignOptions, Failure, Progress, Result } from './campaign.ts';
+import type { Suite } from './campaign.ts';
 import { Coverage } from './coverage.ts';
 import {
   CONTROL,
@@ -18,11 +21,11 @@ import {
   PHASE,
   type RacingApic,
   ROUND_KINDS,
-  type RoundKind,
+  type Round,
   type RoundPlan,
   type RoundReport,
 } from './race-plan.ts';
-import { batchSeed, Random } from './random.ts';
+import { Random } from './random.ts';
 
 const RACE_COVERAGE = [
   'gate on',
@@ -50,78 +53,59 @@ const SETTLED_MESSAGES = 2000;
 /** Far beyond what a thread waits for a lost interrupt. */
 const ROUND_TIMEOUT_MILLIS = 120_000;
 
-export async function runLayer3(model: ApicSystemOptions, options: CampaignOptions): Promise<Result> {
-  const races = new Layer3(model, options);
-  try {
-    return await races.run();
-  } finally {
-    await races.close();
-  }
-}
-
-class Layer3 {
+export class Layer3 implements Suite<Round> {
+  readonly batch = 1;
+  readonly coverage = new Coverage(RACE_COVERAGE);
+  cases = 0;
   readonly #model: ApicSystemOptions;
-  readonly #options: CampaignOptions;
-  readonly #coverage = new Coverage(RACE_COVERAGE);
   readonly #workers: Worker[] = [];
-  readonly #start = Date.now();
-  #cases = 0;
   #rounds = 0;
 
-  constructor(model: ApicSystemOptions, options: CampaignOptions) {
+  /** @param model the behaviour, the rules to break */
+  constructor(model: ApicSystemOptions) {
     this.#model = model;
-    this.#options = options;
   }
 
-  async run(): Promise<Result> {
-    const { seed, millis } = this.#options;
+  /** The next round. Both gates and the liveliest kind come first; all combinations within 24 rounds. */
+  prepare(seed: number): fc.Arbitrary<Round> {
+    const n = this.#rounds++;
     const cores = availableParallelism();
-    const counts = [cores, cores + 1, 2 * cores, 4 * cores].map((count) => Math.max(2, Math.min(count, MAX_WORKERS)));
-    let failure: Failure | undefined;
-    for (let n = 0; failure === undefined && Date.now() - this.#start < millis; n++) {
-      const workers = counts[n % counts.length] ?? cores;
-      // Both gates and the liveliest kind come first; all combinations within 24 rounds.
-      const kind = ROUND_KINDS[Math.floor(n / 2) % ROUND_KINDS.length] ?? 'ids';
-      const gate = (n + Math.floor(n / counts.length)) % 2 === 0;
-      const roundSeed = batchSeed(seed, n);
-      const failures = await this.#round(kind, workers, gate, roundSeed);
-      this.#rounds++;
-      this.#options.onProgress?.(this.#progress());
-      if (failures.length === 0) continue;
-      failure = {
-        seed,
-        path: '',
-        lines: [
-          `round ${n} (${kind}, ${workers} threads, 32-bit IDs ${gate ? 'on' : 'off'}):`,
-          ...failures.map((each) => `  ${each}`),
-        ],
-        json: '',
-        foundAfterMillis: Date.now() - this.#start,
-      };
-    }
-    return { ...this.#progress(), failure };
+    const workers = Math.max(2, Math.min([cores, cores + 1, 2 * cores, 4 * cores][n % 4], MAX_WORKERS));
+    const kind = ROUND_KINDS[Math.floor(n / 2) % ROUND_KINDS.length];
+    return fc.constant({ kind, workers, x2apicFormat: (n + Math.floor(n / 4)) % 2 === 0, seed });
+  }
+
+  /** Chance decides: what failed need not fail again. */
+  shorter(): Round[] {
+    return [];
+  }
+
+  describe({ kind, workers, x2apicFormat }: Round): string[] {
+    return [`${kind}, ${workers} threads, 32-bit IDs ${x2apicFormat ? 'on' : 'off'}:`];
+  }
+
+  async judge(round: Round): Promise<string[] | undefined> {
+    const failures = await this.#race(round);
+    return failures.length === 0 ? undefined : failures.map((each) => `  ${each}`);
   }
 
   async close(): Promise<void> {
     await Promise.all(this.#workers.map((worker) => worker.terminate()));
   }
 
-  #progress(): Progress {
-    return { cases: this.#cases, machines: this.#rounds, millis: Date.now() - this.#start, coverage: this.#coverage };
-  }
-
-  async #round(kind: RoundKind, workers: number, x2apicFormat: boolean, seed: number): Promise<string[]> {
-    const coverage = this.#coverage;
+  async #race(round: Round): Promise<string[]> {
+    const { kind, workers, x2apicFormat, seed } = round;
+    const { coverage } = this;
     coverage.hit(x2apicFormat ? 'gate on' : 'gate off');
     coverage.hit(workers > availableParallelism() ? 'workers: more than cores' : 'workers: as many as cores');
-    const apics = makeApics(workers, kind, new Random(seed));
+    const apics = makeApics(round);
     const options = { ...this.#model, x2apicFormat, broadcastQuirkDisabled: false, maxApics: apics.length };
     const system = new ApicSystem(options);
     for (const { apicId, ids, logicalIds } of apics) {
       const apic = system.addApic(apicId, { bootstrap: false });
       apic.writeMmio(REG.SPIV, 4, 0x1ff);
-      apic.writeMmio(REG.ID, 4, (ids[kind === 'aliases' && ids.length > 1 ? 1 : 0] ?? 0) * 2 ** 24); // aliased at once
-      apic.writeMmio(REG.LDR, 4, (logicalIds[0] ?? 0) * 2 ** 24);
+      apic.writeMmio(REG.ID, 4, ids[kind === 'aliases' && ids.length > 1 ? 1 : 0] * 2 ** 24); // aliased at once
+      apic.writeMmio(REG.LDR, 4, logicalIds[0] * 2 ** 24);
     }
     const before = system.map().serial;
     const control = new SharedArrayBuffer(CONTROL_WORDS * 4);
@@ -130,21 +114,20 @@ class Layer3 {
     while (this.#workers.length < workers)
       this.#workers.push(new Worker(new URL('dist/bundle/race-worker.cjs', PACKAGE_ROOT)));
     const memory = system.memory as SharedArrayBuffer;
-    const reports = this.#workers.slice(0, workers).map((thread, worker) => {
-      const plan: RoundPlan = { kind, seed, workers, worker, memory, control, apics };
-      return ask(thread, plan);
-    });
-    await new Promise((resolve) => setTimeout(resolve, ROUND_MILLIS));
+    const reports = Promise.allSettled(
+      this.#workers
+        .slice(0, workers)
+        .map((thread, worker) => ask(thread, { ...round, worker, memory, control, apics })),
+    );
+    await setTimeout(ROUND_MILLIS);
     Atomics.store(words, CONTROL.PHASE, PHASE.SETTLE);
-    const failures: string[] = [];
-    const answers = await Promise.allSettled(reports);
-    for (const [worker, answer] of answers.entries()) {
-      if (answer.status === 'rejected') failures.push(`thread ${worker}: ${answer.reason}`);
-      else failures.push(...answer.value.failures);
-    }
+    const answers = await reports;
+    const failures = answers.flatMap((answer, worker) =>
+      answer.status === 'rejected' ? [`thread ${worker}: ${answer.reason}`] : answer.value.failures,
+    );
     for (const answer of answers) {
       if (answer.status === 'rejected') return failures; // what it holds or has half built would stop this thread too
-      this.#cases += answer.value.sends;
+      this.cases += answer.value.sends;
       coverage.add(answer.value.coverage);
     }
     coverage.hit('map rebuilt', system.map().serial - before);
@@ -154,30 +137,24 @@ class Layer3 {
   }
 }
 
-function ask(thread: Worker, plan: RoundPlan): Promise<RoundReport> {
-  return new Promise((resolve, reject) => {
-    const late = setTimeout(
-      () => reject(new Error('it does not answer: it waits for a lock, or turns in a loop')),
-      ROUND_TIMEOUT_MILLIS,
-    );
-    thread.once('message', (report: RoundReport) => {
-      clearTimeout(late);
-      thread.removeAllListeners('error');
-      resolve(report);
-    });
-    thread.once('error', (error) => {
-      clearTimeout(late);
-      reject(error);
-    });
-    thread.postMessage(plan);
-  });
+async function ask(thread: Worker, plan: RoundPlan): Promise<RoundReport> {
+  const signal = AbortSignal.timeout(ROUND_TIMEOUT_MILLIS);
+  const answer = once(thread, 'message', { signal });
+  thread.postMessage(plan);
+  try {
+    const [report] = (await answer) as [RoundReport];
+    return report;
+  } catch (error) {
+    throw signal.aborted ? new Error('it does not answer: it waits for a lock, or turns in a loop') : error;
+  }
 }
 
 /**
  * For each thread one steady APIC and two restless ones. Steady IDs are 1, 2, ... with logical bits 0, 1, 2 for the first
  * three; the restless have IDs over 0xff, whose low bytes and spare xAPIC IDs nobody else has, and logical bits 3 to 7.
  */
-function makeApics(workers: number, kind: RoundKind, random: Random): RacingApic[] {
+function makeApics({ workers, kind, seed }: Round): RacingApic[] {
+  const random = new Random(seed);
   const list: RacingApic[] = [];
   for (let owner = 0; owner < workers; owner++) {
     const id = owner + 1;

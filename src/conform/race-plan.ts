@@ -35,10 +35,15 @@ export interface RacingApic {
   readonly logicalIds: readonly number[];
 }
 
-export interface RoundPlan {
+/** What a round is: half a second of racing. */
+export interface Round {
   readonly kind: RoundKind;
   readonly seed: number;
   readonly workers: number;
+  readonly x2apicFormat: boolean;
+}
+
+export interface RoundPlan extends Round {
   readonly worker: number;
   readonly memory: SharedArrayBuffer;
   readonly control: SharedArrayBuffer;

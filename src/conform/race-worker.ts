@@ -7,6 +7,7 @@ import { parentPort } from 'node:worker_threads';
 import { APIC_EVENT, type ApicMessage, ApicSystem, DELIVERY, FROM_DEVICE, type LocalApic, REG } from '../apic/index.ts';
 import { hex } from '../hex.ts';
 import { Coverage } from './coverage.ts';
+import { msrOf } from './operations.ts';
 import {
   CONTROL,
   FIRST_VECTOR,
@@ -23,6 +24,8 @@ const X2APIC = 0xfee00c00;
 const OFF = 0xfee00000;
 /** Nobody is descheduled, or unlucky with the map lock, for so long: 8 s has happened, on two cores with a load of 30. */
 const LOST_MILLIS = 30_000;
+const ENABLED = 0x1ff;
+const SPIV_VALUES = [0xff, ENABLED];
 const SENDS_A_TURN = 8;
 const SNAPSHOT_EVERY = 16;
 const MAX_FAILURES = 5;
@@ -43,17 +46,22 @@ interface Own {
   readonly index: number;
 }
 
+/** Changes of a restless APIC in xAPIC mode. */
+type Change = (own: Own, random: Random) => void;
+const changeId: Change = ({ apic, racing }, random) => apic.writeMmio(REG.ID, 4, random.pick(racing.ids) * 2 ** 24);
+const changeLdr: Change = ({ apic, racing }, random) =>
+  apic.writeMmio(REG.LDR, 4, random.pick(racing.logicalIds) * 2 ** 24);
+const changeEnable: Change = ({ apic }, random) => apic.writeMmio(REG.SPIV, 4, random.pick(SPIV_VALUES));
+const switchOff: Change = ({ apic }) => void apic.setApicBase(OFF, 0);
+const toX2apic: Change = ({ apic }) => void apic.setApicBase(X2APIC, 0);
+const IN_XAPIC_MODE = [changeId, changeLdr, changeEnable, switchOff];
+const ALL_CHANGES = [...IN_XAPIC_MODE, toX2apic, toX2apic];
+
 /** What is sent, as often as it is worth. */
 const KINDS = [
-  'physical',
-  'physical',
-  'physical',
-  'logical',
-  'broadcast',
-  'shorthand',
-  'lowest priority',
-  'event',
-] as const;
+  ...(['physical', 'physical', 'physical', 'logical', 'broadcast', 'shorthand'] as const),
+  ...(['lowest priority', 'event'] as const),
+];
 const NO_MATCH = -1;
 
 interface Sending {
@@ -92,12 +100,7 @@ class Racer {
     this.#restless = this.#own.filter(({ racing }) => !racing.steady);
     const each = Math.floor(VECTORS / plan.workers);
     const first = FIRST_VECTOR + plan.worker * each;
-    this.#vectors = Array.from({ length: each }, (_, i) => ({
-      vector: first + i,
-      expected: 0,
-      since: 0,
-      message: '',
-    }));
+    this.#vectors = Array.from({ length: each }, (_, i) => ({ vector: first + i, expected: 0, since: 0, message: '' }));
     const next = (plan.worker + 1) % plan.workers;
     this.#startee = plan.apics.findIndex(({ owner, steady }) => steady && owner === next);
   }
@@ -117,11 +120,7 @@ class Racer {
     this.#barrier(CONTROL.DRAINED);
     this.#take();
     for (const each of this.#vectors) this.#check(each, true);
-    return {
-      sends: this.#sends,
-      failures: this.#failures,
-      coverage: this.#coverage.entries,
-    };
+    return { sends: this.#sends, failures: this.#failures, coverage: this.#coverage.entries };
   }
 
   #fail(text: string): void {
@@ -136,39 +135,21 @@ class Racer {
 
   /** One change of a restless APIC. */
   #toggle(own: Own): void {
-    const { apic, racing } = own;
+    const { apic } = own;
     const random = this.#random;
-    if (apic.mode !== 'xapic') {
-      if (apic.mode === 'x2apic' && random.below(2) === 0)
-        apic.writeMsr(0x80f, random.below(2) === 0 ? 0xff : 0x1ff, 0);
-      else this.#settle(own);
-      return;
-    }
-    switch (random.below(this.#plan.kind === 'ids' ? 4 : 6)) {
-      case 0:
-        apic.writeMmio(REG.ID, 4, random.pick(racing.ids) * 2 ** 24);
-        break;
-      case 1:
-        apic.writeMmio(REG.LDR, 4, random.pick(racing.logicalIds) * 2 ** 24);
-        break;
-      case 2:
-        apic.writeMmio(REG.SPIV, 4, random.below(2) === 0 ? 0xff : 0x1ff);
-        break;
-      case 3:
-        apic.setApicBase(OFF, 0);
-        break;
-      default:
-        apic.setApicBase(X2APIC, 0);
-    }
+    if (apic.mode === 'x2apic' && random.below(2) === 0) apic.writeMsr(msrOf(REG.SPIV), random.pick(SPIV_VALUES), 0);
+    else if (apic.mode !== 'xapic') this.#settle(own);
+    else random.pick(this.#plan.kind === 'ids' ? IN_XAPIC_MODE : ALL_CHANGES)(own, random);
   }
 
   /** Back to xAPIC mode, software-enabled, with an ID and a logical ID of its own choice: what is pending can be taken. */
-  #settle({ apic, racing }: Own): void {
+  #settle(own: Own): void {
+    const { apic } = own;
     if (apic.mode === 'x2apic') apic.setApicBase(OFF, 0);
     apic.setApicBase(XAPIC, 0);
-    apic.writeMmio(REG.ID, 4, this.#random.pick(racing.ids) * 2 ** 24);
-    apic.writeMmio(REG.LDR, 4, this.#random.pick(racing.logicalIds) * 2 ** 24);
-    apic.writeMmio(REG.SPIV, 4, 0x1ff);
+    changeId(own, this.#random);
+    changeLdr(own, this.#random);
+    apic.writeMmio(REG.SPIV, 4, ENABLED);
   }
 
   /** Everything that this thread's APICs may take. */
@@ -200,7 +181,7 @@ class Racer {
     const kind = random.pick(KINDS);
     this.#sends++;
     if (kind === 'event') {
-      this.#sendEvent(target.ids[0] ?? 0);
+      this.#sendEvent(target.ids[0]);
       return;
     }
     // From an APIC in x2APIC mode, 0xff is an ID like any other.
@@ -217,29 +198,28 @@ class Racer {
   #sending(kind: Exclude<(typeof KINDS)[number], 'event'>, target: RacingApic, source: number): Sending {
     const random = this.#random;
     const { steady, apicId, ids, logicalIds } = target;
-    const [id = 0] = ids;
     const trigMode = random.below(4) === 0;
+    const one = { least: 1, most: 1 };
     switch (kind) {
       case 'physical':
         // A steady APIC is in xAPIC mode; a wide ID only works for others through the hack or by scan.
-        if (steady) return { message: { destination: id, trigMode }, least: 1, most: 1, name: 'to a steady APIC' };
+        if (steady) return { message: { destination: ids[0], trigMode }, ...one, name: 'to a steady APIC' };
         return { message: { destination: random.pick([...ids, apicId]), trigMode }, name: 'to a restless APIC' };
       case 'logical': {
-        const destination = logicalIds[0] ?? 0;
-        const message = { destination, logical: true, trigMode };
+        const [destination] = logicalIds;
         // The others' logical IDs have other bits, in whatever mode they are; in round `aliases` only the restless share.
-        return steady && destination !== 0 ? { message, least: 1, most: 1 } : { message };
+        return { message: { destination, logical: true, trigMode }, ...(steady && destination !== 0 ? one : {}) };
       }
       case 'broadcast':
         return {
           message: { destination: 0xff, trigMode },
-          least: this.#plan.apics.filter((each) => each.steady).length,
+          least: this.#plan.apics.filter(({ steady }) => steady).length,
         };
       case 'shorthand':
         return { message: { destination: 0, shorthand: source === FROM_DEVICE ? 2 : random.pick([1, 2, 3]) } };
       case 'lowest priority': {
         const logical = random.below(2) === 0;
-        const destination = logical ? random.below(256) : id;
+        const destination = logical ? random.below(256) : ids[0];
         return { message: { destination, logical, deliveryMode: DELIVERY.LOWEST }, most: 1 };
       }
     }
@@ -248,7 +228,7 @@ class Racer {
   /** An NMI to anyone; or INIT and SIPI to the one vCPU that is this thread's to start. */
   #sendEvent(destination: number): void {
     const control = this.#control;
-    const { vector } = this.#vectors[0] ?? { vector: 0 };
+    const [{ vector }] = this.#vectors;
     if (this.#random.below(2) === 0 || this.#startee < 0) {
       const result = this.#system.deliver({ destination, vector, deliveryMode: DELIVERY.NMI });
       Atomics.add(control, CONTROL.NMIS_SENT, Math.max(result, 0));
@@ -262,7 +242,7 @@ class Racer {
         this.#fail(`vCPU ${this.#startee}: SIPI ${this.#starts} was lost`);
       return;
     }
-    const to = this.#plan.apics[this.#startee]?.ids[0] ?? 0;
+    const [to] = this.#plan.apics[this.#startee].ids;
     const init = this.#system.deliver({ destination: to, vector: 0, deliveryMode: DELIVERY.INIT });
     const sipi = this.#system.deliver({ destination: to, vector: 8, deliveryMode: DELIVERY.STARTUP });
     if (init !== 1 || sipi !== 1) this.#fail(`INIT, SIPI to ${hex(to)}: answers ${init}, ${sipi}`);
@@ -289,7 +269,7 @@ class Racer {
     if (map.state !== 'map') return;
     this.#coverage.hit(map.logicalMode === 'disabled' ? 'logical map disabled' : 'logical map present');
     for (const [index, { steady, ids }] of this.#plan.apics.entries()) {
-      const id = ids[0] ?? 0;
+      const [id] = ids;
       if (steady && map.physical.get(id) !== index)
         this.#fail(`half a map: no ${hex(id)} (vCPU ${index}) in map ${map.serial}`);
     }

@@ -52,8 +52,8 @@ export async function record({
     try {
       for (let done = 0; done < lists; done += BATCH) {
         const batch = batchSeed(seed, done / BATCH);
-        const arbitrary = layer.prepare(batch);
-        for (const candidate of fc.sample<Case>(arbitrary, { seed: batch, numRuns: Math.min(BATCH, lists - done) })) {
+        const sizes = { seed: batch, numRuns: Math.min(BATCH, lists - done) };
+        for (const candidate of fc.sample<Case>(layer.arbitrary(batch), sizes)) {
           cases.push(recordCase(await layer.reference(candidate.machine), layer.model, withLooks(candidate)));
           onProgress(cases.length);
         }

@@ -4,50 +4,42 @@
  */
 import type { Behaviour, RuleName } from '../apic/index.ts';
 import type { Layer } from './breaking.ts';
-import { type Progress, type Result, runCampaign, type Suite } from './campaign.ts';
-import { runLayer3 } from './layer3.ts';
+import { type CampaignOptions, type Result, runCampaign, type Suite } from './campaign.ts';
+import { Layer3 } from './layer3.ts';
 
-export interface LayerOptions {
+export interface LayerOptions extends Omit<CampaignOptions, 'shrinkMillis'> {
   readonly layer: Layer;
-  readonly seed: number;
-  readonly millis: number;
-  readonly path?: string | undefined;
   readonly behaviour: Behaviour;
   readonly breakRules: readonly RuleName[];
   /** May the guests of layer 2 write CR8? Default true. */
   readonly cr8Writes?: boolean | undefined;
-  readonly shrink?: boolean | undefined;
-  readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 /** @throws KvmError when the host has no KVM that can be used */
 export async function runLayer(options: LayerOptions): Promise<Result> {
-  const { behaviour, breakRules } = options;
-  switch (options.layer) {
-    case 1: {
-      const { probeHost } = await import('./host.ts');
-      const { KernelJudge } = await import('./kernel-judge.ts');
-      const { Layer1 } = await import('./layer1.ts');
-      const model = { ...probeHost(), behaviour, breakRules };
-      return await runSuite(new Layer1(new KernelJudge(), model), options);
-    }
-    case 2: {
-      const { probeHost } = await import('./host.ts');
-      const { Layer2 } = await import('./registers/layer2.ts');
-      const { probeMachine } = await import('./registers/probe.ts');
-      const layer = new Layer2({ ...probeHost(), behaviour, breakRules }, await probeMachine(), options.cr8Writes);
-      await layer.boot(options.seed);
-      return await runSuite(layer, options);
-    }
-    case 3:
-      return await runLayer3({ behaviour, breakRules }, options);
+  const { layer, seed, behaviour, breakRules, cr8Writes } = options;
+  if (layer === 3) return await runSuite(new Layer3({ behaviour, breakRules }), { ...options, shrink: false });
+  const { probeHost } = await import('./host.ts');
+  const model = { ...probeHost(), behaviour, breakRules };
+  if (layer === 1) {
+    const { KernelJudge } = await import('./kernel-judge.ts');
+    const { Layer1 } = await import('./layer1.ts');
+    return await runSuite(new Layer1(new KernelJudge(), model), options);
   }
+  const { Layer2 } = await import('./registers/layer2.ts');
+  const { probeMachine } = await import('./registers/probe.ts');
+  const layer2 = new Layer2(model, await probeMachine(), cr8Writes);
+  await layer2.prepare(seed); // outside the campaign's time
+  return await runSuite(layer2, options);
 }
 
-async function runSuite<Case>(suite: Suite<Case> & { close(): void }, options: LayerOptions): Promise<Result> {
+async function runSuite<Case>(
+  suite: Suite<Case> & { close(): void | Promise<void> },
+  options: CampaignOptions,
+): Promise<Result> {
   try {
     return await runCampaign(suite, options);
   } finally {
-    suite.close();
+    await suite.close();
   }
 }

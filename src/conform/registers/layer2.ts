@@ -37,16 +37,17 @@ export class Layer2 extends Layer<GuestOperation> {
     this.#limits = { lowTpr, cr8Writes };
   }
 
-  /** Makes and boots the machines of the first batch, two for each setting of the gates. @throws KvmError */
-  async boot(seed: number): Promise<void> {
-    this.prepare(seed);
+  /** Makes and boots the machines as well, two for each setting of the gates. @throws KvmError */
+  override async prepare(seed: number): Promise<fc.Arbitrary<Case<GuestOperation>>> {
+    const arbitrary = this.arbitrary(seed);
     for (const rig of makeRigs(seed, RIG_CPUS)) {
       await this.reference(rig);
       await this.others(rig);
     }
+    return arbitrary;
   }
 
-  prepare(seed: number): fc.Arbitrary<Case<GuestOperation>> {
+  arbitrary(seed: number): fc.Arbitrary<Case<GuestOperation>> {
     if (this.#seed !== seed) this.close();
     this.#seed = seed;
     const tsc = { khz: this.#options.tscKhz ?? 1_000_000, high: askTscHigh() };
