@@ -74,67 +74,48 @@ class Failed extends Error {
 
 /** @throws RangeError for a path that no failure can have */
 export async function runCampaign<Case>(suite: Suite<Case>, options: CampaignOptions): Promise<Result> {
-  if (Number(options.path ?? 0) >= suite.batch)
-    throw new RangeError(`path ${options.path} is not in the batch: its cases are 0 to ${suite.batch - 1}`);
-  const campaign = new Campaign(suite, options);
-  let failure: Failure | undefined;
-  for (let n = 0; failure === undefined && campaign.millis < options.millis; n++) {
-    await setImmediate(); // judges may be synchronous: let timers, messages and signals be heard
-    failure = await campaign.batch(batchSeed(options.seed, n));
-    if (options.path !== undefined) break;
-  }
-  return { ...campaign.progress(), failure };
-}
-
-class Campaign<Case> {
-  readonly #suite: Suite<Case>;
-  readonly #options: CampaignOptions;
-  readonly #start = Date.now();
-  #machines = 0;
-  #nextProgress = 0;
-  #foundAt = 0;
-
-  constructor(suite: Suite<Case>, options: CampaignOptions) {
-    this.#suite = suite;
-    this.#options = options;
-  }
-
-  get #shrinkMillis(): number {
-    return this.#options.shrinkMillis ?? SHRINK_MILLIS;
-  }
-
-  get millis(): number {
-    return Date.now() - this.#start;
-  }
-
-  progress(): Progress {
-    const { cases, coverage } = this.#suite;
-    return { cases, machines: this.#machines, millis: this.millis, coverage };
-  }
-
-  async batch(seed: number): Promise<Failure | undefined> {
-    const suite = this.#suite;
-    const { path, millis, shrink = true } = this.#options;
-    const property = fc.asyncProperty(await suite.prepare(seed), (candidate) => this.#tryOut(candidate));
-    const details = await fc.check(property, {
+  const { path, millis, shrink = true, shrinkMillis = SHRINK_MILLIS } = options;
+  if (Number(path ?? 0) >= suite.batch)
+    throw new RangeError(`path ${path} is not in the batch: its cases are 0 to ${suite.batch - 1}`);
+  const start = Date.now();
+  let machines = 0;
+  let nextProgress = 0;
+  let foundAt = 0;
+  const passed = (): number => Date.now() - start;
+  const progress = (): Progress => ({ cases: suite.cases, machines, millis: passed(), coverage: suite.coverage });
+  const report = (pause: number): void => {
+    if (Date.now() < nextProgress) return;
+    nextProgress = Date.now() + pause;
+    options.onProgress?.(progress());
+  };
+  /** Time is up: what is left of the batch passes unseen. So does what is left of a shrinking that takes too long. */
+  const isOver = (): boolean =>
+    foundAt === 0 ? path === undefined && passed() > millis : Date.now() - foundAt > shrinkMillis;
+  const tryOut = async (candidate: Case): Promise<void> => {
+    if (isOver()) return;
+    machines++;
+    const wrong = await suite.judge(candidate);
+    if (wrong === undefined) return report(PROGRESS_MILLIS);
+    if (foundAt === 0) foundAt = Date.now();
+    throw new Failed(wrong);
+  };
+  const batch = async (seed: number): Promise<Failure | undefined> => {
+    const details = await fc.check(fc.asyncProperty(await suite.prepare(seed), tryOut), {
       seed,
       numRuns: suite.batch,
       unbiased: true,
       endOnFailure: !shrink,
       ...(path !== undefined && { path }),
-      ...(path === undefined && suite.batch > 1 && { interruptAfterTimeLimit: Math.max(1, millis - this.millis) }),
+      ...(path === undefined && suite.batch > 1 && { interruptAfterTimeLimit: Math.max(1, millis - passed()) }),
     });
     const found = details.counterexample?.[0];
-    if (!details.failed || found === undefined) {
-      this.#report(0);
-      return undefined;
-    }
+    if (!details.failed || found === undefined) return void report(0);
     if (!(details.errorInstance instanceof Failed)) throw details.errorInstance;
     let { wrong } = details.errorInstance;
     let shortest: Case = found;
     if (shrink) {
       const fails = async (candidate: Case): Promise<boolean> => (await suite.judge(candidate)) !== undefined;
-      shortest = await minimise(found, suite.shorter.bind(suite), fails, Date.now() + this.#shrinkMillis);
+      shortest = await minimise(found, suite.shorter.bind(suite), fails, Date.now() + shrinkMillis);
       wrong = (await suite.judge(shortest)) ?? ['it passed when it was tried once more; before that:', ...wrong];
     }
     return {
@@ -142,32 +123,14 @@ class Campaign<Case> {
       path: suite.batch > 1 ? (details.counterexamplePath ?? '').split(':')[0] : '', // the run; the rest is shrinking
       lines: [...suite.describe(shortest), ...wrong],
       json: JSON.stringify(shortest),
-      foundAfterMillis: this.#foundAt - this.#start,
+      foundAfterMillis: foundAt - start,
     };
+  };
+  let failure: Failure | undefined;
+  for (let n = 0; failure === undefined && passed() < millis; n++) {
+    await setImmediate(); // judges may be synchronous: let timers, messages and signals be heard
+    failure = await batch(batchSeed(options.seed, n));
+    if (path !== undefined) break;
   }
-
-  /** Time is up: what is left of the batch passes unseen. So does what is left of a shrinking that takes too long. */
-  get #over(): boolean {
-    if (this.#foundAt !== 0) return Date.now() - this.#foundAt > this.#shrinkMillis;
-    return this.#options.path === undefined && this.millis > this.#options.millis;
-  }
-
-  async #tryOut(candidate: Case): Promise<void> {
-    if (this.#over) return;
-    this.#machines++;
-    const wrong = await this.#suite.judge(candidate);
-    if (wrong === undefined) {
-      this.#report(PROGRESS_MILLIS);
-      return;
-    }
-    if (this.#foundAt === 0) this.#foundAt = Date.now();
-    throw new Failed(wrong);
-  }
-
-  #report(pause: number): void {
-    const now = Date.now();
-    if (now < this.#nextProgress) return;
-    this.#nextProgress = now + pause;
-    this.#options.onProgress?.(this.progress());
-  }
+  return { ...progress(), failure };
 }

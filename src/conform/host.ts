@@ -4,8 +4,10 @@
  */
 import { type ApicSystemOptions, type ApicsToAsk, MSR, REG } from '../apic/index.ts';
 import { Cap, type CpuidEntry, kvmParameter, System, type Vcpu, type Vm, X2apicFlag } from '../kvm/index.ts';
-import { applyRegisters, readRegister } from './page.ts';
-import type { Gates, RegisterValue } from './spec.ts';
+import { changeState } from './host-machine.ts';
+import { readRegister } from './page.ts';
+import type { Gates } from './spec.ts';
+import { VcpuDoor } from './vcpu-door.ts';
 
 /** The CPU that conformance machines have: nothing but what the APIC looks at. */
 const CPUID: readonly CpuidEntry[] = [
@@ -35,7 +37,7 @@ export const x2apicFlags = ({ x2apicFormat, broadcastQuirkDisabled }: Gates): nu
   (x2apicFormat ? X2apicFlag.API_USE_32BIT_IDS : 0) |
   (broadcastQuirkDisabled ? X2apicFlag.API_DISABLE_BROADCAST_QUIRK : 0);
 
-const X2APIC_BASE = 0xfee00c00n;
+const X2APIC_BASE = 0xfee00c00;
 const SMI_TO_0 = 0x0200;
 const ISR4_VECTOR_0X80 = 1;
 
@@ -83,20 +85,19 @@ export const withKernel = <T>(body: (apics: ApicsToAsk) => T): T =>
 export function probeHost(): ApicSystemOptions {
   return withVm((vm) => {
     const cpu = makeVcpu(vm, 0);
-    const state = (): Uint8Array => cpu.getLapic();
-    const put = (...registers: RegisterValue[]): void => {
-      const page = state();
-      applyRegisters(page, registers);
-      cpu.setLapic(page);
-    };
-    const cmci = ((readRegister(state(), REG.VERSION) >>> 16) & 0xff) === 6;
+    const door = new VcpuDoor(cpu);
+    const read = (register: number): number => readRegister(door.getState(), register);
+    const cmci = ((read(REG.VERSION) >>> 16) & 0xff) === 6;
     // With APICv KVM has no ISR cache, so PPR follows the ISR of a restored state at once.
-    put([REG.ISR + 0x40, ISR4_VECTOR_0X80]);
-    const apicv = readRegister(state(), REG.PPR) !== 0;
+    changeState(door, [[REG.ISR + 0x40, ISR4_VECTOR_0X80]]);
+    const apicv = read(REG.PPR) !== 0;
     // ICR in x2APIC mode: one 64-bit register, or two halves.
-    cpu.setMsrs([{ index: MSR.APIC_BASE, value: X2APIC_BASE }]);
-    put([REG.ICR + 4, 0], [REG.ICR2, 0x55]);
-    const x2apicIcrSplit = readRegister(state(), REG.ICR + 4) === 0;
+    door.setApicBaseFromHost(X2APIC_BASE, 0);
+    changeState(door, [
+      [REG.ICR + 4, 0],
+      [REG.ICR2, 0x55],
+    ]);
+    const x2apicIcrSplit = read(REG.ICR + 4) === 0;
     const smm = vm.signalMsi(0xfee00000, 0, SMI_TO_0) === 1;
     cpu.close();
     return {

@@ -7,19 +7,35 @@
  */
 import { System, type Vcpu, type Vm } from '../kvm/index.ts';
 import { makeVcpu, makeVm, x2apicFlags } from './host.ts';
+import { clearState, type HostCpu, PageTracker, putState } from './host-machine.ts';
 import { isEventful } from './operations.ts';
-import { clearState, PageTracker, putState } from './page.ts';
 import { rigKey } from './rigs.ts';
 import { type Case, type Judge, type Outcome, RESET_PAGE, type RigSpec, startState } from './spec.ts';
-import { VcpuDoor } from './vcpu-door.ts';
+import { dropEvents, VcpuDoor } from './vcpu-door.ts';
 
 /** Rigs that are kept; each holds up to 40 vCPUs, which are descriptors and kernel memory. */
 const RIGS_KEPT = 6;
 
-interface RigCpu {
+class RigCpu implements HostCpu {
   readonly apicId: number;
   readonly vcpu: Vcpu;
-  readonly door: VcpuDoor;
+  readonly apic: VcpuDoor;
+
+  constructor(vm: Vm, apicId: number) {
+    this.apicId = apicId;
+    this.vcpu = makeVcpu(vm, apicId);
+    this.apic = new VcpuDoor(this.vcpu);
+    clearState(this.apic);
+  }
+
+  settle(): number {
+    return this.vcpu.getMpState() | (this.vcpu.getSregs().cs.selector & 0xff00);
+  }
+
+  events(): number {
+    const { nmi, smi } = this.vcpu.getVcpuEvents();
+    return nmi.pending | (smi.pending << 8);
+  }
 }
 
 interface Rig {
@@ -45,10 +61,9 @@ export class KernelJudge implements Judge {
     this.#cpus = machine.apics.map(({ apicId }) => cpuOf(cpus, apicId));
     this.#eventful = operations.some(isEventful);
     this.#began = process.hrtime.bigint();
-    const doors = this.#cpus.map(({ door }) => door);
-    for (const [i, door] of doors.entries()) putState(door, machine.apics[i], machine.x2apicFormat, false);
-    const signalMsi = vm.signalMsi.bind(vm);
-    return { ...this.#pages.run(candidate, { doors, signalMsi }), cpus: [], events: [], nanos: this.#nanos() };
+    for (const [i, { apic }] of this.#cpus.entries()) putState(apic, machine.apics[i], machine.x2apicFormat, false);
+    const answers = this.#pages.run(candidate, { cpus: this.#cpus, signalMsi: vm.signalMsi.bind(vm) });
+    return { ...answers, cpus: [], events: [], nanos: this.#nanos() };
   }
 
   close(): void {
@@ -66,15 +81,15 @@ export class KernelJudge implements Judge {
    * (KVM updates PPR from the ISR cache of the state before; see rule `isrCache`).
    */
   #restore(): void {
-    for (const { apicId, vcpu, door } of this.#cpus) {
+    for (const { apicId, vcpu, apic } of this.#cpus) {
       if (this.#eventful) {
         vcpu.getMpState(); // takes INIT and SIPI
-        door.dropEvents();
+        dropEvents(vcpu);
         vcpu.setMpState(startState(apicId));
         const sregs = vcpu.getSregs(); // a SIPI has moved CS
         vcpu.setSregs({ ...sregs, cs: { ...sregs.cs, selector: RESET_PAGE << 8, base: BigInt(RESET_PAGE) << 12n } });
       }
-      clearState(door);
+      clearState(apic);
     }
     this.#cpus = [];
     this.#eventful = false;
@@ -90,13 +105,7 @@ export class KernelJudge implements Judge {
       this.#rigs.delete(oldest);
     }
     const vm = makeVm(this.#system, x2apicFlags(machine));
-    const cpus = new Map<number, RigCpu>();
-    for (const apicId of machine.rig) {
-      const vcpu = makeVcpu(vm, apicId);
-      const door = new VcpuDoor(vcpu);
-      clearState(door);
-      cpus.set(apicId, { apicId, vcpu, door });
-    }
+    const cpus = new Map(machine.rig.map((apicId) => [apicId, new RigCpu(vm, apicId)]));
     const rig = { vm, cpus };
     this.#rigs.set(key, rig);
     return rig;

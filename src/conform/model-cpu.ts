@@ -5,9 +5,10 @@
 import { timerDivisor } from '../apic/fields.ts';
 import { APIC_EVENT, BASE, type LocalApic, PAGE_BYTES, REG, STATE_BYTES, TIMER_MODE } from '../apic/index.ts';
 import { MpState } from '../kvm/constants.ts';
+import type { HostCpu } from './host-machine.ts';
 import type { ModelObserver } from './model-judge.ts';
 import { msrOf } from './operations.ts';
-import { ApicDoor, type HostDoor, readRegister } from './page.ts';
+import { readRegister } from './page.ts';
 import {
   type CpuOutcome,
   GP,
@@ -36,7 +37,8 @@ const UNKNOWN: Result = { ...NOTHING, tolerance: 'any' };
 
 const scratch = new Uint8Array(STATE_BYTES);
 
-export class ModelCpu extends ApicDoor implements HostDoor {
+export class ModelCpu implements HostCpu {
+  readonly apic: LocalApic;
   readonly taken: Taken[] = [];
   readonly #observer: ModelObserver;
   readonly #now: () => number;
@@ -53,7 +55,7 @@ export class ModelCpu extends ApicDoor implements HostDoor {
 
   /** @param now the model's clock, in nanoseconds */
   constructor(apic: LocalApic, mpState: number, observer: ModelObserver, now: () => number) {
-    super(apic);
+    this.apic = apic;
     this.#mpState = mpState;
     this.#observer = observer;
     this.#now = now;

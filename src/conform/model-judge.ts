@@ -4,9 +4,9 @@
  */
 import { type ApicMode, ApicSystem, type ApicSystemOptions } from '../apic/index.ts';
 import { MpState } from '../kvm/constants.ts';
+import { clearState, PageTracker, putState } from './host-machine.ts';
 import { ModelCpu } from './model-cpu.ts';
 import { byName, mayStartCpus } from './operations.ts';
-import { clearState, PageTracker, putState } from './page.ts';
 import {
   type Case,
   type GuestOperation,
@@ -65,7 +65,7 @@ export class ModelJudge implements Judge {
     const observer = this.#observer;
     observer.built?.(this.#system);
     const answers = this.#pages.run(candidate, {
-      doors: this.#cpus,
+      cpus: this.#cpus,
       signalMsi: this.#system.signalMsi.bind(this.#system),
       did: (operation, answer, position) => observer.host?.(operation, answer, position),
     });
@@ -95,11 +95,11 @@ export class ModelJudge implements Judge {
     this.#cpus = apics.map(({ apicId }) => {
       const apic = this.#system.addApic(apicId, { bootstrap: apicId === bootstrap });
       const cpu = new ModelCpu(apic, guest ? MpState.RUNNABLE : startState(apicId), this.#observer, this.#clock);
-      clearState(cpu);
+      clearState(apic);
       return cpu;
     });
     for (const [i, spec] of apics.entries()) {
-      putState(this.#cpus[i], spec, x2apicFormat, guest);
+      putState(this.#cpus[i].apic, spec, x2apicFormat, guest);
       if (guest) this.#cpus[i].noteCount();
     }
   }

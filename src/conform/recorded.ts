@@ -9,15 +9,13 @@ import {
   type ApicSpec,
   type Case,
   type CpuOutcome,
+  type Gates,
   isGuestOperation,
   isOperation,
   type Operation,
   type Outcome,
-  type PageChange,
-  type Range,
   type RegisterValue,
   type Result,
-  type Taken,
 } from './spec.ts';
 
 const FORMAT = 'apiary-cases';
@@ -45,28 +43,24 @@ export interface Recording {
   readonly cases: readonly RecordedCase[];
 }
 
-interface CpuLine {
-  readonly base: readonly [low: number, high: number];
+type Halves = readonly [low: number, high: number];
+
+interface ApicLine {
+  readonly apicId: number;
+  readonly base: Halves;
   readonly registers: readonly RegisterValue[];
-  readonly count?: Range;
+}
+
+interface CpuLine extends Omit<ApicLine, 'apicId'>, Pick<CpuOutcome, 'count'> {
   readonly taken?: readonly (readonly [vector: number, operation: number])[];
 }
 
-interface CaseLine {
-  readonly x2apicFormat?: boolean;
-  readonly broadcastQuirkDisabled?: boolean;
+interface CaseLine extends Partial<Gates>, Partial<Pick<Outcome, 'start' | 'events' | 'nanos'>> {
   readonly bootstrap?: number;
-  readonly apics: readonly {
-    readonly apicId: number;
-    readonly base: readonly [low: number, high: number];
-    readonly registers: readonly RegisterValue[];
-  }[];
+  readonly apics: readonly ApicLine[];
   readonly operations: readonly Operation[];
-  readonly start?: readonly PageChange[];
   readonly results: readonly Partial<Result>[];
   readonly cpus?: readonly CpuLine[];
-  readonly events?: readonly string[];
-  readonly nanos?: number;
 }
 
 export function writeRecording({ header, cases }: Recording): Uint8Array {
@@ -137,11 +131,10 @@ const EMPTY = new Uint8Array(STATE_BYTES);
 
 function fromLine(value: unknown, number: number): RecordedCase {
   const line = check(value, number);
-  const apics: ApicSpec[] = line.apics.map(({ apicId, base, registers }) => ({
-    apicId,
-    baseLow: base[0],
-    baseHigh: base[1],
-    registers,
+  const apics: ApicSpec[] = line.apics.map(({ base: [baseLow, baseHigh], ...rest }) => ({
+    ...rest,
+    baseLow,
+    baseHigh,
   }));
   const { x2apicFormat = false, broadcastQuirkDisabled = false, bootstrap = 0, operations } = line;
   const rig = apics.map(({ apicId }) => apicId);
@@ -161,11 +154,10 @@ function fromLine(value: unknown, number: number): RecordedCase {
   };
 }
 
-function fromCpuLine({ base, registers, count, taken = [] }: CpuLine): CpuOutcome {
+function fromCpuLine({ base: [baseLow, baseHigh], registers, taken = [], ...count }: CpuLine): CpuOutcome {
   const page = new Uint8Array(STATE_BYTES);
   applyRegisters(page, registers);
-  const list: Taken[] = taken.map(([vector, position]) => ({ vector, position }));
-  return { taken: list, page, baseLow: base[0], baseHigh: base[1], ...(count !== undefined && { count }) };
+  return { ...count, taken: taken.map(([vector, position]) => ({ vector, position })), page, baseLow, baseHigh };
 }
 
 /** Is it a case that can be carried out? What is in the file is somebody's word. */

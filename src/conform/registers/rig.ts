@@ -31,9 +31,9 @@ import { nativeHost } from '../../machine/shared/native-host.ts';
 import { SharedState } from '../../machine/shared/shared.ts';
 import { VirtualMachine } from '../../machine/virtual-machine.ts';
 import { PACKAGE_ROOT } from '../../package-root.ts';
+import { clearState, putState, type StateDoor } from '../host-machine.ts';
 import { cpuOf } from '../kernel-judge.ts';
 import { byName, isEventful, maySendNmi, mayStartCpus } from '../operations.ts';
-import { clearState, putState, type StateDoor } from '../page.ts';
 import {
   type ApicSpec,
   type Case,
@@ -44,7 +44,7 @@ import {
   type RigSpec,
   SKIPPED,
 } from '../spec.ts';
-import { VcpuDoor } from '../vcpu-door.ts';
+import { dropEvents } from '../vcpu-door.ts';
 import { DOORBELL, OPLIST_MEMORY_BYTES, OplistMemory, recordEnd, TURN } from './oplist.ts';
 
 const OPLIST_IMAGE = new URL('guest/build/oplist.elf', PACKAGE_ROOT).pathname;
@@ -225,7 +225,7 @@ export abstract class GuestRig implements Judge {
       results: operations.map((_, i) => oplist.result(i)),
       events: this.#events.toSorted(byName),
       cpus: this.#cpus.map(({ door }, i) => {
-        const base = door.base();
+        const base = door.apicBase();
         const page = door.getState(new Uint8Array(STATE_BYTES));
         return { taken: oplist.taken(i), page, baseLow: Number(base & 0xffffffffn), baseHigh: Number(base >> 32n) };
       }),
@@ -313,7 +313,7 @@ export abstract class GuestRig implements Judge {
   #dropEvents({ cpu: { vcpu, run, interrupts } }: RigCpu): void {
     completeExit(run);
     interrupts.eventQueued(); // what the last run said of them is out of date
-    new VcpuDoor(vcpu).dropEvents();
+    dropEvents(vcpu);
   }
 
   /** Sends a CPU to its loop, as whichever CPU of the machine it is now. */

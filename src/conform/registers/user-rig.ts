@@ -6,7 +6,6 @@ import type { Platform } from '../../machine/board/platform.ts';
 import { type Cpu, type CpuParts, userCpu } from '../../machine/loop/cpu.ts';
 import { IA32_TSC } from '../../machine/loop/cpu-state.ts';
 import { RunState } from '../../machine/shared/shared.ts';
-import { ApicDoor } from '../page.ts';
 import type { RigSpec } from '../spec.ts';
 import { GuestRig, type RigCpu } from './rig.ts';
 
@@ -50,7 +49,7 @@ export class UserRig extends GuestRig {
     const apic = this.#system.addApic(apicId, { bootstrap });
     const cpu = userCpu(parts, apic);
     this.#cpus[vcpuIndex] = cpu;
-    return { cpu, door: new ApicDoor(apic) };
+    return { cpu, door: apic };
   }
 
   protected wakeUp({ interrupts, vcpuIndex }: Cpu): void {

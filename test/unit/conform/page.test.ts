@@ -1,8 +1,8 @@
 /** What counts as a change of a register page, for a judge that takes its time. */
 import { expect, it } from 'vitest';
 import { ApicSystem, BASE, REG, TIMER_MODE } from '../../../src/apic/index.ts';
+import { PageTracker, putState } from '../../../src/conform/host-machine.ts';
 import { ModelCpu } from '../../../src/conform/model-cpu.ts';
-import { PageTracker, putState } from '../../../src/conform/page.ts';
 import type { ApicSpec, RegisterValue } from '../../../src/conform/spec.ts';
 
 const COUNT = 0x1000;
@@ -11,10 +11,10 @@ const COUNT = 0x1000;
 function start(...registers: RegisterValue[]) {
   const apic = new ApicSystem({ maxApics: 1, maxApicId: 255 }, { nowNanos: () => 0 }).addApic(0);
   const spec: ApicSpec = { apicId: 0, baseLow: 0xfee00000 | BASE.ENABLE, baseHigh: 0, registers };
-  const door = new ModelCpu(apic, 0, {}, () => 0);
-  putState(door, spec, false, false);
+  const cpu = new ModelCpu(apic, 0, {}, () => 0);
+  putState(apic, spec, false, false);
   const machine = { x2apicFormat: false, broadcastQuirkDisabled: false, apics: [spec], rig: [0], bootstrap: 0 };
-  return new PageTracker(() => 1e9).run({ machine, operations: [] }, { doors: [door], signalMsi: () => 0 }).start;
+  return new PageTracker(() => 1e9).run({ machine, operations: [] }, { cpus: [cpu], signalMsi: () => 0 }).start;
 }
 
 it('a current count that the time may have taken away has not changed', () => {
