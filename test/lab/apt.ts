@@ -106,7 +106,7 @@ function run(tool: string, parameters: readonly string[], cwd?: string): Output 
   });
   if (error)
     throw new LabTrouble(
-      `no ${tool} on this machine: the lab fetches QEMU and kernels with it; bring a .lab/ folder made on a Debian machine`,
+      `no ${tool} on this machine: the lab fetches emulators and kernels with it; bring a .lab/ folder made on a Debian machine`,
     );
   return output;
 }
@@ -117,7 +117,7 @@ function debianArchive(): string {
   const archive = stdout.split('\n').find((uri) => /\/debian\/?$/.test(uri));
   if (archive) return archive;
   throw new LabTrouble(
-    'no Debian archive in this machine\'s apt sources: the lab takes QEMU and kernels from there; add a line "deb URI bookworm main"',
+    'no Debian archive in this machine\'s apt sources: the lab takes emulators and kernels from there; add a line "deb URI bookworm main"',
   );
 }
 

@@ -17,8 +17,12 @@ export const SERIES: Readonly<Record<string, string>> = {
   '7.2': 'forky',
 };
 
+export type HostKind = 'svm' | 'vmx';
 /** What a host loads: its console and files, then KVM. Those that a kernel has built in, or does not have, are left out. */
-const MODULES = ['virtio_pci', 'virtio_console', '9pnet_virtio', '9p', 'overlay', 'virtio_rng', 'kvm', 'kvm_amd'];
+const MODULES: Readonly<Record<HostKind, readonly string[]>> = {
+  svm: ['virtio_pci', 'virtio_console', '9pnet_virtio', '9p', 'overlay', 'virtio_rng', 'kvm', 'kvm_amd'],
+  vmx: ['kvm', 'kvm_intel'],
+};
 /** Flavours of Debian's kernel: the general one runs on anything, the cloud one is small and made for guests. */
 export type Flavour = 'amd64' | 'cloud-amd64';
 
@@ -30,31 +34,34 @@ export interface HostKernel {
   readonly title: string;
 }
 
+interface Needs {
+  readonly kind: HostKind;
+  /** busybox, to unpack with. */
+  readonly busybox: string;
+}
+
 /**
  * `what` is a series, the path of a .deb, or the path of a vmlinuz, which then needs `modules`: the folder that
  * /lib/modules has for it.
  */
-export function hostKernel(what: string, { modules, busybox }: { modules?: string; busybox: string }): HostKernel {
+export function hostKernel(what: string, needs: Needs & { readonly modules?: string }): HostKernel {
+  const { modules } = needs;
   if (SERIES[what] !== undefined) {
-    const kept = keptKernel(what, busybox);
-    return {
-      vmlinuz: join(kept.folder, 'vmlinuz'),
-      modules: closure(join(kept.folder, 'modules'), MODULES, busybox),
-      title: title(kept),
-    };
+    const kept = keptKernel(what, needs);
+    return { ...fromKept(kept.folder, needs), title: title(kept) };
   }
   const path = resolve(what);
   if (!existsSync(path)) {
     throw new LabTrouble(`--kernel ${what}: neither a file nor one of ${Object.keys(SERIES).join(', ')}`);
   }
-  if (path.endsWith('.deb')) return unpackedKernel(path, busybox);
+  if (path.endsWith('.deb')) return unpackedKernel(path, needs);
   if (modules === undefined) {
     throw new LabTrouble(
       `--kernel ${what}: say where its modules are: --modules FOLDER (what /lib/modules has for it)`,
     );
   }
   if (!existsSync(modules)) throw new LabTrouble(`--modules ${modules}: no such folder`);
-  return { vmlinuz: path, modules: closure(resolve(modules), MODULES, busybox), title: path };
+  return { vmlinuz: path, modules: needed(resolve(modules), needs), title: path };
 }
 
 /** A Debian kernel to boot as a guest: the vmlinuz alone. */
@@ -68,36 +75,40 @@ export function guestKernel(series: string, flavour: Flavour): { vmlinuz: string
   return { vmlinuz: join(kept.folder, 'vmlinuz'), title: title(kept) };
 }
 
-function keptKernel(series: string, busybox: string): Stored {
-  return stored(`kernel-${series}`, (into, scratch) => {
+function keptKernel(series: string, needs: Needs): Stored {
+  return stored(`kernel-${series}${suffix(needs)}`, (into, scratch) => {
     const tree = join(scratch, 'tree');
     const packages = fetchKernel(series, 'amd64', { into: tree, scratch });
-    keep(tree, into, busybox);
+    keep(tree, into, needs);
     return packages;
   });
 }
 
-function unpackedKernel(deb: string, busybox: string): HostKernel {
-  // A file has no version to go by: it is unpacked for each run.
-  const kept = stored(`kernel-of-${basename(deb)}`, (into, scratch) => {
+function unpackedKernel(deb: string, needs: Needs): HostKernel {
+  const kept = stored(`kernel-of-${basename(deb)}${suffix(needs)}`, (into, scratch) => {
     const tree = join(scratch, 'tree');
     unpack(deb, tree);
-    keep(tree, into, busybox);
+    keep(tree, into, needs);
     return [];
   });
-  return {
-    vmlinuz: join(kept.folder, 'vmlinuz'),
-    modules: closure(join(kept.folder, 'modules'), MODULES, busybox),
-    title: basename(deb),
-  };
+  return { ...fromKept(kept.folder, needs), title: basename(deb) };
 }
 
-function keep(tree: string, into: string, busybox: string): void {
+/** Each kind of host keeps its own modules. */
+const suffix = ({ kind }: Needs): string => (kind === 'svm' ? '' : `-${kind}`);
+
+function keep(tree: string, into: string, needs: Needs): void {
   copyFileSync(findVmlinuz(tree), join(into, 'vmlinuz'));
   mkdirSync(join(into, 'modules'));
-  for (const { name, data } of closure(tree, MODULES, busybox)) {
-    writeFileSync(join(into, 'modules', `${name}.ko`), data);
-  }
+  for (const { name, data } of needed(tree, needs)) writeFileSync(join(into, 'modules', `${name}.ko`), data);
+}
+
+function fromKept(folder: string, needs: Needs): Omit<HostKernel, 'title'> {
+  return { vmlinuz: join(folder, 'vmlinuz'), modules: needed(join(folder, 'modules'), needs) };
+}
+
+function needed(folder: string, { kind, busybox }: Needs): KernelModule[] {
+  return closure(folder, MODULES[kind], busybox);
 }
 
 /** The suite's newest kernel must be of the series. Newer kernels are split into packages that the image depends on. */

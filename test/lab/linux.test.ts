@@ -61,7 +61,7 @@ async function bootAll(): Promise<void> {
   const program = [process.execPath, '--import', 'tsx', 'test/lab/linux/boot.ts'];
   const parameters = [vmlinuz, contentFile('guest-initrd', initrd), `${BOOT_SECONDS}`, ...chosen];
   const status = await runOnSvmHost({
-    kernel: hostKernel(host, { busybox: busybox() }),
+    kernel: hostKernel(host, { kind: 'svm', busybox: busybox() }),
     job: {
       command: [...program, ...parameters],
       directory: ROOT,

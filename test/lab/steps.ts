@@ -40,7 +40,7 @@ export async function runSteps(
     output.write(chunk);
   });
   await runOnSvmHost({
-    kernel: hostKernel(kernel, { busybox: busybox() }),
+    kernel: hostKernel(kernel, { kind: 'svm', busybox: busybox() }),
     job: {
       command: [stepScript(steps)],
       directory: process.cwd(),

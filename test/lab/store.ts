@@ -48,7 +48,9 @@ const FEW = 3;
 
 function tell(packages: readonly Origin[], manifest: string): void {
   const told =
-    packages.length > FEW ? packages.filter(({ name }) => /^(qemu-system-x86|bochs|seabios)$/.test(name)) : packages;
+    packages.length > FEW
+      ? packages.filter(({ name }) => /^(qemu-system-x86|bochs|seabios|grub-pc-bin|xorriso)$/.test(name))
+      : packages;
   for (const { name, version, sha256 } of told) say(`${name} ${version} sha256 ${sha256}`);
   const others = packages.length - told.length;
   if (others > 0) say(`and ${others} packages that it needs: versions and checksums are in ${manifest}`);

@@ -3,27 +3,19 @@
  * by 9p, read only; init.sh lays a writable layer over it, which goes with the host. Output, errors and status come by
  * virtio ports, each connected to a descriptor of this process; the serial line has the kernel's own words.
  */
-import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { type ArchiveEntry, cpio } from './cpio.ts';
-import { type Job, JobStatus, script } from './job.ts';
+import { type HostOptions, jobStatus, Lines, startEmulator } from './host.ts';
+import { script } from './job.ts';
 import type { HostKernel } from './kernel.ts';
 import { contentFile, say } from './store.ts';
 import { busybox, qemu } from './tools.ts';
 
-export interface SvmHostOptions {
-  readonly kernel: HostKernel;
-  readonly job: Job;
-  readonly timeoutSeconds: number;
+export interface SvmHostOptions extends HostOptions {
   readonly cpus: number;
-  /** Where the command's output goes. */
-  readonly output: NodeJS.WritableStream;
-  readonly errors: NodeJS.WritableStream;
-  /** Shows the host's console as well. */
-  readonly verbose: boolean;
 }
 
 const PORTS = ['out', 'err', 'control'] as const;
@@ -33,21 +25,15 @@ const MEMORY_MIB = Math.min(6144, Math.floor(totalmem() / 2 ** 20 / 2));
 /** 5-level paging makes every access of the guest slower, and nested paging under it has no use for it. */
 const CPU = 'max,la57=off,pku=off';
 const COMMAND_LINE = 'console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off tsc=reliable';
-/** How much of the console is told when a host dies. */
-const LAST_WORDS = 20;
 
 /** Runs the job and resolves to its status, or to one of `JobStatus`. Nothing of the host is left when it resolves. */
 export async function runOnSvmHost(options: SvmHostOptions): Promise<number> {
   const { kernel, job, timeoutSeconds, output, errors, verbose } = options;
   const text = script(job);
   const tool = qemu();
-  const [program = '', ...parameters] = [...tool.command, ...machine(options, Buffer.byteLength(text))];
   say(`svm host: ${tool.title}, ${kernel.title}`);
-  // setpriv: the host goes when this process is killed.
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', program, ...parameters], {
-    stdio: ['ignore', 'pipe', 'pipe', ...PORTS.map(() => 'pipe' as const)],
-    env: { ...process.env, ...tool.environment },
-  });
+  const ports = PORTS.map(() => 'pipe' as const);
+  const child = startEmulator(tool, machine(options, Buffer.byteLength(text)), ports);
   const [out, err, control] = PORTS.map((_, index) => child.stdio[FIRST_DESCRIPTOR + index] as Duplex);
   const console = new Lines(verbose ? errors : undefined);
   child.stdout?.on('data', (chunk: Buffer) => console.add(chunk));
@@ -60,32 +46,7 @@ export async function runOnSvmHost(options: SvmHostOptions): Promise<number> {
   });
   control?.write(text);
 
-  let late = false;
-  const limit = setTimeout(() => {
-    late = true;
-    child.kill('SIGKILL');
-  }, timeoutSeconds * 1000);
-  const stop = (): void => {
-    child.kill('SIGKILL');
-  };
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-  for (const signal of signals) process.once(signal, stop);
-  try {
-    await new Promise<void>((resolve, reject) => {
-      child.once('error', reject);
-      child.once('close', () => resolve());
-    });
-  } finally {
-    clearTimeout(limit);
-    for (const signal of signals) process.off(signal, stop);
-  }
-  if (late) {
-    say(`the time limit of ${timeoutSeconds} s is over; --timeout S gives it more`);
-    return JobStatus.TimeIsOver;
-  }
-  if (/^\d+\n/.test(status)) return Number(status);
-  say(`the host ended before the command did. Its last words:\n${console.last(LAST_WORDS)}`);
-  return JobStatus.HostDied;
+  return jobStatus(child, { timeoutSeconds, said: () => status, console });
 }
 
 function machine({ kernel, job, cpus }: SvmHostOptions, jobBytes: number): string[] {
@@ -120,23 +81,4 @@ function initramfs({ modules }: HostKernel): Buffer {
     { name: 'modules/order', mode: 0o644, data: Buffer.from(order) },
   ];
   return cpio(entries);
-}
-
-/** A console's text: passed on where somebody wants it, and kept for its last lines. */
-class Lines {
-  readonly #show: NodeJS.WritableStream | undefined;
-  #text = '';
-
-  constructor(show: NodeJS.WritableStream | undefined) {
-    this.#show = show;
-  }
-
-  add(chunk: Buffer): void {
-    this.#show?.write(chunk);
-    this.#text = (this.#text + chunk.toString('latin1')).slice(-16_384);
-  }
-
-  last(count: number): string {
-    return this.#text.replaceAll('\r', '').trimEnd().split('\n').slice(-count).join('\n');
-  }
 }

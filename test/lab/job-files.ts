@@ -1,0 +1,77 @@
+/**
+ * What a job takes to a host that cannot see the machine's files: Node with its libraries, the built package with what it
+ * depends on, and what the user names. Each file lies there where it lies here, so that paths are the same.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import type { ArchiveEntry } from './cpio.ts';
+import { LabTrouble } from './trouble.ts';
+
+/** What of the package its command needs. */
+const OF_PACKAGE = ['package.json', 'dist/bundle', 'native/build/apiary.node', 'guest/build'];
+/** Of a folder, what no program reads when it runs. */
+const LEFT_OUT = /\/(types|esm|doc|docs|vendor|musl_x64)$|\.(o|map|md|d\.[cm]?ts|cc|hh)$/;
+
+/** The files that Node and the package's command need, as paths. */
+export function neededFiles(packageFolder: string): string[] {
+  const ofPackage = OF_PACKAGE.map((path) => join(packageFolder, path));
+  const missing = ofPackage.find((path) => !existsSync(path));
+  if (missing !== undefined) throw new LabTrouble(`${missing} is not there: npm run build makes it`);
+  return [process.execPath, ...libraries(process.execPath), ...ofPackage, ...dependencies(packageFolder)];
+}
+
+/** The libraries that a program loads at its start, and its loader. */
+function libraries(program: string): string[] {
+  const { status, stdout } = spawnSync('ldd', [program], { encoding: 'utf8' });
+  return status === 0 ? libraryPaths(stdout) : [];
+}
+
+/** The paths in what ldd(1) prints. */
+export function libraryPaths(text: string): string[] {
+  return [...text.matchAll(/(?:=> |^\s*)(\/\S+) \(0x/gm)].map(([, path]) => path ?? '');
+}
+
+/** The folders in node_modules of what a package depends on when it runs, also through others. */
+export function dependencies(packageFolder: string): string[] {
+  const modules = join(packageFolder, 'node_modules');
+  const found = new Set<string>();
+  const need = (folder: string): void => {
+    const { dependencies, optionalDependencies } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+    for (const name of Object.keys({ ...dependencies, ...optionalDependencies })) {
+      const place = join(modules, name);
+      if (found.has(place) || !existsSync(place)) continue; // optional ones are there for this machine only
+      found.add(place);
+      need(place);
+    }
+  };
+  need(packageFolder);
+  return [...found];
+}
+
+/**
+ * Files and whole folders, at their absolute paths, with the folders that they lie in, and `emptyFolder`. Symbolic links become
+ * what they point to. @throws LabTrouble where there is no such file
+ */
+export function archived(paths: readonly string[], emptyFolder: string): ArchiveEntry[] {
+  const entries = new Map<string, ArchiveEntry>();
+  const addFolder = (path: string): void => {
+    if (path === '/' || entries.has(path)) return;
+    addFolder(dirname(path));
+    entries.set(path, { name: path.slice(1), mode: 0o755 });
+  };
+  const add = (path: string): void => {
+    const stat = statSync(path, { throwIfNoEntry: false });
+    if (stat === undefined) throw new LabTrouble(`${path}: no such file: the host cannot have it`);
+    if (stat.isDirectory()) {
+      addFolder(path);
+      for (const name of readdirSync(path).sort()) if (!LEFT_OUT.test(`${path}/${name}`)) add(`${path}/${name}`);
+    } else if (stat.isFile()) {
+      addFolder(dirname(path));
+      entries.set(path, { name: path.slice(1), mode: stat.mode & 0o777, data: readFileSync(realpathSync(path)) });
+    }
+  };
+  addFolder(emptyFolder);
+  for (const path of paths) add(path);
+  return [...entries.values()];
+}

@@ -1,0 +1,117 @@
+/**
+ * An Intel host: Bochs emulates VMX with EPT, a Linux kernel on it loads kvm_intel. It sees nothing of the machine's files: what a
+ * job needs (job-files.ts) is in its initramfs, and what it writes goes with it. Output, errors and status come by serial ports;
+ * Bochs writes each of them to a file that is read here as it grows. These files and the CD have no names, so that nothing is
+ * left however this process ends.
+ */
+import { readFileSync, readSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { bochsrc, DEBUGGER_COMMANDS, KERNEL_COMMAND_LINE } from './bochs.ts';
+import { makeCd } from './cd.ts';
+import { type ArchiveEntry, cpio } from './cpio.ts';
+import { type HostOptions, isStatus, jobStatus, Lines, startEmulator, uninterrupted } from './host.ts';
+import { script } from './job.ts';
+import { archived, neededFiles } from './job-files.ts';
+import { type NamelessFile, NamelessFiles } from './nameless-files.ts';
+import { say } from './store.ts';
+import { bochs, busybox } from './tools.ts';
+
+export interface VmxHostOptions extends HostOptions {
+  /** Files and folders of the machine, absolute, that the command needs besides Node and this package. */
+  readonly files: readonly string[];
+}
+
+const PACKAGE = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
+const POLL_MS = 100;
+
+/** Runs the job and resolves to its status, or to one of `JobStatus`. Nothing of the host is left when it resolves. */
+export async function runOnVmxHost(options: VmxHostOptions): Promise<number> {
+  const nameless = new NamelessFiles();
+  try {
+    return await run(options, nameless);
+  } finally {
+    nameless.close();
+  }
+}
+
+async function run(options: VmxHostOptions, nameless: NamelessFiles): Promise<number> {
+  const { kernel, timeoutSeconds, output, errors, verbose } = options;
+  const tool = bochs();
+  const cd = await uninterrupted(() => {
+    const content = { vmlinuz: kernel.vmlinuz, initramfs: initramfs(options), commandLine: KERNEL_COMMAND_LINE };
+    return nameless.make((folder) => makeCd(content, folder));
+  });
+  const empty = (): NamelessFile => nameless.withText('');
+  const ports = { console: empty(), out: empty(), err: empty(), status: empty() };
+  const log = empty();
+  const serial = Object.values(ports).map(({ path }) => path);
+  const settings = nameless.withText(bochsrc({ ...tool, cd: cd.path, log: log.path, serial }));
+  const commands = nameless.withText(DEBUGGER_COMMANDS);
+  say(`vmx host: ${tool.title}, ${kernel.title}`);
+  const child = startEmulator(tool, ['-q', '-f', settings.path, '-rc', commands.path], nameless.descriptors);
+
+  const console = new Lines(verbose ? errors : undefined);
+  let status = '';
+  child.stdout?.resume(); // the screen
+  child.stderr?.on('data', (chunk: Buffer) => console.add(chunk));
+  const followed = [
+    new Followed(ports.console, (chunk) => console.add(chunk)),
+    new Followed(log, (chunk) => console.add(chunk)),
+    new Followed(ports.out, (chunk) => output.write(chunk)),
+    new Followed(ports.err, (chunk) => errors.write(chunk)),
+    new Followed(ports.status, (chunk) => {
+      status += chunk.toString('latin1');
+      if (isStatus(status)) child.kill('SIGKILL'); // vmx-init.sh sends it after all else
+    }),
+  ];
+  const read = (): void => {
+    for (const each of followed) each.read();
+  };
+  const poll = setInterval(read, POLL_MS);
+  const said = (): string => {
+    read();
+    return status;
+  };
+  return jobStatus(child, { timeoutSeconds, said, console }).finally(() => clearInterval(poll));
+}
+
+/** A file that grows: what has come since it was last read. */
+class Followed {
+  readonly #file: NamelessFile;
+  readonly #take: (chunk: Buffer) => void;
+  readonly #chunk = Buffer.alloc(65_536);
+  #position = 0;
+
+  constructor(file: NamelessFile, take: (chunk: Buffer) => void) {
+    this.#file = file;
+    this.#take = take;
+  }
+
+  read(): void {
+    const { descriptor } = this.#file;
+    let length = readSync(descriptor, this.#chunk, 0, this.#chunk.length, this.#position);
+    while (length > 0) {
+      this.#position += length;
+      this.#take(Buffer.from(this.#chunk.subarray(0, length)));
+      length = readSync(descriptor, this.#chunk, 0, this.#chunk.length, this.#position);
+    }
+  }
+}
+
+function initramfs({ kernel, job, files }: VmxHostOptions): Buffer {
+  const program = (name: string, data: Buffer): ArchiveEntry => ({ name, mode: 0o755, data });
+  const shell = (name: string, text: string): ArchiveEntry => program(name, Buffer.from(`#!/bin/sh\n${text}\n`));
+  const folders = ['bin', 'sbin', 'usr', 'usr/bin', 'usr/sbin', 'modules', 'tmp'];
+  return cpio([
+    ...folders.map((name) => ({ name, mode: 0o755 })),
+    program('bin/busybox', readFileSync(busybox())),
+    program('init', readFileSync(fileURLToPath(new URL('vmx-init.sh', import.meta.url)))),
+    // npx finds the package's command in the package; here it is a program like others.
+    shell('usr/bin/npx', 'exec "$@"'),
+    shell('usr/bin/apiary', `exec ${process.execPath} ${PACKAGE}/dist/bundle/main.cjs "$@"`),
+    ...kernel.modules.map(({ name, data }) => ({ name: `modules/${name}.ko`, mode: 0o644, data })),
+    { name: 'modules/order', mode: 0o644, data: Buffer.from(kernel.modules.map(({ name }) => `${name}\n`).join('')) },
+    { name: 'job', mode: 0o644, data: Buffer.from(script(job)) },
+    ...archived([...neededFiles(PACKAGE), ...files], job.directory),
+  ]);
+}
