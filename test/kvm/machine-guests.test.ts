@@ -6,7 +6,15 @@ import type { MachineOptions } from 'apiary';
 import { expect, test } from 'vitest';
 import { describeKvm, GUEST_OK, guestImage, runGuest, SLOW_HOST_MS } from './support.ts';
 
-const name = ({ apic = 'user', cpus = 1, threads, behaviour, x2apicApi, failMapAllocation }: MachineOptions): string =>
+const name = ({
+  apic = 'user',
+  cpus = 1,
+  threads,
+  behaviour,
+  x2apicApi,
+  failMapAllocation,
+  sandbox,
+}: MachineOptions): string =>
   [
     `apic ${apic}`,
     `cpus ${typeof cpus === 'number' ? cpus : cpus.map((id) => `0x${id.toString(16)}`).join(',')}`,
@@ -14,11 +22,12 @@ const name = ({ apic = 'user', cpus = 1, threads, behaviour, x2apicApi, failMapA
     ...(behaviour ? [behaviour] : []),
     ...(x2apicApi?.use32bitIds ? ['gate on'] : []),
     ...(failMapAllocation ? ['without a map'] : []),
+    ...(sandbox ? ['sandboxed'] : []),
   ].join(', ');
 
 const guests: Readonly<Record<string, readonly MachineOptions[]>> = {
-  hello: [{}, { threads: 1 }, { threads: 4, cpus: 4 }, { apic: 'kernel' }, { memory: '2M' }],
-  timer: [{ threads: 1 }, { threads: 2 }, { apic: 'kernel' }, { behaviour: 'hardware' }],
+  hello: [{}, { threads: 1 }, { threads: 4, cpus: 4 }, { apic: 'kernel' }, { memory: '2M' }, { sandbox: true }],
+  timer: [{ threads: 1 }, { threads: 2 }, { apic: 'kernel' }, { behaviour: 'hardware' }, { sandbox: true }],
   ipi: [
     { cpus: 2, threads: 1 },
     { cpus: 2, threads: 2 },
@@ -27,6 +36,8 @@ const guests: Readonly<Record<string, readonly MachineOptions[]>> = {
     { cpus: [7, 3], threads: 2 },
     { cpus: 2, apic: 'kernel' },
     { cpus: [0, 0x123], apic: 'kernel', x2apicApi: { use32bitIds: true } },
+    { cpus: 2, threads: 2, sandbox: true },
+    { cpus: 2, apic: 'kernel', sandbox: true },
   ],
   storm: [
     { cpus: 2, threads: 1 },
@@ -36,6 +47,8 @@ const guests: Readonly<Record<string, readonly MachineOptions[]>> = {
     { cpus: 24, threads: 1 },
     { cpus: 24, threads: 2 },
     { cpus: 4, apic: 'kernel' },
+    { cpus: 4, threads: 2, sandbox: true },
+    { cpus: 4, apic: 'kernel', sandbox: true },
   ],
   torture: [{ threads: 1 }, { cpus: 2, threads: 2 }, { cpus: 2, behaviour: 'hardware' }, { cpus: 2, apic: 'kernel' }],
 };

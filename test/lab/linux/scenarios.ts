@@ -27,6 +27,7 @@ export const SCENARIOS = {
   hardware: scenario({ behaviour: 'hardware' }),
   'kvm@6.1': scenario({ behaviour: 'kvm@6.1' }),
   'gate-off': scenario({ x2apicApi: {} }),
+  sandbox: scenario({ sandbox: true }),
   alias: scenario({ cpus: [0, 1, 0x23] }, { added: [WIDE, 0x1ff] }),
   many: scenario(
     {
