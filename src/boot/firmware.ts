@@ -130,9 +130,11 @@ function relative(from: number, to: number): number[] {
 }
 
 /** `call REPORT`; one byte is left over. */
-function stub(vector: number): number[] {
+function writeStub(view: DataView, vector: number): void {
   const at = STUBS + vector * STUB_BYTES;
-  return [0xe8, ...relative(at + 3, HANDLERS), 0x90];
+  view.setUint8(SEGMENT * 16 + at, 0xe8);
+  view.setInt16(SEGMENT * 16 + at + 1, HANDLERS - (at + 3), true);
+  view.setUint8(SEGMENT * 16 + at + 3, 0x90);
 }
 
 function handlerOf(vector: number): number {
@@ -167,7 +169,7 @@ export function writeFirmware(ram: Uint8Array): void {
   for (let vector = 0; vector < VECTORS; vector++) {
     view.setUint16(vector * 4, handlerOf(vector), true);
     view.setUint16(vector * 4 + 2, SEGMENT, true);
-    place(STUBS + vector * STUB_BYTES, stub(vector));
+    writeStub(view, vector);
   }
   place(HANDLERS, REPORT);
   place(VIDEO_HANDLER, VIDEO_CODE);
