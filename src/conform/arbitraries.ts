@@ -4,6 +4,7 @@
  * list is the plainest, which shrinking goes to.
  */
 import fc from 'fast-check';
+import { x2apicLogicalId } from '../apic/fields.ts';
 import { BASE, DFR, LVT, MODE, REG, TIMER_MODE } from '../apic/index.ts';
 import { LOCAL_APIC_BASE } from '../platform.ts';
 import { choose, mix, pick, slots, type Weighted, word } from './choices.ts';
@@ -145,7 +146,6 @@ const registerOf = (apic: ApicSpec, register: number): number =>
   apic.registers.find(([offset]) => offset === register)?.[1] ?? 0;
 const isX2apic = ({ baseLow }: ApicSpec): boolean => (baseLow & BASE.EXTD) !== 0;
 const logicalIdOf = (apic: ApicSpec): number => registerOf(apic, REG.LDR) >>> 24;
-const clusterOf = ({ apicId }: ApicSpec): number => (apicId >>> 4) << 16;
 
 const PHYSICAL: readonly Weighted<Target>[] = [
   [12, ({ apicId }) => apicId],
@@ -159,8 +159,12 @@ const PHYSICAL: readonly Weighted<Target>[] = [
   [2, (_, __, bits) => bits & 0x7fffffff],
 ];
 const LOGICAL: readonly Weighted<Target>[] = [
-  [8, (apic) => (isX2apic(apic) ? clusterOf(apic) + (1 << (apic.apicId & 15)) : logicalIdOf(apic))],
-  [8, (apic, _, bits) => (isX2apic(apic) ? clusterOf(apic) + (bits & 0xffff) : logicalIdOf(apic) | (bits & 0xff))],
+  [8, (apic) => (isX2apic(apic) ? x2apicLogicalId(apic.apicId) : logicalIdOf(apic))],
+  [
+    8,
+    (apic, _, bits) =>
+      isX2apic(apic) ? ((apic.apicId >>> 4) << 16) + (bits & 0xffff) : logicalIdOf(apic) | (bits & 0xff),
+  ],
   [4, (_, __, bits) => bits & 0xff],
   [3, (_, { apics }, bits) => (((bits >>> 8) % Math.max(1, apics.length >> 2)) << 4) | (bits & 7)],
   [2, () => 0xff],
@@ -168,12 +172,10 @@ const LOGICAL: readonly Weighted<Target>[] = [
   [2, (apic, _, bits) => logicalIdOf(apic) + (bits & 0xf00)],
   [4, (_, __, bits) => bits & 0x7fffffff],
 ];
-/** Bit 2 of an MSI's address. */
-const PHYSICAL_BIT: number = 0;
-const LOGICAL_BIT: number = 4;
-const DESTINATION = choose(
-  ...PHYSICAL.map(([weight, target]) => [weight, { target, addressBits: PHYSICAL_BIT }] as const),
-  ...LOGICAL.map(([weight, target]) => [weight, { target, addressBits: LOGICAL_BIT }] as const),
+/** With bit 2 of an MSI's address. */
+const DESTINATION = choose<{ readonly target: Target; readonly logical: 0 | 4 }>(
+  ...PHYSICAL.map(([weight, target]) => [weight, { target, logical: 0 }] as const),
+  ...LOGICAL.map(([weight, target]) => [weight, { target, logical: 4 }] as const),
 );
 const VECTOR = choose<(bits: number) => number>(
   ...[0x31, 0x30, 0x45, 0x80, 0xfe, 0x20, 0x10, 0x0f].map((vector) => [1, () => vector] as const),
@@ -192,12 +194,12 @@ const LEVEL = choose([3, 0], [1, 0x8000]);
 
 const msi: fc.Arbitrary<OperationMaker> = fc
   .tuple(some, DESTINATION, DELIVERY_MODE, VECTOR, HINT, LEVEL, ADDRESS_HIGH, word)
-  .map(([cpu, { target, addressBits }, mode, vector, hint, level, high, bits]) => (machine, calm) => {
+  .map(([cpu, { target, logical }, mode, vector, hint, level, high, bits]) => (machine, calm) => {
     const destination = target(pick(machine.apics, cpu), machine, bits) >>> 0;
     const upper = (destination & 0xffffff00) >>> 0;
     return {
       kind: 'msi',
-      addressLow: LOCAL_APIC_BASE + ((destination & 0xff) << 12) + hint + addressBits,
+      addressLow: LOCAL_APIC_BASE + ((destination & 0xff) << 12) + hint + logical,
       addressHigh: high(upper, machine.x2apicFormat, bits >>> 8) >>> 0,
       data: vector(bits) | ((calm ? mode & 1 : mode) << 8) | level,
     };

@@ -1,5 +1,6 @@
 /** A case and what is wrong with it, in words: the machine, the list of operations, both outcomes side by side. */
-import { BASE, DELIVERY_NAMES, MSR, PAGE_BYTES, REG } from '../apic/index.ts';
+import { msiCommand, msiDestination, msiWideDestination } from '../apic/fields.ts';
+import { BASE, DELIVERY_NAMES, FROM_DEVICE, inWords, MSR, PAGE_BYTES, REG } from '../apic/index.ts';
 import { msrOffset } from '../apic/registers.ts';
 import { hex } from '../hex.ts';
 import type { Difference } from './compare.ts';
@@ -102,12 +103,12 @@ function describeCpuOperation(operation: Exclude<Operation, MsiOperation>): stri
 }
 
 function describeMsi({ addressLow, addressHigh, data }: MsiOperation): string {
-  const logical = (addressLow & 4) !== 0 ? 'logical' : 'physical';
-  const destination = ((addressHigh & 0xffffff00) | ((addressLow >>> 12) & 0xff)) >>> 0;
-  const hint = (addressLow & 8) !== 0 ? ', redirection hint' : '';
-  const level = (data & 0x8000) !== 0 ? ', level' : '';
-  const mode = DELIVERY_NAMES[(data >>> 8) & 7];
-  return `MSI ${logical} ${hex(destination)} ${mode} vector ${hex(data & 0xff)}${hint}${level} (address ${hex(addressHigh)}:${hex(addressLow)}, data ${hex(data)})`;
+  const destination = msiWideDestination(addressHigh) + msiDestination(addressLow);
+  const message = inWords(FROM_DEVICE, destination, msiCommand(addressLow, data));
+  const { logical, deliveryMode, vector, redirectionHint, trigMode } = message;
+  const whom = `${logical ? 'logical' : 'physical'} ${hex(destination)}`;
+  const how = `${redirectionHint ? ', redirection hint' : ''}${trigMode ? ', level' : ''}`;
+  return `MSI ${whom} ${DELIVERY_NAMES[deliveryMode]} vector ${hex(vector)}${how} (address ${hex(addressHigh)}:${hex(addressLow)}, data ${hex(data)})`;
 }
 
 const mmioName = (address: number): string => {

@@ -82,7 +82,7 @@ function perform(machine: HostMachine, operation: HostOperation): number {
 }
 
 /** Does this APIC's timer count down, or could it? Otherwise the current count is 0 at once, however small it was. */
-function counts(page: Uint8Array): boolean {
+export function counts(page: Uint8Array): boolean {
   const mode = readRegister(page, REG.LVT_TIMER) & TIMER_MODE.MASK;
   return readRegister(page, REG.TMICT) !== 0 && mode !== TIMER_MODE.TSC_DEADLINE;
 }

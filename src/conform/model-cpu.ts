@@ -3,12 +3,12 @@
  * which results nobody can compare: reads of no register, and counts that fall as time goes by.
  */
 import { timerDivisor } from '../apic/fields.ts';
-import { APIC_EVENT, BASE, type LocalApic, PAGE_BYTES, REG, STATE_BYTES, TIMER_MODE } from '../apic/index.ts';
+import { APIC_EVENT, BASE, type LocalApic, PAGE_BYTES, REG, STATE_BYTES } from '../apic/index.ts';
 import { MpState } from '../kvm/constants.ts';
-import type { HostCpu } from './host-machine.ts';
+import { counts, type HostCpu } from './host-machine.ts';
 import type { ModelObserver } from './model-judge.ts';
 import { msrOf } from './operations.ts';
-import { readRegister } from './page.ts';
+import { applyRegisters, readRegister } from './page.ts';
 import {
   type CpuOutcome,
   GP,
@@ -27,7 +27,6 @@ const NMI_LIMIT = 2;
 const EXCEPTIONS_WITH_CODE: ReadonlySet<number> = new Set([17, 21]);
 const NO_EOI = 1;
 const CR8_RESERVED = 0xfffffff0;
-const TOP_OF_MEMORY = 2 ** 32;
 const SMI_PENDING = 0x100;
 
 const NOTHING: Result = { low: 0, high: 0, fault: 0 };
@@ -161,9 +160,8 @@ export class ModelCpu implements HostCpu {
   outcome(): CpuOutcome {
     const { apic, taken } = this;
     const page = apic.getState();
-    const view = new DataView(page.buffer);
-    const count = this.#countRange(view.getUint32(REG.TMCCT, true));
-    view.setUint32(REG.TMCCT, count.most, true);
+    const count = this.#countRange(readRegister(page, REG.TMCCT));
+    applyRegisters(page, [[REG.TMCCT, count.most]]);
     return { taken, page, baseLow: apic.apicBaseLow, baseHigh: apic.apicBaseHigh, count };
   }
 
@@ -184,10 +182,10 @@ export class ModelCpu implements HostCpu {
     if (offset >= 0) this.apic.writeMmio(offset, size, value);
   }
 
-  /** Offset of a guest-physical address in the APIC's page, or -1. */
+  /** Offset of a guest-physical address in the APIC's page, below 0 if it is not in it. */
   #pageOffset(address: number): number {
-    const offset = (address >>> 0) - this.apic.pageAddress;
-    return offset >= 0 && offset < PAGE_BYTES && address < TOP_OF_MEMORY ? offset : -1;
+    const offset = address - this.apic.pageAddress;
+    return offset < PAGE_BYTES ? offset : -1;
   }
 
   /** A reading of the current count. */
@@ -199,8 +197,7 @@ export class ModelCpu implements HostCpu {
   /** What the current count may read as, if it is `read` as long as no time goes by. */
   #countRange(read: number): Range {
     const page = this.apic.getState(scratch);
-    const mode = readRegister(page, REG.LVT_TIMER) & TIMER_MODE.MASK;
-    if (readRegister(page, REG.TMICT) === 0 || mode === TIMER_MODE.TSC_DEADLINE) return { least: read, most: read };
+    if (!counts(page)) return { least: read, most: read };
     const count = this.#count;
     if (count === undefined) return { least: 0, most: 0xffffffff }; // run out, or about to start
     // A count that is short may have run out since, or begun anew.

@@ -63,8 +63,13 @@ const INIT_CHECK_NANOS = 3e6;
 const NMI_TURNS = 100;
 const RFLAGS_FIXED = 2n;
 
-export const Stop = { turn: 0, reset: 1, waiting: 2, boot: 3 } as const;
-export type Stop = (typeof Stop)[keyof typeof Stop];
+/** Why a CPU has stopped running: its word, or that it waits for a SIPI. */
+type Stop = 'turn' | 'boot' | 'reset' | 'waiting';
+const STOPS: ReadonlyMap<number, Stop> = new Map([
+  [TURN, 'turn'],
+  [DOORBELL, 'boot'],
+  [RESET_PORT, 'reset'],
+]);
 
 /** What a guest that got lost may ask its devices for. */
 const ENDS: ReadonlySet<string> = new Set(['reset', 'restart', 'power-off']);
@@ -83,7 +88,6 @@ export interface RigCpu {
 
 export abstract class GuestRig implements Judge {
   abstract readonly name: string;
-  readonly spec: RigSpec;
   protected readonly config: MachineConfig;
   protected readonly vm: VirtualMachine;
   protected readonly memory: GuestMemory;
@@ -101,7 +105,6 @@ export abstract class GuestRig implements Judge {
   protected abstract readonly devices: Platform;
 
   protected constructor(spec: RigSpec, apic: 'user' | 'kernel') {
-    this.spec = spec;
     this.vm = VirtualMachine.open();
     this.config = checkOptions(
       {
@@ -141,7 +144,7 @@ export abstract class GuestRig implements Judge {
     }
     const [first] = this.#cpus;
     applyBootState(first.cpu.vcpu, loaded);
-    if (this.#step(first, LOST_NANOS) !== Stop.boot) throw new Error('the guest did not get to its doorbell');
+    if (this.#step(first, LOST_NANOS) !== 'boot') throw new Error('the guest did not get to its doorbell');
     this.#template = first.cpu.vcpu.getSregs();
     for (const each of this.#byId.values()) {
       each.cpu.vcpu.setMsrs([{ index: IA32_TSC, value: 0n }]); // so that a deadline means the same on every host
@@ -189,7 +192,7 @@ export abstract class GuestRig implements Judge {
     completeExit(cpu.run);
     this.calm(cpu);
     clearState(door);
-    if (spec !== undefined) putState(door, spec, this.spec.x2apicFormat, true);
+    if (spec !== undefined) putState(door, spec, this.config.use32bitIds, true);
   }
 
   // Lists
@@ -251,13 +254,13 @@ export abstract class GuestRig implements Judge {
       oplist.live = end;
       const patience = operations.slice(position, end).some(mayStartCpus) ? INIT_CHECK_NANOS : LOST_NANOS;
       const stop = this.#step(each, patience);
-      if (stop === Stop.turn) {
+      if (stop === 'turn') {
         if (oplist.position === position) throw new Error('the guest passes its turn on');
         continue;
       }
       // Its own INIT: in the middle of the operation, or soon after.
       if (oplist.position < end) oplist.putResult(end - 1, 0);
-      if (stop === Stop.waiting) each.runs = false;
+      if (stop === 'waiting') each.runs = false;
       else this.#start(each);
       this.#events.push(`cpu ${operation.cpu}: INIT by operation ${end}`);
       oplist.position = end;
@@ -299,7 +302,11 @@ export abstract class GuestRig implements Judge {
     const before = this.#cpus;
     this.#cpus = apics.map(({ apicId }) => cpuOf(this.#byId, apicId));
     for (const each of before) {
-      if (this.#eventful) this.#dropEvents(each);
+      if (this.#eventful) {
+        completeExit(each.cpu.run);
+        each.cpu.interrupts.eventQueued(); // what the last run said of them is out of date
+        dropEvents(each.cpu.vcpu);
+      }
       if (!this.#cpus.includes(each)) this.#putState(each, undefined);
     }
     for (const [i, each] of this.#cpus.entries()) {
@@ -308,12 +315,6 @@ export abstract class GuestRig implements Judge {
       each.runs = true;
       each.nmis = false;
     }
-  }
-
-  #dropEvents({ cpu: { vcpu, run, interrupts } }: RigCpu): void {
-    completeExit(run);
-    interrupts.eventQueued(); // what the last run said of them is out of date
-    dropEvents(vcpu);
   }
 
   /** Sends a CPU to its loop, as whichever CPU of the machine it is now. */
@@ -344,21 +345,12 @@ export abstract class GuestRig implements Judge {
     for (;;) {
       const deadline = this.#expireTimer(cpu);
       if (deadline < look) native.armTimer(deadline);
-      if (!interrupts.prepare(this.takeWake(cpu))) return Stop.waiting;
+      if (!interrupts.prepare(this.takeWake(cpu))) return 'waiting';
       const left = enterGuest(cpu);
       if (left === Left.exit) {
         this.#expireTimer(cpu); // before what the guest did later
-        if (run.exitReason === ExitReason.IO && run.ioIsOut) {
-          switch (run.ioPort) {
-            case TURN:
-              return Stop.turn;
-            case DOORBELL:
-              return Stop.boot;
-            case RESET_PORT:
-              return Stop.reset;
-            default:
-          }
-        }
+        const stop = run.exitReason === ExitReason.IO && run.ioIsOut ? STOPS.get(run.ioPort) : undefined;
+        if (stop !== undefined) return stop;
         handleExit(cpu, this.devices, this.#end);
         if (this.#ended !== undefined) throw this.#ended;
         continue;
@@ -366,7 +358,7 @@ export abstract class GuestRig implements Judge {
       if (left !== Left.interrupted) throw new HostError(describeFailure(cpu, new KvmError('KVM_RUN', -left).message));
       const now = native.nowNanos();
       if (now < look) continue;
-      if (this.waitsForSipi(cpu)) return Stop.waiting;
+      if (this.waitsForSipi(cpu)) return 'waiting';
       if (now > giveUp) throw new Error(describeFailure(cpu, 'the guest is lost'));
       look = now + patienceNanos;
       native.armTimer(look);
@@ -375,11 +367,9 @@ export abstract class GuestRig implements Judge {
 
   /** @returns when the timer wants to be looked at next */
   #expireTimer({ apic }: Cpu): number {
-    const deadline = apic?.timerDeadlineNanos() ?? Number.POSITIVE_INFINITY;
-    if (apic === null || deadline === Number.POSITIVE_INFINITY) return deadline;
+    if (apic === null) return Number.POSITIVE_INFINITY;
     const now = native.nowNanos();
-    if (deadline > now) return deadline;
-    apic.expireTimer(now);
+    if (apic.timerDeadlineNanos() <= now) apic.expireTimer(now);
     return apic.timerDeadlineNanos();
   }
 

@@ -192,13 +192,12 @@ export class UserInterrupts implements Readiness, LifeCycle, ApicWatcher {
   }
 
   #takeEvents(): void {
-    const events = this.#apic.takeEvents(this.#state === RunState.waitForSipi);
+    const events = this.#apic.acceptEvents(this.#state === RunState.waitForSipi);
     // A SIPI that nobody waits for ends a HLT, too (kvm_apic_has_pending_init_or_sipi); it is not kept for the next one.
     if (events & APIC_EVENT.UNHALT || isHalted(this.#state)) this.#unhalted = true;
     if (events & APIC_EVENT.INIT) {
       completeExit(this.#run);
       this.#forgetEvents();
-      this.#apic.reset(true);
       applyInit(this.#vcpu, this.#reset, this.#apic.apicBase());
       // As in KVM by the flag in IA32_APIC_BASE, which the guest may write.
       this.#publish(this.#apic.isBootProcessor ? RunState.running : RunState.waitForSipi);
