@@ -3,50 +3,37 @@
  * byte, IDs around 0xff and around the ends of clusters, neighbours in one x2APIC cluster. And the APICs of the machines on
  * them, from what there is to say of their state.
  */
+import fc from 'fast-check';
 import { BASE, DFR, REG } from '../apic/index.ts';
 import { LOCAL_APIC_BASE } from '../platform.ts';
-import { Random } from './random.ts';
+import { mix } from './choices.ts';
 import type { ApicSpec, RegisterValue, RigSpec } from './spec.ts';
 
 const RIG_CPUS = 40;
-const ID_LIMIT = 0x1000;
-const FAVOURITES = [0, 1, 0x0f, 0x10, 0x23, 0xfe, 0xff, 0x100, 0x123, 0x1fe, 0x1ff, 0x2ff, 0xf23, 0xfff];
+const LOW_BYTES = [0, 1, 0x0f, 0x10, 0x23, 0xfe, 0xff];
 
 /** One text for each VM: a judge that keeps VMs finds them by it. */
 export const rigKey = ({ x2apicFormat, broadcastQuirkDisabled, rig }: RigSpec): string =>
   `${Number(x2apicFormat)}${Number(broadcastQuirkDisabled)}:${rig.join()}`;
 
+/** APIC IDs below 0x1000. */
+const ids = (cpus: number): fc.Arbitrary<number[]> =>
+  fc.nat(3).chain((cluster) => {
+    const neighbour = fc.nat(15).map((member) => cluster * 16 + member);
+    const low = mix([4, fc.constantFrom(...LOW_BYTES)], [3, neighbour], [1, fc.nat(0xff)]);
+    const high = mix([1, fc.constant(0)], [1, fc.nat(15)]);
+    const id = fc.tuple(high, low).map(([high, low]) => high * 0x100 + low);
+    return fc.uniqueArray(id, { minLength: cpus, maxLength: cpus });
+  });
+
 /** One rig for each setting of the gates. */
 export function makeRigs(seed: number, cpus = RIG_CPUS): RigSpec[] {
-  const random = new Random(seed);
-  return [0, 1, 2, 3].map((gates) => ({
+  return fc.sample(ids(cpus), { seed, numRuns: 4 }).map((rig, gates) => ({
     x2apicFormat: (gates & 1) !== 0,
     broadcastQuirkDisabled: (gates & 2) !== 0,
-    rig: makeRig(random, cpus),
+    rig,
   }));
 }
-
-function makeRig(random: Random, cpus: number): number[] {
-  const ids: number[] = [];
-  const cluster = random.below(4) * 16;
-  while (ids.length < cpus) {
-    const id = random.pick(ID_MAKERS)(random, ids, cluster);
-    if (!ids.includes(id)) ids.splice(random.below(ids.length + 1), 0, id); // anywhere in the order
-  }
-  return ids;
-}
-
-/** An ID, given the IDs that are there and a cluster that many share. */
-type IdMaker = (random: Random, ids: readonly number[], cluster: number) => number;
-const favourite: IdMaker = (random) => random.pick(FAVOURITES);
-const alias: IdMaker = (random, ids) =>
-  ids.length === 0 ? 0 : ((random.pick(ids) & 0xff) + random.below(16) * 0x100) & 0xfff;
-const neighbour: IdMaker = (random, _, cluster) => cluster + random.below(16);
-const ID_MAKERS = [
-  ...[favourite, favourite, alias, alias, neighbour, neighbour],
-  (random: Random) => random.below(0x100),
-  (random: Random) => random.below(ID_LIMIT),
-];
 
 /** A value of a register, signed or not. */
 export const reg = (register: number, value: number): RegisterValue => [register, value >>> 0];
