@@ -1,6 +1,6 @@
 /**
  * A campaign: fast-check in batches until the time is up or something fails; then shrinking, first fast-check's of the
- * recipe, then the suite's own of the case. Progress is reported from inside.
+ * choices, then the suite's own of the case. Progress is reported from inside.
  */
 import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';

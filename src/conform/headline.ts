@@ -10,7 +10,7 @@ import { LOCAL_APIC_BASE } from '../platform.ts';
 import { ModelJudge } from './model-judge.ts';
 import { msrOf } from './operations.ts';
 import { readRegister } from './page.ts';
-import { makeApic, rigKey } from './rigs.ts';
+import { makeApic, RigCache } from './rigs.ts';
 import type { Gates, GuestOperation, HostOperation, Judge, MachineSpec, RigSpec } from './spec.ts';
 
 export const DESTINATIONS = [0xff, 0x00, 0x1ff, 0x23, 0x123] as const;
@@ -64,8 +64,8 @@ export class HeadlineJudge {
   readonly name: string;
   readonly #msi: Judge;
   readonly #makeIpi: MakeJudge;
-  /** Of the same gates: a guest is booted for each rig. */
-  readonly #ipi = new Map<string, Judge>();
+  /** Both orders of the same gates: a guest is booted for each rig. */
+  readonly #ipi = new RigCache<Judge>(ORDERS.length);
 
   constructor(name: string, msi: Judge, makeIpi: MakeJudge) {
     this.name = name;
@@ -77,7 +77,9 @@ export class HeadlineJudge {
   async takers(question: Question): Promise<number[]> {
     const machine = machineOf(question);
     const { sender, destination } = question;
-    const judge = sender === 'MSI' ? this.#msi : await this.#judgeOfIpis(machine);
+    const guest = async (): Promise<Judge> =>
+      this.#ipi.get(machine) ?? this.#ipi.add(machine, await this.#makeIpi(machine));
+    const judge = sender === 'MSI' ? this.#msi : await guest();
     const operations = sender === 'MSI' ? [msiTo(destination)] : ipiTo(sender, destination);
     const { results, cpus } = judge.carryOut({ machine, operations });
     const changes = results[0]?.changes ?? [];
@@ -91,22 +93,7 @@ export class HeadlineJudge {
 
   close(): void {
     this.#msi.close();
-    this.#closeIpis();
-  }
-
-  async #judgeOfIpis(rig: RigSpec): Promise<Judge> {
-    const key = rigKey(rig);
-    const found = this.#ipi.get(key);
-    if (found !== undefined) return found;
-    if (this.#ipi.size === ORDERS.length) this.#closeIpis();
-    const made = await this.#makeIpi(rig);
-    this.#ipi.set(key, made);
-    return made;
-  }
-
-  #closeIpis(): void {
-    for (const judge of this.#ipi.values()) judge.close();
-    this.#ipi.clear();
+    this.#ipi.close();
   }
 }
 

@@ -9,7 +9,7 @@ import { System, type Vcpu, type Vm } from '../kvm/index.ts';
 import { makeVcpu, makeVm, x2apicFlags } from './host.ts';
 import { clearState, type HostCpu, PageTracker, putState } from './host-machine.ts';
 import { isEventful } from './operations.ts';
-import { rigKey } from './rigs.ts';
+import { RigCache } from './rigs.ts';
 import { type Case, type Judge, type Outcome, RESET_PAGE, type RigSpec, startState } from './spec.ts';
 import { dropEvents, VcpuDoor } from './vcpu-door.ts';
 
@@ -38,16 +38,25 @@ class RigCpu implements HostCpu {
   }
 }
 
-interface Rig {
+class Rig {
   readonly vm: Vm;
   readonly cpus: ReadonlyMap<number, RigCpu>;
+
+  constructor(system: System, spec: RigSpec) {
+    this.vm = makeVm(system, x2apicFlags(spec));
+    this.cpus = new Map(spec.rig.map((apicId) => [apicId, new RigCpu(this.vm, apicId)]));
+  }
+
+  close(): void {
+    for (const { vcpu } of this.cpus.values()) vcpu.close();
+    this.vm.close();
+  }
 }
 
 export class KernelJudge implements Judge {
   readonly name = 'kernel';
   readonly #system = System.open();
-  /** By rigKey, the oldest first. */
-  readonly #rigs = new Map<string, Rig>();
+  readonly #rigs = new RigCache<Rig>(RIGS_KEPT);
   readonly #pages = new PageTracker(() => this.#nanos());
   #cpus: RigCpu[] = [];
   #began = 0n;
@@ -57,7 +66,7 @@ export class KernelJudge implements Judge {
   carryOut(candidate: Case): Outcome {
     const { machine, operations } = candidate;
     this.#restore();
-    const { vm, cpus } = this.#rigFor(machine);
+    const { vm, cpus } = this.#rigs.get(machine) ?? this.#rigs.add(machine, new Rig(this.#system, machine));
     this.#cpus = machine.apics.map(({ apicId }) => cpuOf(cpus, apicId));
     this.#eventful = operations.some(isEventful);
     this.#began = process.hrtime.bigint();
@@ -67,8 +76,7 @@ export class KernelJudge implements Judge {
   }
 
   close(): void {
-    for (const rig of this.#rigs.values()) closeRig(rig);
-    this.#rigs.clear();
+    this.#rigs.close();
     this.#system.close();
   }
 
@@ -94,22 +102,6 @@ export class KernelJudge implements Judge {
     this.#cpus = [];
     this.#eventful = false;
   }
-
-  #rigFor(machine: RigSpec): Rig {
-    const key = rigKey(machine);
-    const found = this.#rigs.get(key);
-    if (found !== undefined) return found;
-    for (const [oldest, rig] of this.#rigs) {
-      if (this.#rigs.size < RIGS_KEPT) break;
-      closeRig(rig);
-      this.#rigs.delete(oldest);
-    }
-    const vm = makeVm(this.#system, x2apicFlags(machine));
-    const cpus = new Map(machine.rig.map((apicId) => [apicId, new RigCpu(vm, apicId)]));
-    const rig = { vm, cpus };
-    this.#rigs.set(key, rig);
-    return rig;
-  }
 }
 
 /** The vCPU of a machine's APIC. */
@@ -117,9 +109,4 @@ export function cpuOf<Cpu>(cpus: ReadonlyMap<number, Cpu>, apicId: number): Cpu 
   const cpu = cpus.get(apicId);
   if (cpu === undefined) throw new Error(`the rig has no vCPU with APIC ID ${apicId}`);
   return cpu;
-}
-
-function closeRig(rig: Rig): void {
-  for (const { vcpu } of rig.cpus.values()) vcpu.close();
-  rig.vm.close();
 }

@@ -1,6 +1,6 @@
 /**
- * The last part of shrinking. fast-check shrinks a recipe; this shortens the case that it means, which a recipe cannot
- * express: it drops operations, CPUs and registers as long as the case still fails.
+ * The last part of shrinking. fast-check shrinks the choices that a case is made of; this shortens the case itself, in ways that
+ * no choice can express: it drops operations, CPUs and registers as long as the case still fails.
  */
 
 /**

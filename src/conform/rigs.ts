@@ -12,8 +12,37 @@ import type { ApicSpec, RegisterValue, RigSpec } from './spec.ts';
 const RIG_CPUS = 40;
 const LOW_BYTES = [0, 1, 0x0f, 0x10, 0x23, 0xfe, 0xff];
 
-/** One text for each VM: a judge that keeps VMs finds them by it. */
-export const rigKey = ({ x2apicFormat, broadcastQuirkDisabled, rig }: RigSpec): string =>
+/** VMs, or who runs them, by their rigs: making one is costly. The oldest is closed where there are too many. */
+export class RigCache<T extends { close(): void }> {
+  readonly #most: number;
+  readonly #kept = new Map<string, T>();
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  get(rig: RigSpec): T | undefined {
+    return this.#kept.get(keyOf(rig));
+  }
+
+  /** @returns what was made for this rig */
+  add(rig: RigSpec, made: T): T {
+    const [oldest] = this.#kept;
+    if (this.#kept.size >= this.#most && oldest !== undefined) {
+      this.#kept.delete(oldest[0]);
+      oldest[1].close();
+    }
+    this.#kept.set(keyOf(rig), made);
+    return made;
+  }
+
+  close(): void {
+    for (const each of this.#kept.values()) each.close();
+    this.#kept.clear();
+  }
+}
+
+const keyOf = ({ x2apicFormat, broadcastQuirkDisabled, rig }: RigSpec): string =>
   `${Number(x2apicFormat)}${Number(broadcastQuirkDisabled)}:${rig.join()}`;
 
 /** APIC IDs below 0x1000. */

@@ -25,9 +25,8 @@ import { Coverage } from './coverage.ts';
 import { describeFault } from './describe.ts';
 import type { ModelObserver } from './model-judge.ts';
 import { readRegister } from './page.ts';
-import { type HostOperation, type MsiOperation, RESET_PAGE } from './spec.ts';
+import { EINVAL_OUTCOME, type HostOperation, type MsiOperation, RESET_PAGE } from './spec.ts';
 
-const EINVAL = -22;
 const EPERM = -1;
 const BROADCAST = 0xff;
 
@@ -37,9 +36,9 @@ const ANSWERS: readonly (readonly [name: string, kind: HostOperation['kind'], (a
   ['answer: taken by one', 'msi', (answer) => answer === 1],
   ['answer: taken by none', 'msi', (answer) => answer === 0],
   ['answer: no match (EPERM)', 'msi', (answer) => answer === EPERM],
-  ['answer: EINVAL', 'msi', (answer) => answer === EINVAL],
-  ['state refused: wrong ID', 'state', (answer) => answer === EINVAL],
-  ['base refused', 'base', (answer) => answer === EINVAL],
+  ['answer: EINVAL', 'msi', (answer) => answer === EINVAL_OUTCOME],
+  ['state refused: wrong ID', 'state', (answer) => answer === EINVAL_OUTCOME],
+  ['base refused', 'base', (answer) => answer === EINVAL_OUTCOME],
   ['INIT taken', 'settle', (answer) => (answer & 0xff) === MpState.INIT_RECEIVED],
   ['SIPI taken', 'settle', (answer) => (answer & 0xff) === MpState.RUNNABLE && answer >> 8 !== RESET_PAGE],
   ['NMI pending', 'events', (answer) => (answer & 0xff) !== 0],
@@ -141,7 +140,7 @@ export class RoutingObserver implements ModelObserver {
   host(operation: HostOperation, answer: number, index: number): void {
     for (const [name, kind, shows] of ANSWERS) if (kind === operation.kind && shows(answer)) this.coverage.hit(name);
     if (operation.kind === 'base' || operation.kind === 'state') this.#lookAtMap();
-    if (operation.kind !== 'msi' || answer === EINVAL) return;
+    if (operation.kind !== 'msi' || answer === EINVAL_OUTCOME) return;
     this.#routed(operation, answer);
     this.#checkIpis(operation, index);
   }

@@ -6,7 +6,7 @@
 import type fc from 'fast-check';
 import type { ApicSystemOptions } from '../../apic/index.ts';
 import { Layer } from '../layer.ts';
-import { makeRigs, rigKey } from '../rigs.ts';
+import { makeRigs, RigCache } from '../rigs.ts';
 import type { Case, GuestOperation, Judge, RigSpec } from '../spec.ts';
 import { cases } from './generate.ts';
 import { KernelRig } from './kernel-rig.ts';
@@ -14,6 +14,7 @@ import { askTscHigh, type MachineProbe } from './probe.ts';
 import { RegisterObserver } from './register-coverage.ts';
 import { UserRig } from './user-rig.ts';
 
+const RIGS = 4;
 const RIG_CPUS = 8;
 
 export class Layer2 extends Layer<GuestOperation> {
@@ -22,7 +23,8 @@ export class Layer2 extends Layer<GuestOperation> {
   readonly #options: ApicSystemOptions;
   readonly #limits: { readonly lowTpr: boolean; readonly cr8Writes: boolean };
   /** The machines of the batch, as far as they have been asked. */
-  readonly #machines = new Map<string, Judge>();
+  readonly #kernels = new RigCache<KernelRig>(RIGS);
+  readonly #monitors = new RigCache<UserRig>(RIGS);
   #seed: number | undefined;
 
   /**
@@ -54,22 +56,16 @@ export class Layer2 extends Layer<GuestOperation> {
     return cases(makeRigs(seed, RIG_CPUS), { tsc, ...this.#limits });
   }
 
-  reference(rig: RigSpec): Promise<Judge> {
-    return this.#machine(`kernel ${rigKey(rig)}`, () => KernelRig.create(rig));
+  async reference(rig: RigSpec): Promise<Judge> {
+    return this.#kernels.get(rig) ?? this.#kernels.add(rig, await KernelRig.create(rig));
   }
 
   override async others(rig: RigSpec): Promise<readonly Judge[]> {
-    return [await this.#machine(`user ${rigKey(rig)}`, () => UserRig.create(rig, this.#options))];
+    return [this.#monitors.get(rig) ?? this.#monitors.add(rig, await UserRig.create(rig, this.#options))];
   }
 
   close(): void {
-    for (const machine of this.#machines.values()) machine.close();
-    this.#machines.clear();
-  }
-
-  async #machine(key: string, make: () => Promise<Judge>): Promise<Judge> {
-    const machine = this.#machines.get(key) ?? (await make());
-    this.#machines.set(key, machine);
-    return machine;
+    this.#kernels.close();
+    this.#monitors.close();
   }
 }

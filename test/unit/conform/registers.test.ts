@@ -1,4 +1,4 @@
-/** Layer 2 without KVM: the model as a judge, comparing outcomes, recipes, the guest's memory, words for people. */
+/** Layer 2 without KVM: the model as a judge, comparing outcomes, generated lists, the guest's memory, words for people. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { RULE_NAMES, RULES } from '../../../src/apic/index.ts';
