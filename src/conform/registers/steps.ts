@@ -126,8 +126,7 @@ const ipi = fc
     vector: VECTOR,
     shorthand: SHORTHAND,
     logical: choose([3, 0], [1, COMMAND.LOGICAL]),
-    assert: choose([15, COMMAND.ASSERT], [1, 0]),
-    level: choose([15, 0], [1, COMMAND.LEVEL]),
+    trigger: choose([13, COMMAND.ASSERT], [1, 0], [1, COMMAND.LEVEL | COMMAND.ASSERT], [1, COMMAND.LEVEL]),
     odd: ODD_BITS,
     target: fc.nat(7),
     destination: DESTINATION,
@@ -137,7 +136,7 @@ const ipi = fc
   })
   .map<Step>((made) => (list, cpu) => {
     const { mode, vector, shorthand, logical, noise } = made;
-    const low = vector | (mode << 8) | logical | made.assert | made.level | (shorthand << 18) | made.odd;
+    const low = vector | (mode << 8) | logical | made.trigger | (shorthand << 18) | made.odd;
     const to = made.destination(list.cpu(made.target), logical !== 0, noise);
     if (!isX2apic(cpu) && shorthand === 0) list.write(cpu, REG.ICR2, (to << 24) | (noise & made.icr2));
     const pends = mode === DELIVERY.STARTUP && made.unattended && shorthand === 0;
