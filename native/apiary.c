@@ -6,7 +6,8 @@
 //   previous exit, then answers EINTR.
 // - one POSIX timer a thread, which raises the same signal on that thread.
 // - kvm_run mappings as ArrayBuffers, unmapped when collected or when told to.
-// - ioctl() and close(), so that a worker thread needs no FFI: koffi's takes 7 ms to load and never gives a thread's memory back.
+// - ioctl() and close(), so that neither a start nor a worker thread needs an FFI: koffi takes 7-13 ms to load, and never gives
+//   a thread's memory back.
 //
 // One struct thread for each environment, freed with it, also after worker.terminate(). The library is never unloaded
 // (-z nodelete): the signal's handler belongs to the process.
@@ -23,6 +24,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -244,18 +246,25 @@ static napi_value arm_timer(napi_env env, napi_callback_info info) {
   return number(env, syscall(SYS_timer_settime, me->timer, TIMER_ABSTIME, &spec, NULL) == 0 ? 0 : -errno);
 }
 
+// The first byte of a typed array or a DataView. False for anything else.
+static bool view_of(napi_env env, napi_value value, void** memory) {
+  bool is_view = false;
+  *memory = NULL;
+  if (napi_is_typedarray(env, value, &is_view) == napi_ok && is_view) {
+    napi_get_typedarray_info(env, value, NULL, NULL, memory, NULL, NULL);
+  } else if (napi_is_dataview(env, value, &is_view) == napi_ok && is_view) {
+    napi_get_dataview_info(env, value, NULL, memory, NULL, NULL);
+  }
+  return is_view;
+}
+
 // ioctl(fd, request, argument): its result, or -errno. The argument is a number, or memory that the request reads or writes.
 static napi_value call_ioctl(napi_env env, napi_callback_info info) {
   napi_value values[3];
   double numbers[3];
   arguments(env, info, 3, values, numbers);
-  void* memory = NULL;
-  bool is_view = false;
-  if (napi_is_typedarray(env, values[2], &is_view) == napi_ok && is_view) {
-    napi_get_typedarray_info(env, values[2], NULL, NULL, &memory, NULL, NULL);
-  } else if (napi_is_dataview(env, values[2], &is_view) == napi_ok && is_view) {
-    napi_get_dataview_info(env, values[2], NULL, &memory, NULL, NULL);
-  }
+  void* memory;
+  bool is_view = view_of(env, values[2], &memory);
   if (is_view && memory == NULL) return number(env, -EFAULT);
   unsigned long request = (unsigned long)numbers[1];
   int result = is_view ? ioctl((int)numbers[0], request, memory) : ioctl((int)numbers[0], request, (unsigned long)numbers[2]);
@@ -271,6 +280,35 @@ static napi_value call_discard(napi_env env, napi_callback_info info) {
   size_t length = 0;
   if (napi_get_typedarray_info(env, values[0], NULL, &length, &memory, NULL, NULL) != napi_ok) return number(env, -EFAULT);
   return number(env, madvise(memory, length, MADV_DONTNEED) == 0 ? 0 : -errno);
+}
+
+// ioctlWithPointers(fd, request, argument, at, to, ...): as ioctl() with memory, in which the 64 bits at byte `at` point to the
+// first byte of the view `to` while the call lasts. Up to MAX_POINTERS of them; src/kvm/libc.ts looks at their places.
+static napi_value call_ioctl_with_pointers(napi_env env, napi_callback_info info) {
+  enum { FIRST = 3, MAX_POINTERS = 16, COUNT = FIRST + 2 * MAX_POINTERS };
+  napi_value values[COUNT];
+  double numbers[COUNT];
+  arguments(env, info, COUNT, values, numbers);
+  void *memory, *to;
+  if (!view_of(env, values[2], &memory) || memory == NULL) return number(env, -EFAULT);
+  int count = 0;
+  for (; count < MAX_POINTERS && view_of(env, values[FIRST + 2 * count + 1], &to); count++) {
+    memcpy((char*)memory + (size_t)numbers[FIRST + 2 * count], &to, sizeof to);
+  }
+  int result = ioctl((int)numbers[0], (unsigned long)numbers[1], memory);
+  int error = errno;
+  while (count-- > 0) memset((char*)memory + (size_t)numbers[FIRST + 2 * count], 0, sizeof to);
+  return number(env, result < 0 ? -error : result);
+}
+
+// bytesToPage(view, page): how many bytes of it lie before its first whole page.
+static napi_value bytes_to_page(napi_env env, napi_callback_info info) {
+  napi_value values[2];
+  double numbers[2];
+  arguments(env, info, 2, values, numbers);
+  void* memory;
+  view_of(env, values[0], &memory);
+  return number(env, (double)(-(uintptr_t)memory & ((uintptr_t)numbers[1] - 1)));
 }
 
 // close(fd): 0 or -errno. Node's closeSync warns of descriptors that Node has not opened.
@@ -329,7 +367,9 @@ NAPI_MODULE_INIT() {
     napi_callback function;
   } functions[] = {{"run", run_vcpu},         {"mapRun", map_run},   {"unmapRun", unmap_run},   {"threadId", thread_id},
                    {"kick", kick_thread},     {"stopAll", stop_all}, {"armTimer", arm_timer},   {"nowNanos", now_nanos},
-                   {"ioctl", call_ioctl},     {"close", call_close}, {"discard", call_discard}};
+                   {"ioctl", call_ioctl},     {"close", call_close},
+                   {"ioctlWithPointers", call_ioctl_with_pointers},               {"bytesToPage", bytes_to_page},
+                   {"discard", call_discard}};
   for (size_t index = 0; index < sizeof functions / sizeof *functions; index++) {
     napi_value function;
     napi_create_function(env, functions[index].name, NAPI_AUTO_LENGTH, functions[index].function, NULL, &function);

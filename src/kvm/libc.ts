@@ -1,16 +1,17 @@
 /**
  * open, close and ioctl, and this thread's scratch memory for ioctl arguments. ioctl and close are the addon's; for the rest
- * of libc there is koffi, loaded when it is first needed: on the main thread at once, on a worker only to be sandboxed.
+ * of libc there is koffi, which takes 7-13 ms to load: only a thread that is to be sandboxed needs it.
  *
- * This file is the only one that knows addresses. Memory goes to the call as a typed array or a DataView, which stays alive for
- * its length because it is an argument of it; a pointer inside an argument is filled in here and wiped when the call is over.
+ * Memory goes to the call as a typed array or a DataView, which stays alive for its length because it is an argument of it; a
+ * pointer inside an argument is filled in by the addon and wiped when the call is over. No address leaves either of the two.
  * An ioctl that takes an integer has a function of its own, whose type takes no other request.
  */
 import './supported.ts';
+import { constants, openSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { Ioctl, type MemoryIoctl, type ValueIoctl } from './constants.ts';
 import { openAdvice } from './device.ts';
-import { errnoName, KvmError } from './errors.ts';
+import { KvmError } from './errors.ts';
 import { native } from './native.ts';
 
 // koffi never gives a thread's memory back: 3 MiB as it comes. Nothing here needs more than the least it takes.
@@ -19,7 +20,6 @@ const LEAST_KOFFI_BYTES = 65_536;
 interface Libc {
   readonly koffi: typeof import('koffi');
   readonly library: ReturnType<typeof import('koffi')['load']>;
-  readonly open: (path: string, flags: number, mode: number) => number;
 }
 
 let loaded: Libc | undefined;
@@ -43,11 +43,7 @@ function loadLibc(): Libc {
     });
   }
   const library = koffi.load(null);
-  return {
-    koffi,
-    library,
-    open: library.func('int open(const char *path, int flags, int mode)') as Libc['open'],
-  };
+  return { koffi, library };
 }
 
 /** Memory that an ioctl reads or writes, from its first byte on. */
@@ -59,9 +55,9 @@ export interface Pointer {
   readonly to: Uint8Array;
 }
 
-const O_RDWR_CLOEXEC = 0o2000002;
 const SCRATCH_BYTES = 16384;
 const PAGE = 4096;
+const POINTER_BYTES = 8;
 const buffer = new ArrayBuffer(SCRATCH_BYTES);
 
 /** Valid until the next ioctl of this thread. */
@@ -73,12 +69,12 @@ export const scratch = {
 
 /** @throws KvmError('open') */
 export function open(path: string): number {
-  const fd = libc().open(path, O_RDWR_CLOEXEC, 0);
-  if (fd < 0) {
-    const errno = libc().koffi.errno();
-    throw new KvmError('open', errno, path, openAdvice(path, errnoName(errno)));
+  try {
+    return openSync(path, constants.O_RDWR); // close-on-exec, as all that Node opens
+  } catch (error) {
+    const { errno, code = '' } = error as NodeJS.ErrnoException;
+    throw new KvmError('open', -(errno ?? 0), path, openAdvice(path, code));
   }
-  return fd;
 }
 
 export function close(fd: number): void {
@@ -105,21 +101,13 @@ export function ioctlWithPointers(
   pointers: readonly Pointer[],
   detail = '',
 ): number {
-  return withPointers(argument, pointers, () => ioctl(fd, name, argument, detail));
-}
-
-/** What a call of this thread points to: nothing else may keep it alive until the call is over. */
-let pointedTo: readonly Pointer[] = [];
-
-function withPointers<Result>(argument: DataView, pointers: readonly Pointer[], call: () => Result): Result {
-  pointedTo = pointers;
-  for (const { at, to } of pointers) argument.setBigUint64(at, libc().koffi.address(to), true);
-  try {
-    return call();
-  } finally {
-    for (const { at } of pointedTo) argument.setBigUint64(at, 0n, true);
-    pointedTo = [];
-  }
+  const pairs = pointers.flatMap(({ at, to }) => {
+    if (at + POINTER_BYTES > argument.byteLength) throw new RangeError(`${name}: no room for a pointer at byte ${at}`);
+    return [at, to];
+  });
+  const result = native.ioctlWithPointers(fd, Ioctl[name], argument, ...pairs);
+  if (result < 0) throw new KvmError(name, -result, detail);
+  return result;
 }
 
 /** An ioctl that takes an integer. @throws KvmError */
@@ -131,7 +119,7 @@ export function ioctlWith(fd: number, name: ValueIoctl, value: number, detail = 
 
 /** How many bytes of `memory` lie before its first whole page: what KVM maps must begin there. 0 to 4095. */
 export function bytesToPage(memory: SharedArrayBuffer): number {
-  return (PAGE - Number(libc().koffi.address(new Uint8Array(memory)) % BigInt(PAGE))) % PAGE;
+  return native.bytesToPage(new Uint8Array(memory), PAGE);
 }
 
 const PR_SET_NO_NEW_PRIVS = 38;
@@ -141,6 +129,9 @@ const SECCOMP_FILTER_FLAG_TSYNC = 1;
 const SOCK_FPROG_BYTES = 16;
 const SOCK_FPROG_FILTER = 8;
 const ESRCH = 3;
+
+/** What `setSeccompFilter` points to: nothing else may keep it alive until the call is over. */
+const pointedTo = new Set<Uint8Array>();
 
 /**
  * no_new_privs, then a seccomp filter, for this thread or for all of the process.
@@ -155,8 +146,10 @@ export function setSeccompFilter(filter: Uint8Array, everyThread: boolean): numb
   const program = new DataView(new ArrayBuffer(SOCK_FPROG_BYTES));
   program.setUint16(0, filter.length / 8, true);
   const flags = everyThread ? SECCOMP_FILTER_FLAG_TSYNC : 0;
-  const pointers = [{ at: SOCK_FPROG_FILTER, to: filter }];
-  const result = withPointers(program, pointers, () => seccomp(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, flags, program));
+  program.setBigUint64(SOCK_FPROG_FILTER, koffi.address(filter), true);
+  pointedTo.add(filter);
+  const result = seccomp(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, flags, program);
+  pointedTo.delete(filter);
   if (result < 0) return koffi.errno();
   return result === 0 ? 0 : ESRCH;
 }

@@ -5,7 +5,6 @@
  * be kicked imports this module itself; `threadId()` is then what others kick.
  */
 import './supported.ts';
-import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { isMainThread } from 'node:worker_threads';
 import { PACKAGE_ROOT } from '../package-root.ts';
@@ -24,7 +23,16 @@ interface Addon {
   nowNanos(): number;
   ioctl(fd: number, request: number, argument: number | ArrayBufferView): number;
   close(fd: number): number;
-  readonly discard: undefined | ((bytes: Uint8Array<SharedArrayBuffer>) => number);
+  discard(bytes: Uint8Array<SharedArrayBuffer>): number;
+  readonly ioctlWithPointers:
+    | undefined
+    | ((
+        fd: number,
+        request: number,
+        argument: ArrayBufferView,
+        ...pointers: readonly (number | ArrayBufferView)[]
+      ) => number);
+  bytesToPage(memory: ArrayBufferView, pageBytes: number): number;
 }
 
 /** One thread's mapping of a vCPU's kvm_run. `handle` is only good on the thread that made it. */
@@ -34,7 +42,8 @@ export interface RunMapping {
 }
 
 const addon = loadAddon();
-if (addon.discard === undefined) throw new AddonError('native/build has the addon of another version: npm run build');
+if (addon.ioctlWithPointers === undefined)
+  throw new AddonError('native/build has the addon of another version: npm run build');
 const control = new Int32Array(addon.control);
 const { run } = addon;
 
@@ -103,6 +112,15 @@ export const native = {
    */
   ioctl: addon.ioctl,
 
+  /**
+   * `ioctl`, of memory in which the 64 bits at a byte's index point to the first byte of a view while the call lasts: pairs of
+   * those, at most 16. The caller keeps inside of `argument`.
+   */
+  ioctlWithPointers: addon.ioctlWithPointers,
+
+  /** How many bytes of `memory` lie before its first whole page. @param pageBytes a power of 2 */
+  bytesToPage: addon.bytesToPage,
+
   /** close(2), of a descriptor that an ioctl has opened. @returns 0 or -errno */
   close: addon.close,
 
@@ -117,7 +135,9 @@ export const native = {
 function loadAddon(): Addon {
   const path = fileURLToPath(new URL('native/build/apiary.node', PACKAGE_ROOT));
   try {
-    return createRequire(import.meta.url)(path) as Addon;
+    const module = { exports: {} };
+    process.dlopen(module, path);
+    return module.exports as Addon;
   } catch (error) {
     const why = (error as Error).message.split('\n')[0];
     throw new AddonError(
