@@ -4,6 +4,7 @@
  * here they are only queued (outbox.ts limits how many there can be), and each turn deals with as many as a few milliseconds
  * allow. A message whose handler answers with a promise holds its worker's later ones back until that is settled.
  */
+import { nowMillis } from './millis.ts';
 import type { FromWorker } from './shared/messages.ts';
 
 /** The most that a turn of the event loop spends here, one message's time aside. */
@@ -43,10 +44,10 @@ export class Inbox {
 
   /** The workers have ended: deals with what is there, without waiting for anybody, and takes no more. */
   close(): void {
-    const end = performance.now() + LAST_MILLIS;
+    const end = nowMillis() + LAST_MILLIS;
     for (const [worker, queue] of this.#queues) {
       queue.waiting = false;
-      while (queue.messages.length > 0 && performance.now() < end) {
+      while (queue.messages.length > 0 && nowMillis() < end) {
         this.#next(worker, queue);
         queue.waiting = false;
       }
@@ -66,15 +67,15 @@ export class Inbox {
 
   /** One message of each worker after the other's, until nobody has one or the time is up. */
   #turn(): void {
-    const end = performance.now() + TURN_MILLIS;
+    const end = nowMillis() + TURN_MILLIS;
     try {
-      for (let busy = true; busy && performance.now() < end; ) {
+      for (let busy = true; busy && nowMillis() < end; ) {
         busy = false;
         for (const [worker, queue] of this.#queues) {
           if (queue.waiting || queue.messages.length === 0) continue;
           busy = true;
           this.#next(worker, queue);
-          if (performance.now() >= end) break;
+          if (nowMillis() >= end) break;
         }
       }
     } finally {
