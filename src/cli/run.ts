@@ -3,6 +3,7 @@ import { hex } from '../hex.ts';
 import { ConfigError } from '../machine/errors.ts';
 import { Machine } from '../machine/machine.ts';
 import type { RunResult } from '../machine/machine-events.ts';
+import { withOpening } from '../machine/opening.ts';
 import { Status } from '../machine/status.ts';
 import type { TraceEvent } from '../machine/trace.ts';
 import { printable } from '../printable.ts';
@@ -16,9 +17,12 @@ import { connectTerminal } from './terminal.ts';
 export async function run(image: string, options: RunOptions): Promise<number> {
   checkActions(options.cpus.cpus, hotplugActions);
   let warnings: readonly string[] = [];
-  const machine = await Machine.create(machineOptions(options, hotplugActions), async (created) => {
-    ({ warnings } = await created.load(image, bootOptions(options)));
-  });
+  const machine = await Machine.create(
+    { ...machineOptions(options, hotplugActions), players: withOpening },
+    async (created) => {
+      ({ warnings } = await created.load(image, bootOptions(options)));
+    },
+  );
   const undo: (() => void)[] = [];
   let result: RunResult;
   let failure: Error | undefined;

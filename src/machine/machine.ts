@@ -18,6 +18,7 @@ import { CpuTable } from './cpu-table.ts';
 import { ConfigError, HostError } from './errors.ts';
 import { makeSnapshot } from './inspection.ts';
 import type { MachineEvents, RunResult } from './machine-events.ts';
+import { nowMillis } from './millis.ts';
 import { checkApicId, checkOptionShapes, checkOptions, type MachineConfig, type MachineOptions } from './options.ts';
 import { SerialOutput, type WaitOptions } from './output.ts';
 import { GuestMemory } from './shared/guest-memory.ts';
@@ -113,7 +114,8 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     let machine: Machine | undefined;
     try {
       const config = checkOptions(options, { ...vm.limits, cores: availableParallelism() });
-      pool = new WorkerPool(firstWorkers(config));
+      const { players = () => Thread.take() } = options;
+      pool = new WorkerPool(firstWorkers(config), (worker) => players(worker, config));
       vm.create(config);
       machine = new Machine(config, vm, pool);
       machine.#endOn(signal);
@@ -147,7 +149,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     const ending = new AbortController();
     const onExit = (): void => ending.abort(new ConfigError('the machine ended while its image was read'));
     const timer = this.#startTimeLimit();
-    const start = performance.now();
+    const start = nowMillis();
     this.once('exit', onExit);
     try {
       this.#image = await BootImage.read(image, options, this.#memory.bytes.length, ending.signal);
@@ -157,7 +159,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     } finally {
       this.off('exit', onExit);
       clearTimeout(timer);
-      this.#loadMs += performance.now() - start;
+      this.#loadMs += nowMillis() - start;
     }
     this.#boot = this.#image.load(this.#memory.bytes, this.config);
     return { warnings: this.#boot.warnings ?? [] };

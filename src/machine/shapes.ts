@@ -35,6 +35,7 @@ export const NUMBER_OR_NUMBERS: Shape = [
   'a number of CPUs or a list of APIC IDs',
   (value) => isNumber(value) || isListOf(value, isNumber),
 ];
+export const FUNCTION: Shape = ['a function', (value) => typeof value === 'function'];
 export const SIGNAL: Shape = ['an AbortSignal', (value) => value instanceof AbortSignal];
 export const URLS: Shape = [
   "a list of URLs, for example [new URL('./post-card.mjs', import.meta.url)]",

@@ -5,10 +5,13 @@
  * Main thread only.
  */
 import type { MessagePort, Worker } from 'node:worker_threads';
-import type { FromThread, MachineHandles, ToThread } from './shared/messages.ts';
+import { nowMillis } from './millis.ts';
+import type { Player } from './player.ts';
+import type { FromThread, Handover, MachineHandles, ToThread } from './shared/messages.ts';
 import { takeThread } from './spare-thread.ts';
 
-const LOAD_POLL_MILLIS = 2;
+/** How often to look whether one that starts has loaded its program. */
+export const LOAD_POLL_MILLIS = 2;
 /** How long a thread without a machine is kept. */
 const IDLE_MILLIS = 10_000;
 
@@ -16,7 +19,7 @@ const IDLE_MILLIS = 10_000;
 const idle: Thread[] = [];
 let sweeper: NodeJS.Timeout | undefined;
 
-export class Thread {
+export class Thread implements Player {
   readonly #worker: Worker;
   readonly #loaded: Int32Array<SharedArrayBuffer>;
   #idleSince = 0;
@@ -47,17 +50,27 @@ export class Thread {
   /** At least so many that wait, with their program loaded. */
   static async reserve(count: number): Promise<void> {
     while (idle.length < count) new Thread().giveBack();
-    while (idle.some((thread) => thread.#loaded[0] === 0)) {
+    while (idle.some((thread) => !thread.isLoaded)) {
       await new Promise((resolve) => setTimeout(resolve, LOAD_POLL_MILLIS));
     }
   }
 
-  /** A machine whose part `worker` this thread plays. */
-  play(worker: number, port: MessagePort, handles: MachineHandles): void {
-    this.#worker.postMessage({ type: 'machine', worker, port, handles } satisfies ToThread, [port]);
+  /** Whether it would begin at once. */
+  get isLoaded(): boolean {
+    return this.#ended === undefined && this.#loaded[0] !== 0;
   }
 
-  /** Resolves when the part is over: with nothing when the thread can play another, else with why it is gone. */
+  /** It can play nothing any more. */
+  get hasEnded(): boolean {
+    return this.#ended !== undefined;
+  }
+
+  /** @param handover what the worker was where it comes from */
+  play(worker: number, port: MessagePort, handles: MachineHandles, handover?: Handover): void {
+    const part = { worker, port, handles, ...(handover === undefined ? {} : { handover }) };
+    this.#worker.postMessage({ type: 'machine', ...part } satisfies ToThread, [port]);
+  }
+
   finished(): Promise<string | undefined> {
     if (this.#ended !== undefined) return Promise.resolve(this.#ended);
     return new Promise((resolve) => {
@@ -65,32 +78,29 @@ export class Thread {
     });
   }
 
-  /** Whether the process waits for it. */
   keepAlive(alive: boolean): void {
     if (alive) this.#worker.ref();
     else this.#worker.unref();
   }
 
-  /** It has no part in a machine any more. */
   giveBack(): void {
     if (this.#ended !== undefined) return;
     this.#finished = undefined;
     this.#worker.unref();
-    this.#idleSince = performance.now();
+    this.#idleSince = nowMillis();
     idle.push(this);
     sweeper ??= setInterval(sweep, IDLE_MILLIS / 2).unref();
   }
 
-  /** Ends it from outside, in whatever it does. */
   terminate(): void {
     void this.#worker.terminate();
   }
 
   get hasWaitedLong(): boolean {
-    return performance.now() - this.#idleSince >= IDLE_MILLIS;
+    return nowMillis() - this.#idleSince >= IDLE_MILLIS;
   }
 
-  /** Ends it when it waits for a machine: terminate() would leak what it has open. */
+  /** terminate() would leak what it has open. */
   quit(): void {
     this.#worker.postMessage({ type: 'quit' } satisfies ToThread);
   }

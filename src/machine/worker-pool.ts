@@ -1,15 +1,15 @@
 /**
- * The worker threads of a machine as main sees them: taken early (a new one needs 25 ms), connected once the VM exists,
- * spoken to by messages, and out of the machine for certain when `stop` resolves. They keep the process alive only while
+ * The workers of a machine as main sees them: on threads (player.ts) that are taken early, since a new one needs 25 ms, connected
+ * once the VM exists, spoken to by messages, and out of the machine for certain when `stop` resolves. They keep the process alive only while
  * somebody holds the pool: from its birth to the first `release`, while the machine runs, and while an answer is awaited.
  */
 
-import { setTimeout as delay } from 'node:timers/promises';
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import type { BootState } from '../boot/index.ts';
 import { ConfigError, HostError } from './errors.ts';
 import { Inbox } from './inbox.ts';
 import type { WorkerInspection } from './inspection.ts';
+import type { Player } from './player.ts';
 import type { FromWorker, MachineHandles, ToWorker } from './shared/messages.ts';
 import { messageTaken } from './shared/outbox.ts';
 import { Attention, MAX_WORKERS, MachineWord, type SharedState, WorkerWord } from './shared/shared.ts';
@@ -20,11 +20,11 @@ import { Thread } from './thread.ts';
 export type Request = ToWorker extends infer M ? (M extends { reply: number } ? Omit<M, 'reply'> : never) : never;
 
 interface Member {
-  readonly thread: Thread;
-  /** Main's end of the channel, and the worker's until the thread has it. */
+  readonly player: Player;
+  /** Main's end of the channel, and the worker's. */
   readonly port: MessagePort;
   readonly workerPort: MessagePort;
-  /** Resolves when the thread has no part in the machine any more; with true when another machine can have it. */
+  /** Resolves when the player has no part in the machine any more; with true when another machine can have it. */
   readonly finished: Promise<boolean>;
 }
 
@@ -45,6 +45,7 @@ const STOP_AGAIN_MS = 50;
 
 export class WorkerPool {
   readonly #members: Member[] = [];
+  readonly #players: (worker: number) => Player;
   readonly #inbox = new Inbox(
     (message) => this.#receive(message),
     (worker) => this.#connection && messageTaken(this.#connection.shared, worker),
@@ -61,7 +62,8 @@ export class WorkerPool {
   /** Why a thread ended before the pool was connected. */
   #failure: string | undefined;
 
-  constructor(workers: number) {
+  constructor(workers: number, players: (worker: number) => Player = () => Thread.take()) {
+    this.#players = players;
     try {
       for (let worker = 0; worker < workers; worker++) this.#spawn();
     } catch (error) {
@@ -127,11 +129,13 @@ export class WorkerPool {
 
   /** What the workers say of themselves: those that answer within `millis`. */
   async inspect(millis: number): Promise<WorkerInspection[]> {
-    const late = new AbortController();
-    const limit = delay(millis, undefined, { signal: late.signal }).catch(() => undefined);
+    let timer: NodeJS.Timeout | undefined;
+    const limit = new Promise<undefined>((resolve) => {
+      timer = setTimeout(() => resolve(undefined), millis);
+    });
     const asked = this.#members.map((_, worker) => this.#ask(worker, { type: 'inspect' }).catch(() => undefined));
     const told = await Promise.all(asked.map((each) => Promise.race([each, limit])));
-    late.abort();
+    clearTimeout(timer);
     return told.filter((each) => each !== undefined);
   }
 
@@ -177,40 +181,40 @@ export class WorkerPool {
     this.#waiting.clear();
     const shared = this.#connection?.shared;
     const reusable = await Promise.all(
-      this.#members.map(({ thread, finished }, worker) =>
-        shared ? stopMember(shared, worker, thread, finished) : true,
+      this.#members.map(({ player, finished }, worker) =>
+        shared ? stopMember(shared, worker, player, finished) : true,
       ),
     );
-    for (const [worker, { thread, port, workerPort }] of this.#members.entries()) {
+    for (const [worker, { player, port, workerPort }] of this.#members.entries()) {
       this.#takeLeft(worker, port);
       port.close();
       workerPort.close();
-      if (this.#connection?.handles.config.sandbox === 'threads') thread.quit();
-      else if (reusable[worker]) thread.giveBack();
+      if (this.#connection?.handles.config.sandbox === 'threads') player.quit();
+      else if (reusable[worker]) player.giveBack();
     }
     this.#inbox.close();
   }
 
   #spawn(): number {
     const worker = this.#members.length;
-    const thread = Thread.take();
+    const player = this.#players(worker);
     const { port1: port, port2: workerPort } = new MessageChannel();
     port.on('message', (message: FromWorker) => this.#inbox.put(worker, message));
-    const finished = thread.finished().then((failure) => {
+    const finished = player.finished().then((failure) => {
       if (failure === undefined) return true;
       this.#takeLeft(worker, port); // its last words
       this.#failed(`worker ${worker}: ${failure}`);
       return false;
     });
-    const member = { thread, port, workerPort, finished };
+    const member = { player, port, workerPort, finished };
     this.#members.push(member);
     if (this.#holders === 0) keepAlive(member, false);
     return worker;
   }
 
   #play(worker: number, handles: MachineHandles): void {
-    const { thread, workerPort } = this.#members[worker];
-    thread.play(worker, workerPort, handles);
+    const { player, workerPort } = this.#members[worker];
+    player.play(worker, workerPort, handles);
   }
 
   /** A port and a thread's end reach this thread by different ways, in any order. */
@@ -244,22 +248,22 @@ export class WorkerPool {
   }
 }
 
-function keepAlive({ thread, port }: Member, alive: boolean): void {
-  thread.keepAlive(alive);
+function keepAlive({ player, port }: Member, alive: boolean): void {
+  player.keepAlive(alive);
   if (alive) port.ref();
   else port.unref();
 }
 
-/** @returns whether the thread can have another machine */
+/** @returns whether the player can be given back */
 async function stopMember(
   shared: SharedState,
   worker: number,
-  thread: Thread,
+  player: Player,
   finished: Promise<boolean>,
 ): Promise<boolean> {
   stopWorker(shared, worker);
   const again = setInterval(() => stopWorker(shared, worker), STOP_AGAIN_MS);
-  const terminate = setTimeout(() => thread.terminate(), STOP_GRACE_MS);
+  const terminate = setTimeout(() => player.terminate(), STOP_GRACE_MS);
   try {
     return await finished;
   } finally {

@@ -63,6 +63,8 @@ export interface SavedPlatform {
   readonly devices: Readonly<Record<string, object>>;
   /** The sources of each interrupt wire. */
   readonly wires: readonly (readonly boolean[])[];
+  /** Accesses that no device claimed: bytes read, bytes written. */
+  readonly unclaimed: readonly [reads: number, writes: number];
 }
 
 export class Platform implements DevicePort {
@@ -79,6 +81,8 @@ export class Platform implements DevicePort {
   readonly #pic: Pic;
   readonly #wiring: Wiring;
   #deadline = Number.POSITIVE_INFINITY;
+  /** What the devices' clock shows instead of the host's, while they are saved and restored. */
+  #standing: number | undefined;
   /** Something was done to a device since `#deadline` was asked for: asking all of them costs more than a small exit. */
   #touched = true;
 
@@ -97,7 +101,7 @@ export class Platform implements DevicePort {
       line: (gsi) => this.#wiring.line(gsi),
       msi: host.router.deliver,
       ram: (gpa, length) => (gpa + length <= ram.length ? ram.subarray(gpa, gpa + length) : undefined),
-      now: host.nowNanos,
+      now: () => this.#standing ?? host.nowNanos(),
       report: (event) => this.#report(event),
     };
     this.#pic = new Pic(board);
@@ -235,21 +239,48 @@ export class Platform implements DevicePort {
     return { ioapic: this.#ioapic.entries(), pic, unclaimed: unclaimedReads + unclaimedWrites };
   }
 
-  /** To be taken while no vCPU runs; what was put out is handed over first. */
-  save(): SavedPlatform {
-    this.flushConsole();
-    const devices = Object.fromEntries(this.devices.map((device) => [device.name, device.save()]));
-    return { devices, wires: this.#wiring.save() };
+  /** What was typed and waits for the serial port, as `type` was given it. */
+  untyped(): readonly Uint8Array[] {
+    return this.#input.rest;
   }
 
-  /** @throws RangeError for a device that has no state there */
-  restore({ devices, wires }: SavedPlatform): void {
+  /**
+   * To be taken while no vCPU runs; what was put out is handed over first.
+   * @param nanos the moment that it is the state of, on the machine's clock; what was typed and waits is not part of it
+   */
+  save(nanos = this.#host.nowNanos()): SavedPlatform {
+    this.flushConsole();
+    const { unclaimedReads, unclaimedWrites } = this.#bus;
+    return this.#at(nanos, () => ({
+      devices: Object.fromEntries(this.devices.map((device) => [device.name, device.save()])),
+      wires: this.#wiring.save(),
+      unclaimed: [unclaimedReads, unclaimedWrites],
+    }));
+  }
+
+  /**
+   * @param nanos the moment that is to be that of `save`: now, for a machine that stood still meanwhile
+   * @throws RangeError for a device that has no state there
+   */
+  restore({ devices, wires, unclaimed }: SavedPlatform, nanos = this.#host.nowNanos()): void {
     this.#touched = true;
-    this.#wiring.restore(wires);
-    for (const device of this.devices) {
-      const state = devices[device.name];
-      if (state === undefined) throw new RangeError(`the saved machine has no device '${device.name}'`);
-      device.restore(state);
+    this.#at(nanos, () => {
+      this.#wiring.restore(wires);
+      for (const device of this.devices) {
+        const state = devices[device.name];
+        if (state === undefined) throw new RangeError(`the saved machine has no device '${device.name}'`);
+        device.restore(state);
+      }
+    });
+    [this.#bus.unclaimedReads, this.#bus.unclaimedWrites] = unclaimed;
+  }
+
+  #at<Result>(nanos: number, action: () => Result): Result {
+    this.#standing = nanos;
+    try {
+      return action();
+    } finally {
+      this.#standing = undefined;
     }
   }
 

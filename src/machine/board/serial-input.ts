@@ -15,6 +15,11 @@ export class SerialInput {
     this.offer();
   }
 
+  /** What the port has not taken yet: a piece for each `type` that is not told so. */
+  get rest(): readonly Uint8Array[] {
+    return this.#waiting.map(({ bytes }) => bytes);
+  }
+
   /** The port has room again. */
   offer(): void {
     for (let first = this.#waiting[0]; first !== undefined; first = this.#waiting[0]) {

@@ -4,6 +4,9 @@
  *
  * The order of the loads and stores around KVM_RUN is what keeps a wake-up from being lost: see shared.ts. An atomic access
  * costs 7 ns and each exit is 1-8 us, so only those that order something are atomic.
+ *
+ * A worker's own thread gives it `loop`. Main, where worker 0 begins (opening.ts), gives it `turn` after `turn`, and sleeps
+ * for it.
  */
 import { KvmError } from '../../kvm/errors.ts';
 import type { HostThread } from '../shared/host-thread.ts';
@@ -48,6 +51,8 @@ export class Scheduler {
   readonly #cpus: (Cpu | undefined)[] = [];
   readonly #timers: TimerTable;
   #armed = Number.POSITIVE_INFINITY;
+  /** When the turn ends, in nanoseconds; Infinity for a loop that has its thread to itself. */
+  #turnEnd = Number.POSITIVE_INFINITY;
   #last = 0;
   #started = false;
   #stopping = false;
@@ -93,16 +98,64 @@ export class Scheduler {
     return this.#cpus.filter((cpu) => cpu !== undefined);
   }
 
+  get isStarted(): boolean {
+    return this.#started;
+  }
+
+  /** Attention.stop has been seen: nothing runs any more. */
+  get isOver(): boolean {
+    return this.#stopping;
+  }
+
   /** Until somebody sets Attention.stop. */
   loop(): void {
+    const words = this.#words;
     while (!this.#stopping) {
-      this.#attend();
-      this.#expireTimers(this.#host.nowNanos());
-      const cpu = this.#started && !this.#stopping ? this.#nextReady() : undefined;
-      if (cpu) this.#runSlice(cpu);
-      else if (!this.#stopping) this.#sleep();
+      if (this.#step()) continue;
+      const deadline = this.#fallAsleep();
+      const waitMs = (deadline - this.#host.nowNanos()) / 1e6;
+      if (waitMs > 0) this.#host.wait(words, this.#attention, 0, waitMs);
+      this.#wakeUp();
     }
+    this.leave();
+  }
+
+  /**
+   * `loop` for a thread that has other things to do as well: until `untilNanos` at the latest, until `endTurn`, or until it would
+   * sleep.
+   * @returns when it wants its next turn, in nanoseconds; with a sleep before it, sooner if the attention word is not 0
+   */
+  turn(untilNanos: number): number {
+    this.#wakeUp();
+    this.#turnEnd = untilNanos;
+    while (!this.#stopping && !this.#isTurnOver()) {
+      if (!this.#step()) return this.#fallAsleep();
+    }
+    return 0;
+  }
+
+  /** No vCPU enters its guest before the next turn. */
+  endTurn(): void {
+    this.#turnEnd = 0;
+  }
+
+  /** This thread is done with it: nothing rings here any more. */
+  leave(): void {
     this.#host.armTimer(Number.POSITIVE_INFINITY);
+  }
+
+  #isTurnOver(): boolean {
+    return this.#turnEnd !== Number.POSITIVE_INFINITY && this.#host.nowNanos() >= this.#turnEnd;
+  }
+
+  /** @returns whether there was something to do */
+  #step(): boolean {
+    this.#attend();
+    this.#expireTimers(this.#host.nowNanos());
+    if (this.#stopping) return true;
+    const cpu = this.#started ? this.#nextReady() : undefined;
+    if (cpu) this.#runSlice(cpu);
+    return cpu !== undefined;
   }
 
   #runSlice(cpu: Cpu): void {
@@ -111,7 +164,7 @@ export class Scheduler {
     const request = this.#shared.request(cpu.vcpuIndex);
     if (!cpu.hasRun) this.#hooks.firstRun(cpu);
     let sliceEnd = this.#othersReady(cpu.vcpuIndex) ? this.#host.nowNanos() + SLICE_NANOS : Number.POSITIVE_INFINITY;
-    while (this.#started && !this.#stopping) {
+    while (this.#started && !this.#stopping && !this.#isTurnOver()) {
       const woken = words[request] !== 0;
       if (woken) Atomics.store(words, request, 0);
       if (!interrupts.prepare(woken)) {
@@ -176,20 +229,23 @@ export class Scheduler {
     while (Atomics.load(this.#words, pause) !== 0) this.#host.wait(this.#words, pause, 1, 1000);
   }
 
-  #sleep(): void {
+  /** @returns until when to sleep while the attention word is 0, in nanoseconds */
+  #fallAsleep(): number {
     const words = this.#words;
     this.#hooks.idle();
     if (this.#started && this.#shared.isHaltedForGood()) this.#hooks.haltedForGood();
     Atomics.store(words, this.#guest, GUEST_IDLE);
-    const deadline = Math.min(this.#timers.next, this.#hooks.deviceDeadlineNanos());
-    const waitMs = (deadline - this.#host.nowNanos()) / 1e6;
-    if (waitMs > 0) this.#host.wait(words, this.#attention, 0, waitMs);
+    return Math.min(this.#timers.next, this.#hooks.deviceDeadlineNanos());
+  }
+
+  #wakeUp(): void {
+    const words = this.#words;
     Atomics.store(words, this.#guest, GUEST_NONE);
   }
 
-  /** Sees to it that KVM_RUN ends in time for the next timer, device, slice end or second look. */
+  /** Sees to it that KVM_RUN ends in time for the next timer, device, end of a slice or turn, or second look. */
   #arm(cpu: Cpu, sliceEnd: number): void {
-    let deadline = Math.min(this.#timers.next, this.#hooks.deviceDeadlineNanos(), sliceEnd);
+    let deadline = Math.min(this.#timers.next, this.#hooks.deviceDeadlineNanos(), sliceEnd, this.#turnEnd);
     const { recheckNanos } = cpu.interrupts;
     if (recheckNanos !== Number.POSITIVE_INFINITY) deadline = Math.min(deadline, this.#host.nowNanos() + recheckNanos);
     if (deadline >= this.#armed) return; // an earlier one is set and will make us look again

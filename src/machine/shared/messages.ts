@@ -4,7 +4,9 @@
  */
 import type { MessagePort } from 'node:worker_threads';
 import type { BootState } from '../../boot/index.ts';
+import type { SavedPlatform } from '../board/platform.ts';
 import type { WorkerInspection } from '../inspection.ts';
+import type { LoopState } from '../loop/cpu.ts';
 import type { ResetState } from '../loop/cpu-state.ts';
 import type { MachineConfig } from '../options.ts';
 import type { TraceEvent } from '../trace.ts';
@@ -18,10 +20,34 @@ export interface ThreadStart {
 }
 
 /** What a thread is told while it has no machine. */
-export type ToThread =
-  | { readonly type: 'quit' }
-  /** Be this worker of that machine, until it ends; main's other end of `port` is how the two speak. */
-  | { readonly type: 'machine'; readonly worker: number; readonly port: MessagePort; readonly handles: MachineHandles };
+export type ToThread = { readonly type: 'quit' } | ({ readonly type: 'machine' } & MachinePart);
+
+/** Be this worker of that machine, until it ends; main's other end of `port` is how the two speak. */
+export interface MachinePart {
+  readonly worker: number;
+  readonly port: MessagePort;
+  readonly handles: MachineHandles;
+  /** What the worker was on the thread that it comes from; none for one that begins. */
+  readonly handover?: Handover;
+}
+
+/** Worker 0 on its way from main to a thread: what is neither in shared memory nor in KVM. */
+export interface Handover {
+  /** When it left. The devices' clocks do not stop for it. */
+  readonly nanos: number;
+  readonly cpus: readonly {
+    readonly handle: CpuHandle;
+    readonly reset: ResetState;
+    readonly loop: LoopState;
+    readonly hasRun: boolean;
+  }[];
+  readonly board: SavedPlatform;
+  /** What the serial port has not taken yet, in order, and the requests that wait for it. */
+  readonly input: readonly { readonly bytes: Uint8Array; readonly reply: number }[];
+  readonly started: boolean;
+  /** The next power-up is one of the CPUs alone. */
+  readonly keepDevices: boolean;
+}
 
 /** The machine is over and the thread has let go of it. */
 export interface FromThread {

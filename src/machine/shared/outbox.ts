@@ -11,7 +11,8 @@ const MAX_BACKLOG = 64;
 /** A single worker may be ahead by so many, at least and at most. */
 const LEAST_BACKLOG = 2;
 const MOST_BACKLOG = 32;
-const STOP_CHECK_MS = 100;
+/** Who waits for room looks up this often, in case it must stop. */
+export const STOP_CHECK_MS = 100;
 
 /** The worker's side. */
 export class Outbox {
@@ -29,27 +30,38 @@ export class Outbox {
 
   /** Main has dealt with everything. */
   get isEmpty(): boolean {
-    return Atomics.load(this.#shared.words, this.#shared.worker(this.#worker, WorkerWord.backlog)) === 0;
+    return Atomics.load(this.#shared.words, this.backlogWord) === 0;
+  }
+
+  /** As far ahead as a worker may be: the value of `backlogWord`, else -1. */
+  get full(): number {
+    const backlog = Atomics.load(this.#shared.words, this.backlogWord);
+    return backlog >= this.#maxBacklog ? backlog : -1;
+  }
+
+  /** Index in `words` of what main takes from as it catches up. */
+  get backlogWord(): number {
+    return this.#shared.worker(this.#worker, WorkerWord.backlog);
   }
 
   send(message: FromWorker): void {
     this.#waitForRoom();
-    Atomics.add(this.#shared.words, this.#shared.worker(this.#worker, WorkerWord.backlog), 1);
+    this.put(message);
+  }
+
+  /** As `send`, on main itself, which cannot wait for itself: there the worker stops running guests while it is `full`. */
+  put(message: FromWorker): void {
+    Atomics.add(this.#shared.words, this.backlogWord, 1);
     this.#port.postMessage(message);
   }
 
   /** Main never waits for a worker that waits here, so this ends. */
   #waitForRoom(): void {
     const { words, host } = this.#shared;
-    const backlog = this.#shared.worker(this.#worker, WorkerWord.backlog);
     const attention = this.#shared.worker(this.#worker, WorkerWord.attention);
-    for (
-      let waiting = Atomics.load(words, backlog);
-      waiting >= this.#maxBacklog;
-      waiting = Atomics.load(words, backlog)
-    ) {
+    for (let waiting = this.full; waiting >= 0; waiting = this.full) {
       if (Atomics.load(words, attention) & Attention.stop) return;
-      host.wait(words, backlog, waiting, STOP_CHECK_MS);
+      host.wait(words, this.backlogWord, waiting, STOP_CHECK_MS);
     }
   }
 }

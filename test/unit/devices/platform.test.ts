@@ -310,8 +310,28 @@ test('a saved platform goes on in another one as it does in the first', () => {
   expect(host2.log.join('\n')).toBe(host.log.join('\n'));
 });
 
+test('clocks do not stop for a platform that moves while time passes', () => {
+  platform.write('pio', 0x43, 1, 0x34); // counter 0, mode 2, both bytes
+  platform.write('pio', 0x40, 1, 0);
+  platform.write('pio', 0x40, 1, 0x80);
+  const saved = platform.save(host.nanos);
+  const second = make(host);
+  host.nanos += 5_000_000;
+  second.restore(saved, host.nanos - 5_000_000);
+  const look = (target: Platform): unknown[] => {
+    target.write('pio', 0x43, 1, 0); // latch counter 0
+    return [
+      target.read('pio', 0x40, 1),
+      target.read('pio', 0x40, 1),
+      target.read('pio', 0x608, 4),
+      target.deadlineNanos(),
+    ];
+  };
+  expect(look(second)).toEqual(look(platform));
+});
+
 test('a saved platform that lacks a device is refused by name', () => {
-  const { wires, devices } = platform.save();
+  const { devices, ...saved } = platform.save();
   const { serial: _, ...others } = devices as Record<string, object>;
-  expect(() => platform.restore({ wires, devices: others })).toThrow("no device 'serial'");
+  expect(() => platform.restore({ ...saved, devices: others })).toThrow("no device 'serial'");
 });

@@ -42,7 +42,9 @@ const hasKvm = (() => {
 test.each([
   [1, ['run', '--script', 'x']],
   [1, ['run', '--script=x']],
-  [hasKvm ? 1 : 0, ['run', 'image']],
+  [0, ['run', 'image']],
+  [hasKvm ? 1 : 0, ['run', 'image', '--cpus', '2']],
+  [hasKvm ? 1 : 0, ['run', '--trace=file', 'image']],
   [hasKvm ? 1 : 0, ['demo']],
   [0, ['run', '--script', 'x', '-h']],
   [0, ['run', '--script', 'x', '--help']],

@@ -4,8 +4,9 @@
  */
 import { spawnSync } from 'node:child_process';
 import { openSync, readdirSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { isMainThread } from 'node:worker_threads';
 
-const EXIT = { io: 2, hlt: 5, intr: 10, mmio: 6, wrmsr: 30 };
+const EXIT = { io: 2, hlt: 5, intr: 10, mmio: 6, rdmsr: 29, wrmsr: 30 };
 const COM1 = 0x3f8;
 const DEBUG_EXIT = 0xf4;
 const HOTPLUG = 0xcd8;
@@ -15,6 +16,8 @@ const TEXT_PAGE = 0xb8000;
 const out = (ioPort, value, ioSize = 1) => ({ exitReason: EXIT.io, ioIsOut: true, ioPort, ioSize, ioData: [value] });
 const input = (ioPort, ioSize = 1) => ({ exitReason: EXIT.io, ioIsOut: false, ioPort, ioSize, ioData: [0] });
 const wrmsr = (msrIndex, msrDataLow, msrDataHigh = 0) => ({ exitReason: EXIT.wrmsr, msrIndex, msrDataLow, msrDataHigh });
+/** Its answer is in the vCPU's kvm_run at the step after. */
+const rdmsr = (msrIndex) => ({ exitReason: EXIT.rdmsr, msrIndex });
 const nothing = { exitReason: EXIT.intr };
 
 function* say(text) {
@@ -42,7 +45,7 @@ function* start({ bootstrap }) {
   yield wrmsr(0x830, 0xc_4601);
 }
 
-const guests = {
+export const guests = {
   *hello() {
     yield* say('hello from a script\n');
     yield out(DEBUG_EXIT, 0);
@@ -174,6 +177,59 @@ const guests = {
       yield wrmsr(0x83f, 0x41); // self-IPI
       yield { exitReason: EXIT.hlt };
     }
+  },
+  *halt() {
+    yield { exitReason: EXIT.hlt, ifFlag: false };
+  },
+  *broken() {},
+  /** The boot CPU starts the other and sleeps; that one prints, and wakes it. */
+  *relay(cpu) {
+    yield* start(cpu);
+    if (cpu.bootstrap) {
+      yield { exitReason: EXIT.hlt, ifFlag: true };
+      yield* say('woken\n');
+      yield out(DEBUG_EXIT, 0);
+    } else {
+      yield* say('from the other CPU\n');
+      yield wrmsr(0x830, 0x4041); // vector 0x41 to APIC ID 0
+      yield* forEver({ exitReason: EXIT.hlt, ifFlag: true });
+    }
+  },
+  /** Begins on main (machine/opening.ts) and goes on on a thread, where the script is another copy of itself. */
+  *moving() {
+    if (isMainThread) {
+      yield* say('on main\n');
+      yield wrmsr(0x1b, 0xfee0_0d00);
+      yield wrmsr(0x80f, 0x1ff);
+      yield wrmsr(0x808, 0x50);
+      yield out(COM1 + 7, 0x5a);
+      yield* forEver(nothing);
+    }
+    const scratch = input(COM1 + 7);
+    yield scratch;
+    const answers = [];
+    for (const msr of [0x1b, 0x808]) {
+      yield rdmsr(msr);
+      yield (vcpu) => {
+        answers.push(vcpu.run.msrDataLow);
+        return nothing;
+      };
+    }
+    const mode = (answers[0] & 0xc00) === 0xc00 ? 'x2APIC' : 'another';
+    const words = `scratch 0x${scratch.ioData[0].toString(16)}, mode ${mode}, TPR 0x${answers[1].toString(16)}`;
+    yield* say(`on a thread: ${words}\n`);
+    yield out(DEBUG_EXIT, 0);
+  },
+  /** The same, asleep; the other CPU wakes it all the time. */
+  *'moving-asleep'(cpu) {
+    if (!cpu.bootstrap || isMainThread) yield* start(cpu);
+    if (!cpu.bootstrap) yield* forEver(wrmsr(0x830, 0x4400)); // NMI to APIC ID 0
+    if (isMainThread) {
+      yield* say('on main\n');
+      yield* forEver({ exitReason: EXIT.hlt, ifFlag: true });
+    }
+    yield* say('awake on a thread\n');
+    yield out(DEBUG_EXIT, 0);
   },
   /** Sleeps for ever: its own TPR holds back the interrupt that it waits for. */
   *'hang-tpr'() {
