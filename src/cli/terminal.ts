@@ -21,6 +21,22 @@ export function connectTerminal(machine: Machine, tell: Tell): () => void {
   // These stay: what ended the machine decides on the status, also if another signal comes before the process is gone.
   for (const signal of SIGNALS) process.on(signal, end);
   process.on('SIGQUIT', () => void explain(machine, tell));
+  let isOver = false;
+  let disconnect = (): void => {};
+  // Not before the guest has run: stdin takes 3 ms to load, and what the guest says first need not wait for that.
+  machine.once('firstRun', () =>
+    setImmediate(() => {
+      if (!isOver) disconnect = connectInput(machine, end, tell);
+    }),
+  );
+  return () => {
+    isOver = true;
+    disconnect();
+  };
+}
+
+/** @returns what gives the terminal back */
+function connectInput(machine: Machine, end: () => void, tell: Tell): () => void {
   const { stdin } = process;
   if (!stdin.isTTY) {
     pipeTo(machine, stdin).catch(() => {}); // the run is over, or stdin cannot be read: the guest gets no more input

@@ -22,8 +22,8 @@ interface Spare extends RawThread {
 /** Beside this file: the module, or the bundle if this is in one. */
 const PROGRAM = new URL(import.meta.url.endsWith('.cjs') ? './worker.cjs' : './worker.js', import.meta.url);
 const THREADS = Symbol.for('apiary.threads');
-const shared = globalThis as { [THREADS]?: { readonly waiting: Spare[]; made: number } };
-shared[THREADS] ??= { waiting: [], made: 0 };
+const shared = globalThis as { [THREADS]?: { readonly waiting: Spare[] } };
+shared[THREADS] ??= { waiting: [] };
 const threads = shared[THREADS];
 
 /** A run loop allocates next to nothing; V8's default would let each kept thread grow by 10 MB before it looks. */
@@ -31,7 +31,7 @@ const SMALL_HEAP = { maxYoungGenerationSizeMb: 4 };
 
 function newThread(): Spare {
   const loaded = new Int32Array(new SharedArrayBuffer(4));
-  const workerData: ThreadStart = { loaded, isFirst: threads.made++ === 0 };
+  const workerData: ThreadStart = { loaded };
   // No execArgv: what was meant for the main program (--input-type, --import, --eval) is nothing for ours.
   const worker = new Worker(PROGRAM, { workerData, execArgv: [], resourceLimits: SMALL_HEAP, name: 'apiary' });
   let failure: string | undefined;

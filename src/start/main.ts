@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * What the package's `apiary` starts with. A command that runs a machine needs a worker thread, which takes longest, so that
- * comes first; then the program that has the command, with its code cache. Loads nothing else.
+ * What the package's `apiary` starts with. A machine that needs a worker thread at once waits longest for that, so it comes
+ * first; then the program that has the command, with its code cache. Loads nothing else.
  */
 import { isMainThread } from 'node:worker_threads';
 import { startSpare } from '../machine/spare-thread.ts';

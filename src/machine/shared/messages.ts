@@ -15,8 +15,6 @@ import type { TraceEvent } from '../trace.ts';
 export interface ThreadStart {
   /** One word: the thread stores 1 and notifies once its program is loaded. */
   readonly loaded: Int32Array<SharedArrayBuffer>;
-  /** The process has had no thread before: its code is worth keeping (src/start/worker.ts). */
-  readonly isFirst: boolean;
 }
 
 /** What a thread is told while it has no machine. */

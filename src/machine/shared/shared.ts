@@ -14,7 +14,7 @@
  *   word of a worker   written by                         read by
  *   attention          anyone: or; owner: exchange 0      owner before each KVM_RUN; it sleeps on this word
  *   guest              owner: store                       senders: is a kick needed?
- *   threadId           owner, once                        senders (tgkill)
+ *   threadId           owner, when it comes to a thread   senders (tgkill)
  *   boxState..valueHigh  a device request of this worker to worker 0 (mailbox.ts): owner fills, worker 0 answers
  *   pause              main: store; owner sleeps on it    owner
  *   backlog            owner: add; main: sub              owner sleeps on it while main is behind (outbox.ts)

@@ -39,6 +39,12 @@ describe('ioctl', () => {
     expect(() => ioctlWithPointers(fd, 'KVM_X86_SET_MSR_FILTER', argument, pointers)).toThrow(/ENOTTY/);
     expect(new Uint8Array(argument.buffer).every((byte) => byte === 0)).toBe(true);
   });
+
+  test('a pointer that would reach beyond its argument is refused', () => {
+    const pointers = [{ at: 25, to: new Uint8Array(8) }];
+    const argument = new DataView(new ArrayBuffer(32));
+    expect(() => ioctlWithPointers(fd, 'KVM_X86_SET_MSR_FILTER', argument, pointers)).toThrow('no room for a pointer');
+  });
 });
 
 test('bytesToPage: less than a page, and the same for the same memory', () => {

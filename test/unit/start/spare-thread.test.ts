@@ -29,7 +29,7 @@ function run(main: string, worker: string, ...args: string[]) {
   return { stdout, stderr, status };
 }
 
-const COUNT = `process.stdout.write(String(${THREADS}.made));`;
+const COUNT = `process.stdout.write(String(${THREADS}.waiting.length));`;
 const hasKvm = (() => {
   try {
     accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
