@@ -90,7 +90,10 @@ export class Vcpu {
   getMsrs(indexes: readonly number[]): Msr[] {
     const view = msrList(indexes.map((index) => ({ index, value: 0n })));
     this.msrs('KVM_GET_MSRS', view, indexes);
-    return indexes.map((index, i) => ({ index, value: kvmMsrEntry.read(view, msrOffset(i)).data }));
+    return indexes.map((index, i) => ({
+      index,
+      value: view.getBigUint64(msrOffset(i) + kvmMsrEntry.offsets.data, true),
+    }));
   }
   /** @throws KvmError (EINVAL) naming the first MSR that KVM would not write; those before it are written */
   setMsrs(msrs: readonly Msr[]): void {
@@ -254,6 +257,9 @@ function msrOffset(i: number): number {
 function msrList(msrs: readonly Msr[]): DataView {
   const view = new DataView(new ArrayBuffer(msrOffset(msrs.length)));
   kvmMsrs.encode(view, 0, { nmsrs: msrs.length });
-  for (const [i, { index, value }] of msrs.entries()) kvmMsrEntry.encode(view, msrOffset(i), { index, data: value });
+  for (const [i, { index, value }] of msrs.entries()) {
+    view.setUint32(msrOffset(i) + kvmMsrEntry.offsets.index, index, true);
+    view.setBigUint64(msrOffset(i) + kvmMsrEntry.offsets.data, value, true);
+  }
   return view;
 }

@@ -157,8 +157,24 @@ export function featureOfComponent(index: number): string | undefined {
 /** Each pair of a feature and one that it needs. */
 export const FEATURE_NEEDS: readonly (readonly [feature: string, needs: string])[] = Object.entries(NEEDS);
 
+/** By name, once somebody asks: each start asks for a hundred. */
+let named: Map<string, FeatureBit> | undefined;
+
+function namedBits(): Map<string, FeatureBit> {
+  const bits = new Map<string, FeatureBit>();
+  for (const [leaf, index, register, names] of WORDS) {
+    for (const [bit, name] of names.split(' ').entries()) {
+      if (name !== '.' && !bits.has(name)) bits.set(name, { leaf, index, register, bit });
+    }
+  }
+  return bits;
+}
+
 /** @returns the bit behind a feature's name, or undefined when nothing is known by it. */
 export function featureBit(name: string): FeatureBit | undefined {
+  named ??= namedBits();
+  const known = named.get(ALIASES[name] ?? name);
+  if (known) return known;
   const raw = /^(0x[\da-f]+|\d+)\.(\d+)\.(eax|ebx|ecx|edx)\.(\d+)$/.exec(name);
   if (raw && Number(raw[4]) < 32) {
     return {
@@ -168,10 +184,5 @@ export function featureBit(name: string): FeatureBit | undefined {
       bit: Number(raw[4]),
     };
   }
-  const wanted = ALIASES[name] ?? name.replaceAll(/[-.]/g, '_');
-  for (const [leaf, index, register, names] of WORDS) {
-    const bit = names.split(' ').indexOf(wanted);
-    if (bit >= 0 && wanted !== '.') return { leaf, index, register, bit };
-  }
-  return undefined;
+  return named.get(name.replaceAll(/[-.]/g, '_'));
 }

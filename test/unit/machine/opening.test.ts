@@ -107,6 +107,12 @@ describe('a guest on main', () => {
     expect(machine.output.text).toBe(`R\n${text}q`);
   });
 
+  test('sleeps until its timer rings', async () => {
+    const machine = await load('nap');
+    expect(await machine.run()).toEqual({ reason: 'debug-exit', status: 1 });
+    expect(machine.output.text).toBe('rung\n');
+  });
+
   test('is looked at, and gets CPUs and loses them', async () => {
     await using machine = await load('sleep', { cpus: 2, hotpluggable: [7] });
     void machine.run();

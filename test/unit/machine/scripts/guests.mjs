@@ -178,6 +178,16 @@ export const guests = {
       yield { exitReason: EXIT.hlt };
     }
   },
+  /** Sleeps until its APIC timer rings. */
+  *nap(cpu) {
+    yield* start(cpu);
+    yield wrmsr(0x832, 0x31);
+    yield wrmsr(0x83e, 0xb);
+    yield wrmsr(0x838, 20_000_000);
+    yield { exitReason: EXIT.hlt, ifFlag: true };
+    yield* say('rung\n');
+    yield out(DEBUG_EXIT, 0);
+  },
   *halt() {
     yield { exitReason: EXIT.hlt, ifFlag: false };
   },
