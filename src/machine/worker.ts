@@ -41,7 +41,11 @@ async function loadAndPlay(part: MachinePart): Promise<void> {
   const { script, devices } = part.handles.config;
   try {
     const loaded = part.worker === 0 ? await loadDevices(devices) : [];
-    play(part, script === null ? kvmVcpus(part.handles.runSize) : await scriptedVcpus(script, part.handles.memory), loaded);
+    play(
+      part,
+      script === null ? kvmVcpus(part.handles.runSize) : await scriptedVcpus(script, part.handles.memory),
+      loaded,
+    );
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     refuse(part, error);
