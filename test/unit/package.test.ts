@@ -43,7 +43,7 @@ describe.skipIf(!hasBinutils)('the addon', () => {
     const { stdout } = run('nm', '--dynamic', '--undefined-only', '--format=just-symbols', ADDON);
     const names = stdout.split('\n').filter((name) => name !== '' && !name.startsWith('napi_'));
     expect(names).toContain('ioctl');
-    const both = ['__errno_location', '__libc_current_sigrtmin', 'syscall', '__stack_chk_fail'];
+    const both = ['__errno_location', 'madvise', '__libc_current_sigrtmin', 'syscall', '__stack_chk_fail'];
     const posix =
       `calloc clock_gettime close free getpid ioctl malloc memset mmap munmap pthread_getspecific pthread_key_create
       pthread_mutex_lock pthread_mutex_unlock pthread_once pthread_setspecific pthread_sigmask realloc sched_yield sigaction
