@@ -1,7 +1,8 @@
 /**
- * The workers of a machine as main sees them: on threads (player.ts) that are taken early, since a new one needs 25 ms, connected
- * once the VM exists, spoken to by messages, and out of the machine for certain when `stop` resolves. They keep the process alive only while
- * somebody holds the pool: from its birth to the first `release`, while the machine runs, and while an answer is awaited.
+ * The workers of a machine as main sees them: on threads, mostly (player.ts), which are taken early, since a new one needs 25 ms;
+ * connected once the VM exists, spoken to by messages, and out of the machine for certain when `stop` resolves. They keep the
+ * process alive only while somebody holds the pool: from its birth to the first `release`, while the machine runs, and while
+ * an answer is awaited.
  */
 
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
