@@ -1,5 +1,6 @@
 /** What every kind of host has: a job, a time limit, a console, and one program that emulates it and ends with this process. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import type { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
 import { type Job, JobStatus } from './job.ts';
 import type { HostKernel } from './kernel.ts';
@@ -32,6 +33,14 @@ export function startEmulator(
     stdio: ['ignore', 'pipe', 'pipe', ...descriptors],
     env: { ...process.env, ...environment },
   });
+}
+
+/** A descriptor of the emulator that is a pipe, for both directions. */
+export function portOf(child: ChildProcess, descriptor: number): Duplex {
+  const port = child.stdio[descriptor] as Duplex;
+  // An emulator that is killed before it has read everything resets it. That it ended is told by its end.
+  port.on('error', () => {});
+  return port;
 }
 
 /**

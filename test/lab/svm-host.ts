@@ -5,10 +5,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
-import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { type ArchiveEntry, cpio } from './cpio.ts';
-import { type HostOptions, jobStatus, Lines, startEmulator } from './host.ts';
+import { type HostOptions, jobStatus, Lines, portOf, startEmulator } from './host.ts';
 import { script } from './job.ts';
 import type { HostKernel } from './kernel.ts';
 import { contentFile, say } from './store.ts';
@@ -34,7 +33,7 @@ export async function runOnSvmHost(options: SvmHostOptions): Promise<number> {
   say(`svm host: ${tool.title}, ${kernel.title}`);
   const ports = PORTS.map(() => 'pipe' as const);
   const child = startEmulator(tool, machine(options, Buffer.byteLength(text)), ports);
-  const [out, err, control] = PORTS.map((_, index) => child.stdio[FIRST_DESCRIPTOR + index] as Duplex);
+  const [out, err, control] = PORTS.map((_, index) => portOf(child, FIRST_DESCRIPTOR + index));
   const console = new Lines(verbose ? errors : undefined);
   child.stdout?.on('data', (chunk: Buffer) => console.add(chunk));
   child.stderr?.on('data', (chunk: Buffer) => console.add(chunk));

@@ -16,7 +16,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { bochsrc, GRUB_MODULES, grubConfig, KERNEL_COMMAND_LINE } from './bochs.ts';
-import { isStatus } from './host.ts';
+import { isStatus, jobStatus, portOf, startEmulator } from './host.ts';
+import { JobStatus } from './job.ts';
 import { archived, dependencies, libraryPaths, neededFiles } from './job-files.ts';
 import { NamelessFiles } from './nameless-files.ts';
 
@@ -162,6 +163,19 @@ describe('a signal', () => {
       await uninterrupted(work).catch(({ message }) => console.log(message));
       await uninterrupted(() => 1).then(console.log);`;
     expect(tsx(script)).toMatchObject({ stdout: 'whole\nstopped by SIGTERM\n1\n', status: 0 });
+  });
+});
+
+describe('an emulator', () => {
+  it('that is killed before it has read its port, as at the time limit, is told by its status alone', async () => {
+    const child = startEmulator({ command: ['sleep', '60'], environment: {}, title: '' }, [], ['pipe']);
+    const port = portOf(child, 3);
+    port.resume();
+    port.write('a job');
+    await new Promise<void>((resolve) => port.once('drain', resolve).once('finish', resolve).end());
+    const console = { last: () => '' };
+    expect(await jobStatus(child, { timeoutSeconds: 0.1, said: () => '', console })).toBe(JobStatus.TimeIsOver);
+    expect(child.signalCode).toBe('SIGKILL');
   });
 });
 
