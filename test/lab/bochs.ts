@@ -8,14 +8,14 @@ export const DEBUGGER_COMMANDS = 'c\n';
 
 /**
  * How many instructions are a second of the host's time. The time goes by them alone (sync=none), so timers and deadlines there
- * know nothing of how fast Bochs is here, and an idle CPU waits for nothing.
+ * know nothing of how fast Bochs is here (some 50 million a second), and an idle CPU waits for nothing.
  */
 const INSTRUCTIONS_A_SECOND = 100_000_000;
 const MEMORY_MIB = 2048;
 
 /** The CPU's leaf 15H says 3.5 GHz whatever a second is: a kernel that believed it would be 35 times too slow. */
 export const KERNEL_COMMAND_LINE = [
-  'console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off no_timer_check',
+  'console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off no_timer_check lab.host=vmx',
   `tsc=reliable tsc_early_khz=${INSTRUCTIONS_A_SECOND / 1000}`,
 ].join(' ');
 
@@ -41,6 +41,7 @@ export function bochsrc({ bios, vgaBios, cd, log, serial }: BochsFiles): string 
     'ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14',
     `ata0-master: type=cdrom, path=${cd}, status=inserted`,
     'boot: cdrom',
+    'sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy',
     ...serial.map((path, index) => `com${index + 1}: enabled=1, mode=file, dev=${path}`),
     `log: ${log}`,
     'panic: action=fatal',

@@ -3,9 +3,8 @@
  * depends on, and what the user names. Each file lies there where it lies here, so that paths are the same.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import type { ArchiveEntry } from './cpio.ts';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { LabTrouble } from './trouble.ts';
 
 /** What of the package its command needs. */
@@ -49,29 +48,16 @@ export function dependencies(packageFolder: string): string[] {
   return [...found];
 }
 
-/**
- * Files and whole folders, at their absolute paths, with the folders that they lie in, and `emptyFolder`. Symbolic links become
- * what they point to. @throws LabTrouble where there is no such file
- */
-export function archived(paths: readonly string[], emptyFolder: string): ArchiveEntry[] {
-  const entries = new Map<string, ArchiveEntry>();
-  const addFolder = (path: string): void => {
-    if (path === '/' || entries.has(path)) return;
-    addFolder(dirname(path));
-    entries.set(path, { name: path.slice(1), mode: 0o755 });
-  };
+/** The files that these are or have in them, as absolute paths, each once. @throws LabTrouble where there is none */
+export function filesIn(paths: readonly string[]): string[] {
+  const files = new Set<string>();
   const add = (path: string): void => {
     const stat = statSync(path, { throwIfNoEntry: false });
     if (stat === undefined) throw new LabTrouble(`${path}: no such file: the host cannot have it`);
-    if (stat.isDirectory()) {
-      addFolder(path);
-      for (const name of readdirSync(path).sort()) if (!LEFT_OUT.test(`${path}/${name}`)) add(`${path}/${name}`);
-    } else if (stat.isFile()) {
-      addFolder(dirname(path));
-      entries.set(path, { name: path.slice(1), mode: stat.mode & 0o777, data: readFileSync(realpathSync(path)) });
-    }
+    if (stat.isFile()) files.add(path);
+    if (!stat.isDirectory()) return;
+    for (const name of readdirSync(path).sort()) if (!LEFT_OUT.test(`${path}/${name}`)) add(`${path}/${name}`);
   };
-  addFolder(emptyFolder);
   for (const path of paths) add(path);
-  return [...entries.values()];
+  return [...files];
 }

@@ -41,6 +41,7 @@ export function script({ command, directory, environment, writable }: Job): stri
   return `${lines.join('\n')}\n`;
 }
 
-function quoted(word: string): string {
+/** A word as a shell reads it back. */
+export function quoted(word: string): string {
   return `'${word.replaceAll("'", `'\\''`)}'`;
 }

@@ -21,7 +21,7 @@ export type HostKind = 'svm' | 'vmx';
 /** What a host loads: its console and files, then KVM. Those that a kernel has built in, or does not have, are left out. */
 const MODULES: Readonly<Record<HostKind, readonly string[]>> = {
   svm: ['virtio_pci', 'virtio_console', '9pnet_virtio', '9p', 'overlay', 'virtio_rng', 'kvm', 'kvm_amd'],
-  vmx: ['kvm', 'kvm_intel'],
+  vmx: ['ata_piix', 'sr_mod', 'isofs', 'overlay', 'kvm', 'kvm_intel'],
 };
 /** Flavours of Debian's kernel: the general one runs on anything, the cloud one is small and made for guests. */
 export type Flavour = 'amd64' | 'cloud-amd64';

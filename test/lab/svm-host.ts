@@ -3,15 +3,12 @@
  * by 9p, read only; init.sh lays a writable layer over it, which goes with the host. Output, errors and status come by
  * virtio ports, each connected to a descriptor of this process; the serial line has the kernel's own words.
  */
-import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
-import { fileURLToPath } from 'node:url';
-import { type ArchiveEntry, cpio } from './cpio.ts';
 import { type HostOptions, jobStatus, Lines, portOf, startEmulator } from './host.ts';
+import { hostInitramfs } from './initramfs.ts';
 import { script } from './job.ts';
-import type { HostKernel } from './kernel.ts';
 import { contentFile, say } from './store.ts';
-import { busybox, qemu } from './tools.ts';
+import { qemu } from './tools.ts';
 
 export interface SvmHostOptions extends HostOptions {
   readonly cpus: number;
@@ -23,7 +20,7 @@ const FIRST_DESCRIPTOR = 3;
 const MEMORY_MIB = Math.min(6144, Math.floor(totalmem() / 2 ** 20 / 2));
 /** 5-level paging makes every access of the guest slower, and nested paging under it has no use for it. */
 const CPU = 'max,la57=off,pku=off';
-const COMMAND_LINE = 'console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off tsc=reliable';
+const COMMAND_LINE = 'console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off tsc=reliable lab.host=svm';
 
 /** Runs the job and resolves to its status, or to one of `JobStatus`. Nothing of the host is left when it resolves. */
 export async function runOnSvmHost(options: SvmHostOptions): Promise<number> {
@@ -56,7 +53,7 @@ function machine({ kernel, job, cpus }: SvmHostOptions, jobBytes: number): strin
   return [
     ...['-M', 'q35', '-accel', 'tcg,thread=multi,tb-size=1024', '-cpu', CPU, '-smp', `${cpus}`, '-m', `${MEMORY_MIB}`],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
-    ...['-kernel', kernel.vmlinuz, '-initrd', contentFile('initramfs', initramfs(kernel))],
+    ...['-kernel', kernel.vmlinuz, '-initrd', contentFile('initramfs', hostInitramfs(kernel, []))],
     ...['-append', `${COMMAND_LINE} lab.job=${jobBytes}`],
     ...['-device', 'virtio-rng-pci', '-device', 'virtio-serial-pci'],
     ...PORTS.flatMap((name, index) => [
@@ -66,18 +63,4 @@ function machine({ kernel, job, cpus }: SvmHostOptions, jobBytes: number): strin
     ...share('root', '/', ',readonly=on'),
     ...job.writable.flatMap((folder, index) => share(`w${index}`, folder, '')),
   ];
-}
-
-function initramfs({ modules }: HostKernel): Buffer {
-  const init = readFileSync(fileURLToPath(new URL('init.sh', import.meta.url)));
-  const order = modules.map(({ name }) => `${name}\n`).join('');
-  const entries: ArchiveEntry[] = [
-    { name: 'bin', mode: 0o755 },
-    { name: 'bin/busybox', mode: 0o755, data: readFileSync(busybox()) },
-    { name: 'init', mode: 0o755, data: init },
-    { name: 'modules', mode: 0o755 },
-    ...modules.map(({ name, data }) => ({ name: `modules/${name}.ko`, mode: 0o644, data })),
-    { name: 'modules/order', mode: 0o644, data: Buffer.from(order) },
-  ];
-  return cpio(entries);
 }

@@ -1,20 +1,21 @@
 /**
- * An Intel host: Bochs emulates VMX with EPT, a Linux kernel on it loads kvm_intel. It sees nothing of the machine's files: what a
- * job needs (job-files.ts) is in its initramfs, and what it writes goes with it. Output, errors and status come by serial ports;
- * Bochs writes each of them to a file that is read here as it grows. These files and the CD have no names, so that nothing is
- * left however this process ends.
+ * An Intel host: Bochs emulates VMX with EPT, a Linux kernel on it loads kvm_intel. What it sees of the machine's files is on its
+ * CD: those that a job needs (job-files.ts). init.sh lays a writable layer over them, which goes with the host. Output, errors and
+ * status come by serial ports; Bochs writes each of them to a file that is read here as it grows. These files and the CD have no
+ * names, so that nothing is left however this process ends.
  */
-import { readFileSync, readSync } from 'node:fs';
+import { readSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { bochsrc, DEBUGGER_COMMANDS, KERNEL_COMMAND_LINE } from './bochs.ts';
 import { makeCd } from './cd.ts';
-import { type ArchiveEntry, cpio } from './cpio.ts';
+import type { ArchiveEntry } from './cpio.ts';
 import { type HostOptions, isStatus, jobStatus, Lines, startEmulator, uninterrupted } from './host.ts';
-import { script } from './job.ts';
-import { archived, neededFiles } from './job-files.ts';
+import { hostInitramfs } from './initramfs.ts';
+import { quoted, script } from './job.ts';
+import { filesIn, neededFiles } from './job-files.ts';
 import { type NamelessFile, NamelessFiles } from './nameless-files.ts';
 import { say } from './store.ts';
-import { bochs, busybox } from './tools.ts';
+import { bochs } from './tools.ts';
 
 export interface VmxHostOptions extends HostOptions {
   /** Files and folders of the machine, absolute, that the command needs besides Node and this package. */
@@ -22,6 +23,7 @@ export interface VmxHostOptions extends HostOptions {
 }
 
 const PACKAGE = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
+const COMMAND = `${PACKAGE}/dist/bundle/main.cjs`;
 const POLL_MS = 100;
 
 /** Runs the job and resolves to its status, or to one of `JobStatus`. Nothing of the host is left when it resolves. */
@@ -38,7 +40,8 @@ async function run(options: VmxHostOptions, nameless: NamelessFiles): Promise<nu
   const { kernel, timeoutSeconds, output, errors, verbose } = options;
   const tool = bochs();
   const cd = await uninterrupted(() => {
-    const content = { vmlinuz: kernel.vmlinuz, initramfs: initramfs(options), commandLine: KERNEL_COMMAND_LINE };
+    const files = filesIn([...neededFiles(PACKAGE), ...options.files]);
+    const content = { ...kernel, initramfs: initramfs(options), commandLine: KERNEL_COMMAND_LINE, files };
     return nameless.make((folder) => makeCd(content, folder));
   });
   const empty = (): NamelessFile => nameless.withText('');
@@ -61,7 +64,7 @@ async function run(options: VmxHostOptions, nameless: NamelessFiles): Promise<nu
     new Followed(ports.err, (chunk) => errors.write(chunk)),
     new Followed(ports.status, (chunk) => {
       status += chunk.toString('latin1');
-      if (isStatus(status)) child.kill('SIGKILL'); // vmx-init.sh sends it after all else
+      if (isStatus(status)) child.kill('SIGKILL'); // init.sh sends it after all else
     }),
   ];
   const read = (): void => {
@@ -72,7 +75,12 @@ async function run(options: VmxHostOptions, nameless: NamelessFiles): Promise<nu
     read();
     return status;
   };
-  return jobStatus(child, { timeoutSeconds, said, console }).finally(() => clearInterval(poll));
+  try {
+    return await jobStatus(child, { timeoutSeconds, said, console });
+  } finally {
+    clearInterval(poll);
+    read();
+  }
 }
 
 /** A file that grows: what has come since it was last read. */
@@ -98,20 +106,16 @@ class Followed {
   }
 }
 
-function initramfs({ kernel, job, files }: VmxHostOptions): Buffer {
-  const program = (name: string, data: Buffer): ArchiveEntry => ({ name, mode: 0o755, data });
-  const shell = (name: string, text: string): ArchiveEntry => program(name, Buffer.from(`#!/bin/sh\n${text}\n`));
-  const folders = ['bin', 'sbin', 'usr', 'usr/bin', 'usr/sbin', 'modules', 'tmp'];
-  return cpio([
-    ...folders.map((name) => ({ name, mode: 0o755 })),
-    program('bin/busybox', readFileSync(busybox())),
-    program('init', readFileSync(fileURLToPath(new URL('vmx-init.sh', import.meta.url)))),
+function initramfs({ kernel, job }: VmxHostOptions): Buffer {
+  const shell = (name: string, text: string): ArchiveEntry => {
+    return { name, mode: 0o755, data: Buffer.from(`#!/bin/sh\n${text}\n`) };
+  };
+  const folders = ['', '/bin', '/sbin', '/tmp', '/usr', '/usr/bin', '/usr/sbin'];
+  return hostInitramfs(kernel, [
+    ...folders.map((name) => ({ name: `extra${name}`, mode: 0o755 })),
     // npx finds the package's command in the package; here it is a program like others.
-    shell('usr/bin/npx', 'exec "$@"'),
-    shell('usr/bin/apiary', `exec ${process.execPath} ${PACKAGE}/dist/bundle/main.cjs "$@"`),
-    ...kernel.modules.map(({ name, data }) => ({ name: `modules/${name}.ko`, mode: 0o644, data })),
-    { name: 'modules/order', mode: 0o644, data: Buffer.from(kernel.modules.map(({ name }) => `${name}\n`).join('')) },
-    { name: 'job', mode: 0o644, data: Buffer.from(script(job)) },
-    ...archived([...neededFiles(PACKAGE), ...files], job.directory),
+    shell('extra/usr/bin/npx', 'exec "$@"'),
+    shell('extra/usr/bin/apiary', `exec ${[process.execPath, COMMAND].map(quoted).join(' ')} "$@"`),
+    shell('extra/job', `mkdir -p ${quoted(job.directory)}\n${script(job)}`),
   ]);
 }

@@ -1,7 +1,6 @@
 /** The parts of the Intel lab host that need no host: what it takes along, what Bochs and GRUB are told, files without names. */
 import { spawnSync } from 'node:child_process';
 import {
-  chmodSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -16,9 +15,10 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { bochsrc, GRUB_MODULES, grubConfig, KERNEL_COMMAND_LINE } from './bochs.ts';
+import { graftable } from './cd.ts';
 import { isStatus, jobStatus, portOf, startEmulator } from './host.ts';
 import { JobStatus } from './job.ts';
-import { archived, dependencies, libraryPaths, neededFiles } from './job-files.ts';
+import { dependencies, filesIn, libraryPaths, neededFiles } from './job-files.ts';
 import { NamelessFiles } from './nameless-files.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -62,41 +62,26 @@ describe('what a job takes along', () => {
     expect(() => neededFiles(folder)).toThrow(/dist\/bundle is not there: npm run build makes it$/);
   });
 
-  it('lies where it lies here, folders first, links as what they point to, modes kept', () => {
-    const tool = file('tree/bin/tool', 'runs');
-    chmodSync(tool, 0o755);
+  it('has every file of the folders that are named, once, also by links, and not what only a compiler reads', () => {
+    const tool = file('tree/bin/tool');
+    file('tree/types.d.ts');
+    file('tree/doc/page.txt');
     symlinkSync(tool, join(folder, 'tree/link'));
-    const inside = folder.slice(1);
-    const told = archived([join(folder, 'tree')], join(folder, 'empty'))
-      .filter(({ name }) => name.startsWith(inside))
-      .map(({ name, mode, data }) => [
-        name.slice(inside.length),
-        mode.toString(8),
-        data && Buffer.from(data).toString(),
-      ]);
-    expect(told).toEqual([
-      ['', '755', undefined],
-      ['/empty', '755', undefined],
-      ['/tree', '755', undefined],
-      ['/tree/bin', '755', undefined],
-      ['/tree/bin/tool', '755', 'runs'],
-      ['/tree/link', '755', 'runs'],
-    ]);
-    const names = archived([tool], '/').map(({ name }) => name);
-    expect(names[0]).toBe(inside.split('/')[0]);
-    expect(names.filter((name) => name === inside)).toHaveLength(1);
+    const paths = filesIn([join(folder, 'tree'), tool]);
+    expect(paths).toEqual([tool, join(folder, 'tree/link')]);
   });
 
-  it('leaves out of folders what only a compiler reads, but nothing that was named', () => {
+  it('has what is named itself, whatever it is', () => {
     const header = file('tree/types.d.ts');
-    file('tree/code.js');
-    const of = (path: string): string[] => archived([path], '/').flatMap(({ name, data }) => (data ? [name] : []));
-    expect(of(join(folder, 'tree'))).toEqual([join(folder, 'tree/code.js').slice(1)]);
-    expect(of(header)).toEqual([header.slice(1)]);
+    expect(filesIn([header])).toEqual([header]);
   });
 
   it('says in one line which file is missing', () => {
-    expect(() => archived([join(folder, 'none')], '/')).toThrow(/none: no such file/);
+    expect(() => filesIn([join(folder, 'none')])).toThrow(/none: no such file/);
+  });
+
+  it('is named to xorriso with what ends a name there escaped', () => {
+    expect(graftable('/a=b\\c d')).toBe('/a\\=b\\\\c d');
   });
 });
 
@@ -196,7 +181,7 @@ describe('the command', () => {
 
 describe('PID 1', () => {
   it('is a script that a shell can read', () => {
-    const text = readFileSync(join(ROOT, 'test/lab/vmx-init.sh'), 'utf8');
+    const text = readFileSync(join(ROOT, 'test/lab/init.sh'), 'utf8');
     expect(spawnSync('/bin/sh', ['-n'], { input: text }).status).toBe(0);
   });
 
