@@ -35,15 +35,8 @@ export interface RecordOptions {
 }
 
 /** @throws KvmError when the host has no KVM that can be used */
-export async function record({
-  seed,
-  behaviour,
-  hostLists,
-  guestLists,
-  cr8Writes,
-  onProgress,
-  onTrouble,
-}: RecordOptions): Promise<Recording> {
+export async function record(options: RecordOptions): Promise<Recording> {
+  const { seed, behaviour, hostLists, guestLists, cr8Writes } = options;
   const host = probeHost();
   const probe = await probeMachine();
   const guest = { ...host, ...probe.options };
@@ -55,7 +48,7 @@ export async function record({
         const sizes = { seed: batch, numRuns: Math.min(BATCH, lists - done) };
         for (const candidate of fc.sample<Case>(layer.arbitrary(batch), sizes)) {
           cases.push(recordCase(await layer.reference(candidate.machine), layer.model, withLooks(candidate)));
-          onProgress(cases.length);
+          options.onProgress(cases.length);
         }
       }
     } finally {
@@ -67,7 +60,7 @@ export async function record({
     await recordLists(new Layer2({ ...host, behaviour }, probe, cr8Writes), guestLists);
   } catch (error) {
     if (!(error instanceof KvmError)) throw error;
-    onTrouble(`with ${cases.length} lists: ${error.message.split('\n')[0]}`);
+    options.onTrouble(`with ${cases.length} lists: ${error.message.split('\n')[0]}`);
   }
   return { header: { kernel: release(), behaviour, host, guest }, cases };
 }
