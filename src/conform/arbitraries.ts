@@ -8,7 +8,7 @@ import { x2apicLogicalId } from '../apic/fields.ts';
 import { BASE, DFR, LVT, MODE, REG, TIMER_MODE } from '../apic/index.ts';
 import { LOCAL_APIC_BASE } from '../platform.ts';
 import { choose, mix, pick, slots, type Weighted, word } from './choices.ts';
-import { makeApic, reg } from './rigs.ts';
+import { makeApic, reg } from './page.ts';
 import type { ApicSpec, Case, HostOperation, MachineSpec, RegisterValue, RigSpec } from './spec.ts';
 
 const MAX_CPUS = 40;

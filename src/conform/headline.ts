@@ -9,8 +9,8 @@ import { type ApicSystemOptions, COMMAND, MODE, REG } from '../apic/index.ts';
 import { LOCAL_APIC_BASE } from '../platform.ts';
 import { ModelJudge } from './model-judge.ts';
 import { msrOf } from './operations.ts';
-import { readRegister } from './page.ts';
-import { makeApic, RigCache } from './rigs.ts';
+import { makeApic, readRegister } from './page.ts';
+import { RigCache } from './rigs.ts';
 import type { Gates, GuestOperation, HostOperation, Judge, MachineSpec, RigSpec } from './spec.ts';
 
 export const DESTINATIONS = [0xff, 0x00, 0x1ff, 0x23, 0x123] as const;

@@ -1,6 +1,10 @@
-/** APIC pages as the harness makes and compares them: 1,024 bytes, register r at byte r, little-endian. */
-import { BASE, REG, REGISTERS, STATE_BYTES } from '../apic/index.ts';
+/**
+ * APIC pages as the harness makes and compares them: 1,024 bytes, register r at byte r, little-endian; and the state of an APIC
+ * from what there is to say of it.
+ */
+import { BASE, DFR, REG, REGISTERS, STATE_BYTES } from '../apic/index.ts';
 import { hex } from '../hex.ts';
+import { LOCAL_APIC_BASE } from '../platform.ts';
 import type { ApicSpec, RegisterValue } from './spec.ts';
 
 const viewOf = (page: Uint8Array): DataView => new DataView(page.buffer, page.byteOffset, STATE_BYTES);
@@ -33,4 +37,31 @@ export function changesOf(before: Uint8Array, after: Uint8Array): RegisterValue[
     if (old.getUint32(offset, true) !== value) changes.push([offset, value]);
   }
   return changes;
+}
+
+/** A value of a register, signed or not. */
+export const reg = (register: number, value: number): RegisterValue => [register, value >>> 0];
+
+/** What there is to say of an APIC's state; software-enabled and flat if nothing else is said. */
+interface ApicState {
+  readonly apicId: number;
+  /** MODE. */
+  readonly mode: number;
+  /** BASE.BSP, or 0. */
+  readonly bsp?: number;
+  readonly page?: number;
+  readonly spiv?: number;
+  /** In the ID register, but in x2APIC mode. Default: the APIC ID's low byte. */
+  readonly xapicId?: number;
+  readonly logicalId?: number;
+  readonly dfr?: number;
+  readonly more?: readonly RegisterValue[];
+}
+
+export function makeApic(state: ApicState): ApicSpec {
+  const { apicId, mode, bsp = 0, page = LOCAL_APIC_BASE, xapicId = apicId, logicalId = 0 } = state;
+  const { spiv = 0x1ff, dfr = DFR.FLAT, more = [] } = state;
+  const id = (mode & BASE.EXTD) === 0 ? [reg(REG.ID, xapicId << 24)] : [];
+  const registers = [reg(REG.SPIV, spiv), ...id, reg(REG.LDR, logicalId << 24), reg(REG.DFR, dfr), ...more];
+  return { apicId, baseLow: (page | mode | bsp) >>> 0, baseHigh: 0, registers };
 }

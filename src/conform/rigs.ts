@@ -1,13 +1,10 @@
 /**
  * Rigs: the APIC IDs of a VM's vCPUs, in order of creation. Random, but thick with what matters: IDs that share their low
- * byte, IDs around 0xff and around the ends of clusters, neighbours in one x2APIC cluster. And the APICs of the machines on
- * them, from what there is to say of their state.
+ * byte, IDs around 0xff and around the ends of clusters, neighbours in one x2APIC cluster.
  */
 import fc from 'fast-check';
-import { BASE, DFR, REG } from '../apic/index.ts';
-import { LOCAL_APIC_BASE } from '../platform.ts';
 import { mix } from './choices.ts';
-import type { ApicSpec, RegisterValue, RigSpec } from './spec.ts';
+import type { RigSpec } from './spec.ts';
 
 const RIG_CPUS = 40;
 const LOW_BYTES = [0, 1, 0x0f, 0x10, 0x23, 0xfe, 0xff];
@@ -62,31 +59,4 @@ export function makeRigs(seed: number, cpus = RIG_CPUS): RigSpec[] {
     broadcastQuirkDisabled: (gates & 2) !== 0,
     rig,
   }));
-}
-
-/** A value of a register, signed or not. */
-export const reg = (register: number, value: number): RegisterValue => [register, value >>> 0];
-
-/** What there is to say of an APIC's state; software-enabled and flat if nothing else is said. */
-interface ApicState {
-  readonly apicId: number;
-  /** MODE. */
-  readonly mode: number;
-  /** BASE.BSP, or 0. */
-  readonly bsp?: number;
-  readonly page?: number;
-  readonly spiv?: number;
-  /** In the ID register, but in x2APIC mode. Default: the APIC ID's low byte. */
-  readonly xapicId?: number;
-  readonly logicalId?: number;
-  readonly dfr?: number;
-  readonly more?: readonly RegisterValue[];
-}
-
-export function makeApic(state: ApicState): ApicSpec {
-  const { apicId, mode, bsp = 0, page = LOCAL_APIC_BASE, xapicId = apicId, logicalId = 0 } = state;
-  const { spiv = 0x1ff, dfr = DFR.FLAT, more = [] } = state;
-  const id = (mode & BASE.EXTD) === 0 ? [reg(REG.ID, xapicId << 24)] : [];
-  const registers = [reg(REG.SPIV, spiv), ...id, reg(REG.LDR, logicalId << 24), reg(REG.DFR, dfr), ...more];
-  return { apicId, baseLow: (page | mode | bsp) >>> 0, baseHigh: 0, registers };
 }

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { BASE, DFR, LVT, MODE, REG } from '../../apic/index.ts';
 import { LOCAL_APIC_BASE } from '../../platform.ts';
 import { choose, slots, word } from '../choices.ts';
-import { makeApic, reg } from '../rigs.ts';
+import { makeApic, reg } from '../page.ts';
 import type { ApicSpec, Case, GuestOperation, RegisterValue, RigSpec } from '../spec.ts';
 import { GuestList, type ListHost, type ListLimits } from './guest-list.ts';
 import { OTHER_PAGES, STEPS } from './steps.ts';

@@ -3,8 +3,7 @@ import { type ApicSystemOptions, BASE, ICR, MODE, REG } from '../../apic/index.t
 import { IA32_TSC } from '../../machine/loop/cpu-state.ts';
 import { LOCAL_APIC_BASE } from '../../platform.ts';
 import { withVm } from '../host.ts';
-import { readRegister } from '../page.ts';
-import { makeApic } from '../rigs.ts';
+import { makeApic, readRegister } from '../page.ts';
 import { KernelRig } from './kernel-rig.ts';
 
 export interface MachineProbe {
