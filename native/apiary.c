@@ -107,11 +107,12 @@ static napi_value number(napi_env env, double value) {
   return result;
 }
 
-// The arguments as numbers where they are numbers, else 0: src/kvm/native.ts has checked them.
+// The first `count` arguments, as numbers where they are numbers, else 0: src/kvm/native.ts has checked them.
 static void arguments(napi_env env, napi_callback_info info, size_t count, napi_value* values, double* numbers) {
   for (size_t index = 0; index < count; index++) numbers[index] = 0;
-  napi_get_cb_info(env, info, &count, values, NULL, NULL);
-  for (size_t index = 0; index < count; index++) napi_get_value_double(env, values[index], &numbers[index]);
+  size_t given = count;
+  napi_get_cb_info(env, info, &given, values, NULL, NULL);  // sets it to how many there are, which may be more
+  for (size_t index = 0; index < count && index < given; index++) napi_get_value_double(env, values[index], &numbers[index]);
 }
 
 // run(): KVM_RUN on control[0], a handle; control[1] = 0 or -errno. A kick is used up only by an -EINTR that the caller

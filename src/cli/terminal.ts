@@ -26,7 +26,15 @@ export function connectTerminal(machine: Machine, tell: Tell): () => void {
   // Not before the guest has run: stdin takes 3 ms to load, and what the guest says first need not wait for that.
   machine.once('firstRun', () =>
     setImmediate(() => {
-      if (!isOver) disconnect = connectInput(machine, end, tell);
+      if (isOver) return;
+      try {
+        disconnect = connectInput(machine, end, tell);
+      } catch (error) {
+        void tell(
+          `apiary: this terminal cannot be the guest's: ${(error as Error).message}; without one: </dev/null\n`,
+        );
+        void machine.stop(Status.host);
+      }
     }),
   );
   return () => {

@@ -7,7 +7,7 @@
  * An ioctl that takes an integer has a function of its own, whose type takes no other request.
  */
 import './supported.ts';
-import { constants, openSync } from 'node:fs';
+import { closeSync, constants, openSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { Ioctl, type MemoryIoctl, type ValueIoctl } from './constants.ts';
 import { openAdvice } from './device.ts';
@@ -58,6 +58,8 @@ export interface Pointer {
 const SCRATCH_BYTES = 16384;
 const PAGE = 4096;
 const POINTER_BYTES = 8;
+/** What the addon has room for. */
+const MAX_POINTERS = 16;
 const buffer = new ArrayBuffer(SCRATCH_BYTES);
 
 /** Valid until the next ioctl of this thread. */
@@ -77,6 +79,16 @@ export function open(path: string): number {
   }
 }
 
+/** Of what `open` has opened: Node keeps a list of each thread's, and closes what is on it when the thread ends. */
+export function closeOpened(fd: number): void {
+  try {
+    closeSync(fd);
+  } catch {
+    // it is closed already
+  }
+}
+
+/** Of what an ioctl has opened. */
 export function close(fd: number): void {
   native.close(fd); // EBADF: it is closed already
 }
@@ -101,6 +113,7 @@ export function ioctlWithPointers(
   pointers: readonly Pointer[],
   detail = '',
 ): number {
+  if (pointers.length > MAX_POINTERS) throw new RangeError(`${name}: more than ${MAX_POINTERS} pointers`);
   const pairs = pointers.flatMap(({ at, to }) => {
     if (at + POINTER_BYTES > argument.byteLength) throw new RangeError(`${name}: no room for a pointer at byte ${at}`);
     return [at, to];

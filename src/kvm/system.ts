@@ -3,7 +3,7 @@ import { API_VERSION, type Cap } from './constants.ts';
 import { readCpuid } from './cpuid.ts';
 import { KvmError } from './errors.ts';
 import { type CpuidEntry, kvmMsrList } from './layouts.ts';
-import { close, ioctl, ioctlWith, open, scratch, tryIoctl } from './libc.ts';
+import { closeOpened, ioctl, ioctlWith, open, scratch, tryIoctl } from './libc.ts';
 import { Vm } from './vm.ts';
 
 /** /dev/kvm: KVM's system ioctls (Documentation/virt/kvm/api.rst). */
@@ -72,6 +72,6 @@ export class System {
 
   /** Once; other handles of the descriptor are closed with it. */
   close(): void {
-    close(this.fd);
+    closeOpened(this.fd);
   }
 }

@@ -1,6 +1,6 @@
 /**
  * Files that a guest is given: image, initrd, modules. They are not trusted: only regular files are opened (a pipe or a device
- * could block or never end), no more is read than the guest's memory holds, and a signal ends the reading at any time.
+ * could block or never end), no more is read than the guest's memory holds, and a signal ends the reading of what is not small.
  * An image packed by gzip is unpacked on the way.
  */
 import { closeSync, constants, createReadStream, fstatSync, openSync, readSync } from 'node:fs';
@@ -45,7 +45,10 @@ export async function readImage(image: string | Uint8Array, name: string, limits
     const start = new Uint8Array(GZIP_MAGIC.length);
     readSync(fd, start, 0, start.length, 0);
     if (isGzip(start)) return unpack(stream(file), name, limits, check);
-    return size <= SMALL_BYTES ? cut(contents(file), limits.maxBytes) : collect(stream(file), limits, size, check);
+    // A size of 0 may only mean that nobody knows (/proc, some of FUSE).
+    return size > 0 && size <= SMALL_BYTES
+      ? cut(contents(file), limits.maxBytes)
+      : collect(stream(file), limits, size, check);
   });
 }
 

@@ -160,7 +160,10 @@ export class MachineWorker {
     const platform = this.#platform;
     if (!platform) throw new Error('only worker 0 moves');
     // With its exit finished, a vCPU has nothing on offer to its guest (PV EOI), and its registers are whole.
-    for (const cpu of this.#scheduler.cpus) finishExit(cpu, { devices: this.#devices, end: this.#end });
+    // One that has not run is at a boundary, and stays no thread's: KVM_RUN from a second one waits for a grace period (RCU).
+    for (const cpu of this.#scheduler.cpus) {
+      if (cpu.hasRun) finishExit(cpu, { devices: this.#devices, end: this.#end });
+    }
     const nanos = native.nowNanos();
     const cpus = this.#scheduler.cpus.map((cpu) => ({
       ...this.#homes[cpu.vcpuIndex],

@@ -18,6 +18,8 @@ import { LOAD_POLL_MILLIS, Thread } from './thread.ts';
 const TURN_NANOS = 2_000_000;
 /** How much of it a guest gets before a thread is started, if it does not sleep: cold code runs for some of that. */
 const OPENING_NANOS = 20_000_000;
+/** V8 keeps something of each wait until its time is over, also of one that ended early. */
+const SLEEP_MILLIS = 1000;
 
 /** What else there can be in the place of KVM's vCPUs and of threads, for tests. */
 export interface OpeningParts {
@@ -75,6 +77,15 @@ export class Opening implements Player {
   /** @returns as `finished` */
   async #play(part: MachinePart): Promise<string | undefined> {
     const worker = new MachineWorker(part, { openVcpu: this.#openVcpu(part.handles), inTurns: true });
+    try {
+      return await this.#giveTurns(worker, part);
+    } catch (error) {
+      worker.close(); // says what the guest has said
+      throw error;
+    }
+  }
+
+  async #giveTurns(worker: MachineWorker, part: MachinePart): Promise<string | undefined> {
     const { words } = worker.shared;
     for (let used = 0; ; ) {
       const begin = native.nowNanos();
@@ -90,9 +101,10 @@ export class Opening implements Player {
         thread.play(part.worker, part.port, part.handles, worker.handOver());
         return thread.finished();
       }
-      if (sleep)
-        await waitWhile(words, sleep.index, sleep.value, Math.min(sleep.millis, thread ? LOAD_POLL_MILLIS : Infinity));
-      else await new Promise((resolve) => setImmediate(resolve));
+      const limit = thread ? LOAD_POLL_MILLIS : SLEEP_MILLIS;
+      const wait = sleep && Atomics.waitAsync(words, sleep.index, sleep.value, Math.min(sleep.millis, limit));
+      // A wait that is over at once is no reason to keep signals, timers and output waiting.
+      await (wait?.async === true ? wait.value : new Promise((resolve) => setImmediate(resolve)));
     }
   }
 
@@ -110,16 +122,6 @@ export class Opening implements Player {
       this.#hasNoThread = true;
     }
   }
-}
-
-/** Atomics.wait for a thread with an event loop. */
-async function waitWhile(
-  words: Int32Array<SharedArrayBuffer>,
-  index: number,
-  value: number,
-  millis: number,
-): Promise<void> {
-  await Atomics.waitAsync(words, index, value, millis).value;
 }
 
 /** Opens what is simple: a thread is a must for what comes before the guest (modules, a sandbox), and where a halted CPU blocks it. */

@@ -104,14 +104,20 @@ function readCache({ folder, program, key }: CacheFile): Buffer | undefined {
   }
 }
 
-/** CRC-32; before Node 20.15 and 22.2, which have none, an FNV-1a, by words but for the last bytes. */
+/** CRC-32; before Node 20.15 and 22.2, which have none, FNV-1a's like, by words but for the last bytes. */
 function checksum(data: Buffer): number {
   if (typeof zlib.crc32 === 'function') return zlib.crc32(data);
   let hash = 0x811c_9dc5;
   let at = 0;
-  for (; at + 4 <= data.length; at += 4) hash = Math.imul(hash ^ data.readInt32LE(at), 0x0100_0193);
-  for (; at < data.length; at++) hash = Math.imul(hash ^ (data[at] ?? 0), 0x0100_0193);
+  for (; at + 4 <= data.length; at += 4) hash = mix(hash, data.readInt32LE(at));
+  for (; at < data.length; at++) hash = mix(hash, data[at] ?? 0);
   return hash >>> 0;
+}
+
+/** The upper half comes down, so that no bit can only ever change itself. */
+function mix(hash: number, word: number): number {
+  const product = Math.imul(hash ^ word, 0x0100_0193);
+  return product ^ (product >>> 16);
 }
 
 /** Whole or not at all, whoever else writes it. @param make called only where a file can be written */

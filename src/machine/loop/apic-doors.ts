@@ -33,6 +33,11 @@ export class ApicDoors {
     this.#pvEoi = pvEoi;
   }
 
+  /** TPR bits 7:4, as KVM_RUN takes them from kvm_run and leaves them there. */
+  get cr8(): number {
+    return this.#apic.cr8;
+  }
+
   /** @returns false for #GP; a value read is in `msrLow` and `msrHigh`. */
   readMsr(msr: number): boolean {
     const door = msr === MSR_KVM_PV_EOI_EN ? this.#pvEoi : this.#apic;

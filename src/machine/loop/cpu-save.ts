@@ -42,6 +42,8 @@ export interface ExitHandling {
  */
 export function finishExit(cpu: Cpu, { devices, end }: ExitHandling): void {
   for (let piece = 0; piece < MAX_PIECES; piece++) {
+    // The exit may have written TPR; KVM_RUN takes it from here, and what it leaves here becomes the APIC's.
+    if (cpu.apic !== null) cpu.run.cr8 = cpu.apic.cr8;
     cpu.run.immediateExit = true;
     if (enterGuest(cpu) !== Left.exit) return;
     handleExit(cpu, devices, end);

@@ -128,10 +128,14 @@ export class Scheduler {
   turn(untilNanos: number): number {
     this.#wakeUp();
     this.#turnEnd = untilNanos;
-    while (!this.#stopping && !this.#isTurnOver()) {
-      if (!this.#step()) return this.#fallAsleep();
+    try {
+      while (!this.#stopping && !this.#isTurnOver()) {
+        if (!this.#step()) return this.#fallAsleep();
+      }
+      return 0;
+    } finally {
+      this.leave(); // the timer is the thread's, which may have others to give turns to
     }
-    return 0;
   }
 
   /** No vCPU enters its guest before the next turn. */
@@ -141,6 +145,7 @@ export class Scheduler {
 
   /** This thread is done with it: nothing rings here any more. */
   leave(): void {
+    this.#armed = Number.POSITIVE_INFINITY;
     this.#host.armTimer(Number.POSITIVE_INFINITY);
   }
 

@@ -1,5 +1,7 @@
 /** Memory goes to ioctls as memory: no address is to be had, and none outlives its call. */
+import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import * as kvm from '../../../src/kvm/index.ts';
 import { bytesToPage, ioctl, ioctlWith, ioctlWithPointers, tryIoctl } from '../../../src/kvm/libc.ts';
@@ -45,6 +47,26 @@ describe('ioctl', () => {
     const argument = new DataView(new ArrayBuffer(32));
     expect(() => ioctlWithPointers(fd, 'KVM_X86_SET_MSR_FILTER', argument, pointers)).toThrow('no room for a pointer');
   });
+});
+
+test('more pointers than the addon has room for are refused', () => {
+  const pointers = Array.from({ length: 17 }, (_, index) => ({ at: 8 * index, to: new Uint8Array(8) }));
+  const argument = new DataView(new ArrayBuffer(256));
+  expect(() => ioctlWithPointers(fd, 'KVM_X86_SET_MSR_FILTER', argument, pointers)).toThrow('more than 16 pointers');
+});
+
+test('what a thread opened and closed is nothing to its end', async () => {
+  const libc = new URL('../../../dist/kvm/libc.js', import.meta.url).href;
+  const program = `import(${JSON.stringify(libc)}).then(({ open, closeOpened }) => {
+    for (let i = 0; i < 2; i++) closeOpened(open('/dev/null'));
+  })`;
+  const worker = new Worker(program, { eval: true, stderr: true });
+  let errors = '';
+  worker.stderr.on('data', (chunk) => {
+    errors += chunk;
+  });
+  await once(worker, 'exit');
+  expect(errors).toBe(''); // Node warns of a descriptor that is opened twice and never closed, as it sees it
 });
 
 test('bytesToPage: less than a page, and the same for the same memory', () => {

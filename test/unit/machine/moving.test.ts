@@ -161,6 +161,31 @@ test('TPR and what it holds back stay; a vector in service too', () => {
   expect(world.guest.taken).toEqual(['0x61', '0x41']);
 });
 
+test('a TPR that its last exit before the move wrote stays, too', () => {
+  const until = native.nowNanos() + 20e6;
+  world = new World(
+    (function* () {
+      yield* X2APIC;
+      while (native.nowNanos() < until);
+      yield wrmsr(0x808, 0x50); // the turn is over when it is handled
+      yield HLT;
+    })(),
+  );
+  world.worker.turn(until);
+  expect(world.elsewhere.apic(0).cr8).toBe(5);
+  world.move();
+  world.turn();
+  expect(world.elsewhere.apic(0).cr8).toBe(5);
+});
+
+test('a CPU that has not run is not run to move it', () => {
+  world = new World([HLT]);
+  world.post({ type: 'hold', reply: 2 });
+  world.turn();
+  world.move();
+  expect(world.guest.runs).toBe(0);
+});
+
 test('the APIC timer rings on the other thread', () => {
   const soon = [wrmsr(0x832, 0x31), wrmsr(0x83e, 0xb), wrmsr(0x838, 5_000_000)];
   world = new World([...X2APIC, ...soon, HLT, NOTHING, HLT]);

@@ -78,7 +78,7 @@ describe('a guest on main', () => {
     const run = machine.run();
     const turns = await beats(run);
     expect(await run).toMatchObject({ reason: 'timeout', status: 124 });
-    expect(turns).toBeGreaterThan(10);
+    expect(turns).toBeGreaterThan(1); // how many more is the host’s affair
   });
 
   test('waits for whoever takes its output, and is stopped all the same', async () => {
@@ -143,6 +143,7 @@ describe('a guest on main', () => {
     const machine = await load('broken');
     const run = machine.run();
     expect(await run).toMatchObject({ reason: 'monitor-error', detail: 'worker 0: the script is over' });
+    expect(machine.output.text).toBe('last words');
   });
 });
 

@@ -191,7 +191,9 @@ export const guests = {
   *halt() {
     yield { exitReason: EXIT.hlt, ifFlag: false };
   },
-  *broken() {},
+  *broken() {
+    yield* say('last words');
+  },
   /** The boot CPU starts the other and sleeps; that one prints, and wakes it. */
   *relay(cpu) {
     yield* start(cpu);
