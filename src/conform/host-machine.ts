@@ -123,14 +123,14 @@ export class PageTracker {
 
   /** What has changed since the last call; a current count (1 GHz, divisor 1) that has only fallen with the time has not. */
   #changes(): readonly PageChange[] {
+    const now = this.#now;
     let list: PageChange[] | undefined;
     for (let cpu = 0; cpu < this.#cpus.length; cpu++) {
       const before = this.#pages[cpu];
-      this.#cpus[cpu].apic.getState(this.#now);
-      if (this.#now.equals(before)) continue;
-      for (const [offset, value] of changesOf(before, this.#now)) {
-        if (offset === REG.TMCCT && counts(this.#now) && this.#hasOnlyFallen(readRegister(before, offset), value))
-          continue;
+      this.#cpus[cpu].apic.getState(now);
+      if (now.equals(before)) continue;
+      for (const [offset, value] of changesOf(before, now)) {
+        if (offset === REG.TMCCT && counts(now) && this.#hasOnlyFallen(readRegister(before, offset), value)) continue;
         list ??= [];
         list.push([cpu, offset, value]);
         before.writeUInt32LE(value, offset);

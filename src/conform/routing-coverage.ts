@@ -45,20 +45,21 @@ const ANSWERS: readonly (readonly [name: string, kind: HostOperation['kind'], (a
 ];
 
 /** A message that was not refused: whom the map means (null: it does not answer), and the answer. */
-interface Routed extends Required<ApicMessage> {
+interface Routed {
+  readonly message: Required<ApicMessage>;
   readonly map: readonly number[] | null;
   readonly answer: number;
   /** Does a scan find such an APIC? */
   finds(what: (apic: LocalApic) => boolean): boolean;
 }
 
-const isLowest = ({ deliveryMode, answer }: Routed): boolean => deliveryMode === DELIVERY.LOWEST && answer > 0;
-const isBroadcast = ({ map, destination }: Routed): boolean => map === null && destination === BROADCAST;
+const isLowest = ({ message, answer }: Routed): boolean => message.deliveryMode === DELIVERY.LOWEST && answer > 0;
+const isBroadcast = ({ map, message }: Routed): boolean => map === null && message.destination === BROADCAST;
 
 const ROUTES: readonly (readonly [name: string, (routed: Routed) => boolean])[] = [
-  ['map: physical', ({ map, logical }) => map !== null && map.length > 0 && !logical],
-  ['scan: physical', ({ map, logical }) => map === null && !logical],
-  ['scan: logical', ({ map, logical }) => map === null && logical],
+  ['map: physical', ({ map, message }) => map !== null && map.length > 0 && !message.logical],
+  ['scan: physical', ({ map, message }) => map === null && !message.logical],
+  ['scan: logical', ({ map, message }) => map === null && message.logical],
   ['broadcast 0xff', isBroadcast],
   [
     'quirk makes 0xff reach x2APIC mode',
@@ -66,10 +67,10 @@ const ROUTES: readonly (readonly [name: string, (routed: Routed) => boolean])[] 
   ],
   ['lowest priority by map', (routed) => isLowest(routed) && routed.map !== null],
   ['lowest priority by scan', (routed) => isLowest(routed) && routed.map === null],
-  ['redirection hint', ({ redirectionHint, answer }) => redirectionHint && answer > 0],
-  ['level-triggered', ({ trigMode, answer }) => trigMode && answer > 0],
-  ...DELIVERY_NAMES.map((name, mode) => [`mode ${name}`, (routed: Routed) => routed.deliveryMode === mode] as const),
+  ['redirection hint', ({ message, answer }) => message.redirectionHint && answer > 0],
+  ['level-triggered', ({ message, answer }) => message.trigMode && answer > 0],
 ];
+const DEVICE_MODES = DELIVERY_NAMES.map((name) => `mode ${name}`);
 
 const mapAndScan = (name: MapDifferenceName): string => `map and scan: ${name}`;
 
@@ -87,6 +88,7 @@ const ROUTING_COVERAGE: readonly string[] = [
   ...['map: flat', 'map: cluster', 'map: x2apic', 'map: none enabled'],
   ...['no map: physical alias', 'no logical map: alias', 'no logical map: mixed modes', 'broadcast 0xffffffff'],
   ...[...ROUTES, ...ANSWERS].map(([name]) => name),
+  ...DEVICE_MODES,
   ...(Object.keys(MAP_DIFFERENCES) as MapDifferenceName[]).map(mapAndScan),
 ];
 
@@ -138,7 +140,8 @@ export class RoutingObserver implements ModelObserver {
   }
 
   host(operation: HostOperation, answer: number, index: number): void {
-    for (const [name, kind, shows] of ANSWERS) if (kind === operation.kind && shows(answer)) this.coverage.hit(name);
+    // Indexed, here and below: with patterns an operation costs 14 us, without 11.
+    for (const each of ANSWERS) if (each[1] === operation.kind && each[2](answer)) this.coverage.hit(each[0]);
     if (operation.kind === 'base' || operation.kind === 'state') this.#lookAtMap();
     if (operation.kind !== 'msi' || answer === EINVAL_OUTCOME) return;
     this.#routed(operation, answer);
@@ -165,8 +168,9 @@ export class RoutingObserver implements ModelObserver {
     const message = system.msiMessage(addressLow, addressHigh, data);
     const { map, scan } = system.explain(message);
     const finds: Routed['finds'] = (what) => scan.some(({ vcpuIndex }) => what(system.apic(vcpuIndex)));
-    const routed = { ...message, map, answer, finds };
-    for (const [name, shows] of ROUTES) if (shows(routed)) this.coverage.hit(name);
+    const routed = { message, map, answer, finds };
+    for (const each of ROUTES) if (each[1](routed)) this.coverage.hit(each[0]);
+    this.coverage.hit(DEVICE_MODES[message.deliveryMode]);
   }
 
   /** The same message, from a device or from a CPU in turn: whom do the map and the scan mean? */
