@@ -26,7 +26,7 @@ export function connectTerminal(machine: Machine, tell: Tell): () => void {
   // Not before the guest has run: stdin takes 3 ms to load, and what the guest says first need not wait for that.
   machine.once('firstRun', () =>
     setImmediate(() => {
-      if (isOver) return;
+      if (isOver || machine.ended) return;
       try {
         disconnect = connectInput(machine, end, tell);
       } catch (error) {

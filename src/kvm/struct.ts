@@ -65,7 +65,6 @@ export function bytes(length: number): CType<Uint8Array> {
 type Fields = Readonly<Record<string, CType<unknown>>>;
 /** Members with these names have a place in the layout and no value: not decoded, written as zero. */
 type Padding = `pad${string}` | `reserved${string}`;
-const PADDING = /^(pad|reserved)/;
 type Decoded<F extends Fields> = { [K in Exclude<keyof F, Padding>]: F[K] extends CType<infer T> ? T : never };
 
 /** What a layout decodes to: `Value<typeof kvmRegs>`. */
@@ -82,17 +81,18 @@ export interface Struct<F extends Fields> extends CType<Decoded<F>> {
 
 export function struct<F extends Fields>(name: string, fields: F): Struct<F> {
   const offsets: Record<string, number> = {};
+  const members: { readonly field: string; readonly type: CType<unknown>; readonly at: number }[] = [];
   let end = 0;
   let align = 1;
+  // One plain loop: every start of the command declares fifty of them.
   for (const [field, type] of Object.entries(fields)) {
-    offsets[field] = roundUp(end, type.align);
-    end = offsets[field] + type.size;
-    align = Math.max(align, type.align);
+    const at = roundUp(end, type.align);
+    offsets[field] = at;
+    end = at + type.size;
+    if (type.align > align) align = type.align;
+    if (!field.startsWith('pad') && !field.startsWith('reserved')) members.push({ field, type, at });
   }
   const size = roundUp(end, align);
-  const members = Object.entries(fields)
-    .filter(([field]) => !PADDING.test(field))
-    .map(([field, type]) => ({ field, type, at: offsets[field] ?? 0 }));
 
   const read = (view: DataView, offset: number): Decoded<F> => {
     const value: Record<string, unknown> = {};
@@ -109,6 +109,7 @@ export function struct<F extends Fields>(name: string, fields: F): Struct<F> {
   return { name, fields, offsets: offsets as Struct<F>['offsets'], size, align, read, encode, write: encode };
 }
 
+/** @param to a power of 2 */
 function roundUp(value: number, to: number): number {
-  return Math.ceil(value / to) * to;
+  return (value + to - 1) & -to;
 }
