@@ -20,12 +20,11 @@ export function oneLine(text: string): string {
   return printable(line);
 }
 
-/** Wraps a command's action: its result is the exit status, its errors become one line. */
+/** Wraps a command's action, which writes by output.ts alone: its result is the exit status, its errors become one line. */
 export function guarded<Arguments extends unknown[]>(
   action: (...args: Arguments) => Promise<number>,
 ): (...args: Arguments) => Promise<void> {
   return async (...args) => {
-    errors.onFailure(() => {});
     try {
       process.exitCode = await action(...args);
     } catch (error) {
@@ -34,12 +33,13 @@ export function guarded<Arguments extends unknown[]>(
   };
 }
 
-/** As `guarded`, for a command that has nothing to put in order when its output cannot be written: it ends at once. */
+/** As `guarded`, for a command that writes as it likes and has nothing to put in order when it cannot: it ends at once. */
 export function printing<Arguments extends unknown[]>(
   action: (...args: Arguments) => Promise<number>,
 ): (...args: Arguments) => Promise<void> {
   return async (...args) => {
     let failed: number | undefined;
+    errors.onFailure(() => {});
     output.onFailure((error) => {
       failed = error.code === 'EPIPE' ? Status.outputGone : report(cannotPrint(error));
       process.exitCode = failed; // the process may end by itself before it is ended

@@ -31,9 +31,10 @@ export class Output {
     return this.#written;
   }
 
-  /** Told of the first failure of a write; what is written after it is lost. From here to the end of the process. */
+  /** Told of the first failure; what is written after it is lost. From here to the end of the process. */
   onFailure(failed: Failed): void {
     this.#failed = failed;
+    this.#listen();
   }
 
   /** An error that nobody listens to would end the process with a stack trace. */

@@ -2,6 +2,7 @@
  * This terminal as the guest's serial console, and the signals that end a run. On a terminal each key goes to the guest as
  * it is typed (keys.ts has the escapes); the terminal's settings are put back whatever happens.
  */
+import { isatty } from 'node:tty';
 import { describeMachine } from '../inspect/report.ts';
 import type { Machine } from '../machine/machine.ts';
 import { Status } from '../machine/status.ts';
@@ -21,9 +22,11 @@ export function connectTerminal(machine: Machine, tell: Tell): () => void {
   // These stay: what ended the machine decides on the status, also if another signal comes before the process is gone.
   for (const signal of SIGNALS) process.on(signal, end);
   process.on('SIGQUIT', () => void explain(machine, tell));
+  // A terminal is the guest's before the guest says anything.
+  if (isatty(0)) return connectInput(machine, end, tell);
   let isOver = false;
   let disconnect = (): void => {};
-  // Not before the guest has run: stdin takes 3 ms to load, and what the guest says first need not wait for that.
+  // Anything else, when the guest has run: stdin takes 3 ms to load, and what the guest says first need not wait for that.
   machine.once('firstRun', () =>
     setImmediate(() => {
       if (isOver || machine.ended) return;
