@@ -22,24 +22,20 @@ export function connectTerminal(machine: Machine, tell: Tell): () => void {
   // These stay: what ended the machine decides on the status, also if another signal comes before the process is gone.
   for (const signal of SIGNALS) process.on(signal, end);
   process.on('SIGQUIT', () => void explain(machine, tell));
-  // A terminal is the guest's before the guest says anything.
-  if (isatty(0)) return connectInput(machine, end, tell);
   let isOver = false;
   let disconnect = (): void => {};
-  // Anything else, when the guest has run: stdin takes 3 ms to load, and what the guest says first need not wait for that.
-  machine.once('firstRun', () =>
-    setImmediate(() => {
-      if (isOver || machine.ended) return;
-      try {
-        disconnect = connectInput(machine, end, tell);
-      } catch (error) {
-        void tell(
-          `apiary: this terminal cannot be the guest's: ${(error as Error).message}; without one: </dev/null\n`,
-        );
-        void machine.stop(Status.host);
-      }
-    }),
-  );
+  const connect = (): void => {
+    if (isOver || machine.ended) return;
+    try {
+      disconnect = connectInput(machine, end, tell);
+    } catch (error) {
+      void tell(`apiary: this terminal cannot be the guest's: ${(error as Error).message}; without one: </dev/null\n`);
+      void machine.stop(Status.host);
+    }
+  };
+  // A terminal is the guest's before that says anything. Anything else waits until it has run: stdin takes 3 ms to load.
+  if (isatty(0)) connect();
+  else machine.once('firstRun', () => setImmediate(connect));
   return () => {
     isOver = true;
     disconnect();
