@@ -1,8 +1,10 @@
 /** The engine of `apiary conform`, without KVM: the intact model stands in for the kernel. */
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type ApicSystemOptions, type Behaviour, RULE_NAMES } from '../../../src/apic/index.ts';
 import { layerOf } from '../../../src/conform/breaking.ts';
-import { type CampaignOptions, type Result, runCampaign } from '../../../src/conform/campaign.ts';
+import { type CampaignOptions, type Result, runCampaign, type Suite } from '../../../src/conform/campaign.ts';
+import { Coverage } from '../../../src/conform/coverage.ts';
 import { Layer1 } from '../../../src/conform/layer1.ts';
 import { ModelJudge } from '../../../src/conform/model-judge.ts';
 import { RoutingObserver } from '../../../src/conform/routing-coverage.ts';
@@ -89,4 +91,15 @@ describe('map and scan agree but for the differences with a name', () => {
     const named = coverage.entries.filter(([name, count]) => name.startsWith('map and scan') && count > 0);
     if ('behaviour' in model && model.behaviour === 'hardware') expect(named).toEqual([]);
   });
+});
+
+it('a suite whose batches are one case, as races are, has no path to print, and its case is in the failure', async () => {
+  const coverage = new Coverage([]);
+  const races: Suite<{ n: number }> = {
+    ...{ coverage, cases: 0, batch: 1, shorter: () => [], describe: ({ n }) => [`round ${n}`] },
+    prepare: (seed) => fc.constant({ n: seed }),
+    judge: () => ['lost'],
+  };
+  const { failure } = await runCampaign(races, { seed: 7, millis: 1000, shrink: false });
+  expect(failure).toMatchObject({ seed: 7, path: '', lines: ['round 7', 'lost'], json: '{"n":7}' });
 });

@@ -9,7 +9,7 @@ import { canBeSent, machineOf } from '../../../src/conform/headline.ts';
 import { minimise, shorterLists } from '../../../src/conform/minimise.ts';
 import { applyRegisters, changesOf, fillPage, registerName } from '../../../src/conform/page.ts';
 import { batchSeed, Random } from '../../../src/conform/random.ts';
-import { makeRigs } from '../../../src/conform/rigs.ts';
+import { makeRigs, RigCache } from '../../../src/conform/rigs.ts';
 
 describe('pages', () => {
   it('differ by register', () => {
@@ -101,6 +101,18 @@ describe('choices', () => {
     expect([0, 4, -1, 2 ** 31].map((n) => pick(['a', 'b', 'c'], n))).toEqual(['a', 'b', 'a', 'c']);
     expect(() => pick([], 0)).toThrow(RangeError);
   });
+});
+
+it('a cache of rigs closes the oldest where there are too many, and all at the end', () => {
+  const closed: string[] = [];
+  const cache = new RigCache<{ close(): void }>(2);
+  const [first, second, third] = makeRigs(1, 3);
+  for (const [name, rig] of [['first', first] as const, ['second', second] as const, ['third', third] as const])
+    cache.add(rig, { close: () => closed.push(name) });
+  expect(closed).toEqual(['first']);
+  expect([first, second, third].map((rig) => cache.get({ ...rig }) !== undefined)).toEqual([false, true, true]);
+  cache.close();
+  expect(closed).toEqual(['first', 'second', 'third']);
 });
 
 describe('minimise', () => {
