@@ -9,15 +9,16 @@ import { LabTrouble } from './trouble.ts';
 
 /** What of the package its command needs. */
 const OF_PACKAGE = ['package.json', 'dist/bundle', 'native/build/apiary.node', 'guest/build'];
-/** Of a folder, what no program reads when it runs. */
+/** Of those folders, what no program reads when it runs. */
 const LEFT_OUT = /\/(types|esm|doc|docs|vendor|musl_x64)$|\.(o|map|md|d\.[cm]?ts|cc|hh)$/;
 
-/** The files that Node and the package's command need, as paths. */
+/** The files that Node and the package's command need. */
 export function neededFiles(packageFolder: string): string[] {
   const ofPackage = OF_PACKAGE.map((path) => join(packageFolder, path));
   const missing = ofPackage.find((path) => !existsSync(path));
   if (missing !== undefined) throw new LabTrouble(`${missing} is not there: npm run build makes it`);
-  return [process.execPath, ...libraries(process.execPath), ...ofPackage, ...dependencies(packageFolder)];
+  const node = [process.execPath, ...libraries(process.execPath)];
+  return filesIn([...node, ...ofPackage, ...dependencies(packageFolder)], LEFT_OUT);
 }
 
 /** The libraries that a program loads at its start, and its loader. */
@@ -48,15 +49,18 @@ export function dependencies(packageFolder: string): string[] {
   return [...found];
 }
 
-/** The files that these are or have in them, as absolute paths, each once. @throws LabTrouble where there is none */
-export function filesIn(paths: readonly string[]): string[] {
+/**
+ * The files that these absolute paths are or have in them, each once; of folders, but for what matches `leftOut`.
+ * @throws LabTrouble where there is none
+ */
+export function filesIn(paths: readonly string[], leftOut = /^$/): string[] {
   const files = new Set<string>();
   const add = (path: string): void => {
     const stat = statSync(path, { throwIfNoEntry: false });
     if (stat === undefined) throw new LabTrouble(`${path}: no such file: the host cannot have it`);
     if (stat.isFile()) files.add(path);
     if (!stat.isDirectory()) return;
-    for (const name of readdirSync(path).sort()) if (!LEFT_OUT.test(`${path}/${name}`)) add(`${path}/${name}`);
+    for (const name of readdirSync(path).sort()) if (!leftOut.test(`${path}/${name}`)) add(`${path}/${name}`);
   };
   for (const path of paths) add(path);
   return [...files];

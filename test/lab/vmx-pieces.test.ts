@@ -62,18 +62,20 @@ describe('what a job takes along', () => {
     expect(() => neededFiles(folder)).toThrow(/dist\/bundle is not there: npm run build makes it$/);
   });
 
-  it('has every file of the folders that are named, once, also by links, and not what only a compiler reads', () => {
-    const tool = file('tree/bin/tool');
-    file('tree/types.d.ts');
-    file('tree/doc/page.txt');
-    symlinkSync(tool, join(folder, 'tree/link'));
-    const paths = filesIn([join(folder, 'tree'), tool]);
-    expect(paths).toEqual([tool, join(folder, 'tree/link')]);
+  it('has every file of the folders that are named, once, also by links', () => {
+    const files = [file('tree/bin/tool'), file('tree/doc/page.md')];
+    symlinkSync(files[0] ?? '', join(folder, 'tree/link'));
+    expect(filesIn([join(folder, 'tree'), ...files])).toEqual([...files, join(folder, 'tree/link')]);
   });
 
-  it('has what is named itself, whatever it is', () => {
-    const header = file('tree/types.d.ts');
-    expect(filesIn([header])).toEqual([header]);
+  it('has of the package what runs, Node, and its libraries, but not what only a compiler or a person reads', () => {
+    const needed = neededFiles(ROOT).map((path) => path.replace(ROOT, ''));
+    expect(needed).toEqual(
+      expect.arrayContaining([process.execPath, 'dist/bundle/main.cjs', 'guest/build/hello.elf', 'package.json']),
+    );
+    expect(needed.some((path) => /libc\.so/.test(path))).toBe(true);
+    expect(needed.some((path) => /node_modules\/koffi\/.*\.cjs$/.test(path))).toBe(true);
+    expect(needed.filter((path) => /\.(o|md|d\.ts)$/.test(path))).toEqual([]);
   });
 
   it('says in one line which file is missing', () => {
