@@ -2,7 +2,9 @@
  * APIC pages as the harness makes and compares them: 1,024 bytes, register r at byte r, little-endian; and the state of an APIC
  * from what there is to say of it.
  */
+import { priorityClass } from '../apic/fields.ts';
 import { BASE, DFR, REG, REGISTERS, STATE_BYTES } from '../apic/index.ts';
+import { highestVector } from '../apic/vectors.ts';
 import { hex } from '../hex.ts';
 import { LOCAL_APIC_BASE } from '../platform.ts';
 import type { ApicSpec, RegisterValue } from './spec.ts';
@@ -37,6 +39,15 @@ export function changesOf(before: Uint8Array, after: Uint8Array): RegisterValue[
     if (old.getUint32(offset, true) !== value) changes.push([offset, value]);
   }
   return changes;
+}
+
+/** PPR as TPR and ISR make it, written over the page's (SDM volume 3A, 12.8.3.1). */
+export function renewPpr(page: Uint8Array): void {
+  const tpr = readRegister(page, REG.TPR) & 0xff;
+  const inService = priorityClass(
+    Math.max(0, highestVector(new Int32Array(page.buffer, page.byteOffset), REG.ISR >>> 2)),
+  );
+  applyRegisters(page, [[REG.PPR, priorityClass(tpr) >= inService ? tpr : inService]]);
 }
 
 /** A value of a register, signed or not. */

@@ -57,10 +57,10 @@ export function vendorModule(): VendorModule | undefined {
   return VENDOR_MODULES.find((name) => existsSync(`/sys/module/${name}`));
 }
 
-/** A parameter of the kvm module, such as 'vector_hashing' ('Y' or 'N'); undefined when it cannot be read. */
-export function kvmParameter(name: string): string | undefined {
+/** A parameter of KVM's module, such as 'vector_hashing' ('Y' or 'N'); undefined when it cannot be read. */
+export function kvmParameter(name: string, module: 'kvm' | VendorModule = 'kvm'): string | undefined {
   try {
-    return readFileSync(`/sys/module/kvm/parameters/${name}`, 'utf8').trim();
+    return readFileSync(`/sys/module/${module}/parameters/${name}`, 'utf8').trim();
   } catch {
     return undefined;
   }

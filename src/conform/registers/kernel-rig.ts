@@ -1,13 +1,15 @@
 /** The judge whose APICs are KVM's own, in the kernel: the oracle. */
-import { MpState, Vm } from '../../kvm/index.ts';
+import { kvmParameter, MpState, Vm } from '../../kvm/index.ts';
 import { kernelRouter } from '../../machine/board/interrupt-router.ts';
 import { type Cpu, type CpuParts, kernelCpu } from '../../machine/loop/cpu.ts';
+import { renewPpr } from '../page.ts';
 import type { RigSpec } from '../spec.ts';
 import { VcpuDoor } from '../vcpu-door.ts';
 import { GuestRig, type RigCpu } from './rig.ts';
 
 export class KernelRig extends GuestRig {
   readonly name = 'kernel';
+  readonly #pprIsOld = kvmParameter('flexpriority', 'kvm_intel') === 'Y';
   protected readonly devices = this.makeDevices(kernelRouter(Vm.fromFd(this.vm.fd, this.vm.runSize)));
 
   /** @throws KvmError when the host has no KVM that can be used */
@@ -15,6 +17,14 @@ export class KernelRig extends GuestRig {
     const rig = new KernelRig(spec, 'kernel');
     await rig.boot();
     return rig;
+  }
+
+  /**
+   * Intel's CPUs let a guest write TPR without an exit (TPR shadow; vmx_update_msr_bitmap_x2apic), and PPR in KVM_GET_LAPIC is then
+   * as old as KVM's last look for an interrupt. A guest that reads PPR gets the new one, and that is compared.
+   */
+  protected override look(page: Uint8Array): void {
+    if (this.#pprIsOld) renewPpr(page);
   }
 
   protected makeCpu(parts: CpuParts): Pick<RigCpu, 'cpu' | 'door'> {

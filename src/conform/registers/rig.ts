@@ -168,6 +168,9 @@ export abstract class GuestRig implements Judge {
   /** After KVM_RUN was interrupted: does the vCPU wait inside it? */
   protected abstract waitsForSipi(cpu: Cpu): boolean;
 
+  /** Sees the state of an APIC at the end of a list, and may set it right. */
+  protected look(_page: Uint8Array): void {}
+
   protected makeDevices(router: InterruptRouter): Platform {
     const said: string[] = [];
     const platform = new Platform(this.config, this.memory.bytes, {
@@ -230,6 +233,7 @@ export abstract class GuestRig implements Judge {
       cpus: this.#cpus.map(({ door }, i) => {
         const base = door.apicBase();
         const page = door.getState(new Uint8Array(STATE_BYTES));
+        this.look(page);
         return { taken: oplist.taken(i), page, baseLow: Number(base & 0xffffffffn), baseHigh: Number(base >> 32n) };
       }),
     };

@@ -3,6 +3,7 @@ import { expect, it } from 'vitest';
 import { ApicSystem, BASE, REG, TIMER_MODE } from '../../../src/apic/index.ts';
 import { PageTracker, putState } from '../../../src/conform/host-machine.ts';
 import { ModelCpu } from '../../../src/conform/model-cpu.ts';
+import { renewPpr } from '../../../src/conform/page.ts';
 import type { ApicSpec, RegisterValue } from '../../../src/conform/spec.ts';
 
 const COUNT = 0x1000;
@@ -29,4 +30,22 @@ it.each([
 ])('%s nothing counts, so a current count of 0 is a change however small it was', (_what, mode, initial) => {
   const changes = start([REG.SPIV, 0x1ff], [REG.LVT_TIMER, (1 << 16) | mode], [REG.TMICT, initial], [REG.TMCCT, COUNT]);
   expect(changes.filter(([, offset]) => offset === REG.TMCCT)).toEqual([[0, REG.TMCCT, 0]]);
+});
+
+it.each([
+  ['TPR alone', { tpr: 0x3f, isr: [] }, 0x3f],
+  ['the class of the highest vector in service, over a lower TPR', { tpr: 0x3f, isr: [0x31, 0x82] }, 0x80],
+  ['TPR, low bits and all, of the same class', { tpr: 0x8f, isr: [0x82] }, 0x8f],
+  ['nothing', { tpr: 0, isr: [] }, 0],
+])('PPR is made anew from %s', (_what, { tpr, isr }, ppr) => {
+  const page = new Uint8Array(1024);
+  const view = new DataView(page.buffer);
+  view.setUint32(0x80, tpr, true);
+  view.setUint32(0xa0, 0x55, true);
+  for (const vector of isr) page[0x100 + 0x10 * (vector >> 5) + ((vector >> 3) & 3)] |= 1 << (vector & 7);
+  const before = page.slice();
+  renewPpr(page);
+  expect(view.getUint32(0xa0, true)).toBe(ppr);
+  view.setUint32(0xa0, 0x55, true);
+  expect(page).toEqual(before);
 });
