@@ -1,5 +1,5 @@
 /** /dev/kvm: KVM's system ioctls (Documentation/virt/kvm/api.rst, "System ioctls"). */
-import { API_VERSION, type Cap } from './constants.ts';
+import { API_VERSION, Cap } from './constants.ts';
 import { readCpuid } from './cpuid.ts';
 import { KvmError } from './errors.ts';
 import { type CpuidEntry, kvmMsrList } from './layouts.ts';
@@ -42,6 +42,22 @@ export class System {
   /** KVM_CREATE_VM. @throws KvmError */
   createVm(): Vm {
     return new Vm(ioctlWith(this.fd, 'KVM_CREATE_VM', 0), this.getVcpuMmapSize());
+  }
+
+  /** The TSC frequency that a new vCPU gets, in kHz. Before Linux 5.18 no VM knows it, so a vCPU of another VM is asked. */
+  tscKhz(vm: Vm): number {
+    if (this.checkExtension(Cap.VM_TSC_CONTROL) !== 0) return vm.getTscKhz();
+    const other = this.createVm();
+    try {
+      const vcpu = other.createVcpu(0);
+      try {
+        return vcpu.getTscKhz();
+      } finally {
+        vcpu.close();
+      }
+    } finally {
+      other.close();
+    }
   }
 
   /** KVM_GET_SUPPORTED_CPUID: what a guest may be given on this host. */

@@ -197,7 +197,7 @@ export class Vm {
   setTscKhz(khz: number): void {
     ioctlWith(this.fd, 'KVM_SET_TSC_KHZ', khz);
   }
-  /** KVM_GET_TSC_KHZ, for vCPUs to come. */
+  /** KVM_GET_TSC_KHZ, for vCPUs to come; with KVM_CAP_VM_TSC_CONTROL. */
   getTscKhz(): number {
     return ioctlWith(this.fd, 'KVM_GET_TSC_KHZ', 0);
   }

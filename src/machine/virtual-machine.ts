@@ -31,6 +31,7 @@ export class VirtualMachine implements VmBackend {
   #model: CpuModel | undefined;
   #closed = false;
   #addressSpaces = 1;
+  #tscKhz = 0;
   #topologyId = MIN_TOPOLOGY_ID;
   #cpus = 1;
 
@@ -55,9 +56,10 @@ export class VirtualMachine implements VmBackend {
     this.#topologyId = Math.max(MIN_TOPOLOGY_ID, ...config.cpus, ...config.hotpluggable);
     const vm = this.#system.createVm();
     this.#vm = vm;
+    this.#tscKhz = this.#system.tscKhz(vm);
     this.#model = cpuModel(this.#supported, config.cpu, {
       userApic: config.apic === 'user',
-      tscKhz: vm.getTscKhz(),
+      tscKhz: this.#tscKhz,
       extendedDestinations: config.use32bitIds,
     });
     vm.setTssAddr(TSS_ADDRESS);
@@ -77,7 +79,7 @@ export class VirtualMachine implements VmBackend {
 
   /** Frequency of the guests' TSC. */
   tscKhz(): number {
-    return this.#created().getTscKhz();
+    return this.#tscKhz;
   }
 
   /** The guests' CPUID as far as their APICs follow it. */

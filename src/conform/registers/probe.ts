@@ -36,7 +36,7 @@ export const askTscHigh = (): number =>
 const askHost = (): ApicSystemOptions =>
   withVm((vm, system) => {
     const sizes = system.getSupportedCpuid().find((entry) => entry.function === ADDRESS_SIZES);
-    return { tscKhz: vm.getTscKhz(), physicalAddressBits: (sizes?.eax ?? 48) & 0xff };
+    return { tscKhz: system.tscKhz(vm), physicalAddressBits: (sizes?.eax ?? 48) & 0xff };
   });
 
 /** What only a guest can find out of the kernel's APICs: whether an interrupt that was taken is in ISR until its EOI, and TPR. */
