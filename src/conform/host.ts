@@ -81,6 +81,9 @@ export const withKernel = <T>(body: (apics: ApicsToAsk) => T): T =>
     }
   });
 
+/** KVM_CAP_MAX_VCPU_ID: APIC IDs are below it. @throws KvmError when KVM cannot be used */
+export const askMaxVcpuId = (): number => withVm((_, system) => system.checkExtension(Cap.MAX_VCPU_ID));
+
 /** @throws KvmError when KVM cannot be used; its message says why */
 export function probeHost(): ApicSystemOptions {
   return withVm((vm) => {

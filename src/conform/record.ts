@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import type { Behaviour } from '../apic/index.ts';
 import { KvmError } from '../kvm/index.ts';
 import { compareOutcomes } from './compare.ts';
-import { probeHost } from './host.ts';
+import { askMaxVcpuId, probeHost } from './host.ts';
 import { KernelJudge } from './kernel-judge.ts';
 import { Layer1 } from './layer1.ts';
 import type { ModelJudge } from './model-judge.ts';
@@ -55,7 +55,7 @@ export async function record(options: RecordOptions): Promise<Recording> {
       layer.close();
     }
   };
-  await recordLists(new Layer1(new KernelJudge(), { ...host, behaviour }), hostLists);
+  await recordLists(new Layer1(new KernelJudge(), { ...host, behaviour }, { maxVcpuId: askMaxVcpuId() }), hostLists);
   try {
     await recordLists(new Layer2({ ...host, behaviour }, probe, cr8Writes), guestLists);
   } catch (error) {

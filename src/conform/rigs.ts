@@ -7,6 +7,7 @@ import { mix } from './choices.ts';
 import type { RigSpec } from './spec.ts';
 
 const RIG_CPUS = 40;
+const MOST_IDS = 0x1000;
 const LOW_BYTES = [0, 1, 0x0f, 0x10, 0x23, 0xfe, 0xff];
 
 /** VMs, or who runs them, by their rigs: making one is costly. The oldest is closed where there are too many. */
@@ -42,19 +43,25 @@ export class RigCache<T extends { close(): void }> {
 const keyOf = ({ x2apicFormat, broadcastQuirkDisabled, rig }: RigSpec): string =>
   `${Number(x2apicFormat)}${Number(broadcastQuirkDisabled)}:${rig.join()}`;
 
-/** APIC IDs below 0x1000. */
-const ids = (cpus: number): fc.Arbitrary<number[]> =>
+/** What a rig has to keep to. */
+export interface RigLimits {
+  readonly cpus?: number;
+  /** APIC IDs are below it: a host's KVM_CAP_MAX_VCPU_ID, or 0x1000 where that is more. At least 0x200. */
+  readonly maxVcpuId?: number;
+}
+
+const ids = (cpus: number, maxVcpuId: number): fc.Arbitrary<number[]> =>
   fc.nat(3).chain((cluster) => {
     const neighbour = fc.nat(15).map((member) => cluster * 16 + member);
     const low = mix([4, fc.constantFrom(...LOW_BYTES)], [3, neighbour], [1, fc.nat(0xff)]);
-    const high = mix([1, fc.constant(0)], [1, fc.nat(15)]);
+    const high = mix([1, fc.constant(0)], [1, fc.nat((maxVcpuId >> 8) - 1)]);
     const id = fc.tuple(high, low).map(([high, low]) => high * 0x100 + low);
     return fc.uniqueArray(id, { minLength: cpus, maxLength: cpus });
   });
 
 /** One rig for each setting of the gates. */
-export function makeRigs(seed: number, cpus = RIG_CPUS): RigSpec[] {
-  return fc.sample(ids(cpus), { seed, numRuns: 4 }).map((rig, gates) => ({
+export function makeRigs(seed: number, { cpus = RIG_CPUS, maxVcpuId = MOST_IDS }: RigLimits = {}): RigSpec[] {
+  return fc.sample(ids(cpus, Math.min(maxVcpuId, MOST_IDS)), { seed, numRuns: 4 }).map((rig, gates) => ({
     x2apicFormat: (gates & 1) !== 0,
     broadcastQuirkDisabled: (gates & 2) !== 0,
     rig,

@@ -19,12 +19,12 @@ export interface LayerOptions extends Omit<CampaignOptions, 'shrinkMillis'> {
 export async function runLayer(options: LayerOptions): Promise<Result> {
   const { layer, seed, behaviour, breakRules, cr8Writes } = options;
   if (layer === 3) return await runSuite(new Layer3({ behaviour, breakRules }), { ...options, shrink: false });
-  const { probeHost } = await import('./host.ts');
+  const { askMaxVcpuId, probeHost } = await import('./host.ts');
   const model = { ...probeHost(), behaviour, breakRules };
   if (layer === 1) {
     const { KernelJudge } = await import('./kernel-judge.ts');
     const { Layer1 } = await import('./layer1.ts');
-    return await runSuite(new Layer1(new KernelJudge(), model), options);
+    return await runSuite(new Layer1(new KernelJudge(), model, { maxVcpuId: askMaxVcpuId() }), options);
   }
   const { Layer2 } = await import('./registers/layer2.ts');
   const { probeMachine } = await import('./registers/probe.ts');

@@ -23,7 +23,7 @@ describe.skipIf(why !== undefined)(`new vCPUs${why === undefined ? '' : ` (skipp
     const system = System.open();
     const host = probeHost();
     for (let n = 0; n < MACHINES; n++) {
-      const spec = random.pick(makeRigs(seed + n, CPUS));
+      const spec = random.pick(makeRigs(seed + n, { cpus: CPUS }));
       const vm = makeVm(system, x2apicFlags(spec));
       const { x2apicFormat, broadcastQuirkDisabled } = spec;
       const model = new ApicSystem({

@@ -6,7 +6,7 @@
 import type fc from 'fast-check';
 import type { ApicSystemOptions } from '../../apic/index.ts';
 import { Layer } from '../layer.ts';
-import { makeRigs, RigCache } from '../rigs.ts';
+import { makeRigs, RigCache, type RigLimits } from '../rigs.ts';
 import type { Case, GuestOperation, Judge, RigSpec } from '../spec.ts';
 import { cases } from './generate.ts';
 import { KernelRig } from './kernel-rig.ts';
@@ -22,6 +22,7 @@ export class Layer2 extends Layer<GuestOperation> {
   readonly batch = 1000;
   readonly #options: ApicSystemOptions;
   readonly #limits: { readonly lowTpr: boolean; readonly cr8Writes: boolean };
+  readonly #rigLimits: RigLimits;
   /** The machines of the batch, as far as they have been asked. */
   readonly #kernels = new RigCache<KernelRig>(RIGS);
   readonly #monitors = new RigCache<UserRig>(RIGS);
@@ -32,17 +33,18 @@ export class Layer2 extends Layer<GuestOperation> {
    * @param probe the host's answers (probeMachine)
    * @param cr8Writes some lists have writes to CR8
    */
-  constructor(model: ApicSystemOptions, { options: host, lowTpr }: MachineProbe, cr8Writes = true) {
+  constructor(model: ApicSystemOptions, { options: host, lowTpr, maxVcpuId }: MachineProbe, cr8Writes = true) {
     const options = { ...model, ...host };
     super(options, new RegisterObserver(options));
     this.#options = options;
     this.#limits = { lowTpr, cr8Writes };
+    this.#rigLimits = { cpus: RIG_CPUS, maxVcpuId };
   }
 
   /** Makes and boots the machines as well, two for each setting of the gates. @throws KvmError */
   override async prepare(seed: number): Promise<fc.Arbitrary<Case<GuestOperation>>> {
     const arbitrary = this.arbitrary(seed);
-    for (const rig of makeRigs(seed, RIG_CPUS)) {
+    for (const rig of makeRigs(seed, this.#rigLimits)) {
       await this.reference(rig);
       await this.others(rig);
     }
@@ -53,7 +55,7 @@ export class Layer2 extends Layer<GuestOperation> {
     if (this.#seed !== seed) this.close();
     this.#seed = seed;
     const tsc = { khz: this.#options.tscKhz ?? 1_000_000, high: askTscHigh() };
-    return cases(makeRigs(seed, RIG_CPUS), { tsc, ...this.#limits });
+    return cases(makeRigs(seed, this.#rigLimits), { tsc, ...this.#limits });
   }
 
   async reference(rig: RigSpec): Promise<Judge> {

@@ -2,7 +2,7 @@
 import { type ApicSystemOptions, BASE, ICR, MODE, REG } from '../../apic/index.ts';
 import { IA32_TSC } from '../../machine/loop/cpu-state.ts';
 import { LOCAL_APIC_BASE } from '../../platform.ts';
-import { withVm } from '../host.ts';
+import { askMaxVcpuId, withVm } from '../host.ts';
 import { makeApic, readRegister } from '../page.ts';
 import { KernelRig } from './kernel-rig.ts';
 
@@ -11,6 +11,8 @@ export interface MachineProbe {
   readonly options: ApicSystemOptions;
   /** Whether TPR's bits 3:0 outlive a run of the guest: see `ListHost.lowTpr`. */
   readonly lowTpr: boolean;
+  /** KVM_CAP_MAX_VCPU_ID. */
+  readonly maxVcpuId: number;
 }
 
 const ADDRESS_SIZES = 0x80000008;
@@ -19,7 +21,7 @@ const TPR_WITH_LOW_BITS = 0x1c;
 /** @throws KvmError when the host has no KVM that can be used */
 export async function probeMachine(): Promise<MachineProbe> {
   const { autoEoi, lowTpr } = await askGuest();
-  return { options: { ...askHost(), autoEoi }, lowTpr };
+  return { options: { ...askHost(), autoEoi }, lowTpr, maxVcpuId: askMaxVcpuId() };
 }
 
 /** Upper half of the TSC that a new vCPU has: near 0, or the host's own where KVM cannot offset it. */

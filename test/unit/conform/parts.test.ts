@@ -71,6 +71,13 @@ describe('seeds', () => {
     }
   });
 
+  it('keep to what the host takes', () => {
+    for (const { rig } of makeRigs(5, { maxVcpuId: 1023 })) {
+      expect(Math.max(...rig)).toBeLessThan(1023);
+      expect(Math.max(...rig)).toBeGreaterThan(0xff);
+    }
+  });
+
   it('are spread', () => {
     const random = new Random(1);
     const counts = [0, 0, 0, 0];
@@ -106,7 +113,7 @@ describe('choices', () => {
 it('a cache of rigs closes the oldest where there are too many, and all at the end', () => {
   const closed: string[] = [];
   const cache = new RigCache<{ close(): void }>(2);
-  const [first, second, third] = makeRigs(1, 3);
+  const [first, second, third] = makeRigs(1, { cpus: 3 });
   for (const [name, rig] of [['first', first] as const, ['second', second] as const, ['third', third] as const])
     cache.add(rig, { close: () => closed.push(name) });
   expect(closed).toEqual(['first']);

@@ -19,7 +19,7 @@ const HOST = { tsc: { khz: 1_000_000, high: 256 }, lowTpr: true, cr8Writes: true
 function cases(): RecordedCase[] {
   const [reference, model] = [new ModelJudge({}), new ModelJudge({})];
   const host = fc.sample(hostCases(makeRigs(3)), { seed: 5, numRuns: 60 });
-  const guest = fc.sample(guestCases(makeRigs(3, 8), HOST), { seed: 5, numRuns: 30 });
+  const guest = fc.sample(guestCases(makeRigs(3, { cpus: 8 }), HOST), { seed: 5, numRuns: 30 });
   return [...host.map(withLooks), ...guest].map((candidate) => recordCase(reference, model, candidate));
 }
 

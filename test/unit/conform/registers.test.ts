@@ -12,7 +12,7 @@ import { makeRigs } from '../../../src/conform/rigs.ts';
 import { type Case, type GuestKind, type GuestOperation, SKIPPED } from '../../../src/conform/spec.ts';
 
 const PAGE = 0xfee00000;
-const RIGS = makeRigs(1, 8);
+const RIGS = makeRigs(1, { cpus: 8 });
 const HOST = { tsc: { khz: 1_000_000, high: 256 }, lowTpr: true, cr8Writes: true };
 
 const operation = (kind: GuestKind, cpu: number, address = 0, low = 0, high = 0, size = 4): GuestOperation => ({
