@@ -233,6 +233,8 @@ describe('a vCPU saved and restored', () => {
     rig.send(0, { deliveryMode: 3 });
     step();
     cpu.vcpu.setRegs({ ...cpu.vcpu.getRegs(), rax: 77n });
+    cpu.vcpu.setFpu({ ...cpu.vcpu.getFpu(), fcw: 0x27f });
+    cpu.vcpu.setDebugregs({ ...cpu.vcpu.getDebugregs(), dr6: 0xffff_4ff0n });
     cpu.vcpu.setXcrs([{ xcr: 0, value: 7n }]);
     cpu.vcpu.setMsrs([
       { index: 0x201, value: 0x800n },
