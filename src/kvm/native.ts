@@ -5,6 +5,7 @@
  * be kicked imports this module itself; `threadId()` is then what others kick.
  */
 import './supported.ts';
+import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { isMainThread } from 'node:worker_threads';
 import { PACKAGE_ROOT } from '../package-root.ts';
@@ -135,9 +136,8 @@ export const native = {
 function loadAddon(): Addon {
   const path = fileURLToPath(new URL('native/build/apiary.node', PACKAGE_ROOT));
   try {
-    const module = { exports: {} };
-    process.dlopen(module, path);
-    return module.exports as Addon;
+    // By require, whose cache all bundles of a process share: the addon's state is a thread's, not a module's.
+    return createRequire(import.meta.url)(path) as Addon;
   } catch (error) {
     const why = (error as Error).message.split('\n')[0];
     throw new AddonError(

@@ -14,3 +14,11 @@ test.each(['import', 'require'])('by %s, all entries of the package can be used 
   });
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
 });
+
+test('every copy of the binding in a thread has the same addon, whose state is the thread’s', async () => {
+  const copies = ['src/kvm/native.ts', 'dist/kvm/native.js'].map(
+    (path) => new URL(`../../../${path}`, import.meta.url).href,
+  );
+  const [first, second] = (await Promise.all(copies.map((url) => import(url)))) as { native: { kick: unknown } }[];
+  expect(second?.native.kick).toBe(first?.native.kick);
+});
