@@ -39,10 +39,7 @@ again:  xor %ebx, %ebx
         rdmsr
         cmp msrs + 4(, %rbx, 8), %eax
         jne 2f
-        mov $EXIT_FAILED, %ebp
-        mov msrs(, %rbx, 8), %ecx
-        say_hex "survived the reset: MSR ", %rcx
-        say "\n"
+        call survived
 2:      inc %ebx
         cmp $MSRS, %ebx
         jb 1b

@@ -32,10 +32,7 @@ function main
 1:      mov returned(, %rbx, 4), %eax
         cmp first(, %rbx, 4), %eax
         je 2f
-        mov $EXIT_FAILED, %ebp
-        mov msrs(, %rbx, 8), %edi
-        say_hex "survived the return: MSR ", %rdi
-        say "\n"
+        call survived
 2:      inc %ebx
         cmp $MSRS, %ebx
         jb 1b

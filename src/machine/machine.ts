@@ -1,6 +1,7 @@
 /**
  * The public face: a virtual machine that is created, loaded, run and looked at. Runs on the main thread, which is the
- * control plane; guests run on worker threads (worker.ts), one for each host core; of the command, a guest's first moments here (opening.ts).
+ * control plane; guests run on worker threads (worker.ts), one for each host core. Of the command, a guest begins here
+ * (opening.ts).
  */
 import { EventEmitter } from 'node:events';
 import { availableParallelism } from 'node:os';

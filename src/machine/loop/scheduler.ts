@@ -244,8 +244,7 @@ export class Scheduler {
   }
 
   #wakeUp(): void {
-    const words = this.#words;
-    Atomics.store(words, this.#guest, GUEST_NONE);
+    Atomics.store(this.#words, this.#guest, GUEST_NONE);
   }
 
   /** Sees to it that KVM_RUN ends in time for the next timer, device, end of a slice or turn, or second look. */
