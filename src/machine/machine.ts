@@ -328,7 +328,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       await this.#pool.requestAll({ type: 'hold' });
       if (apic === 'kernel') await Thread.reserve(hotpluggable.length);
       if (kind === 'process') sandbox('every thread');
-      else await this.#pool.requestAll({ type: 'sandbox' });
+      else await this.#pool.sandboxThreads();
       if (!this.#result) this.#pool.start(boot);
     } catch (error) {
       this.#end({ reason: 'monitor-error', status: Status.host, detail: `sandbox: ${String(error)}` });

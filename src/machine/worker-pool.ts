@@ -59,6 +59,7 @@ export class WorkerPool {
   #boot: BootState | null | undefined;
   #nextReply = 1;
   #stopping = false;
+  #isSandboxed = false;
   #holders = 1;
   /** Why a thread ended before the pool was connected. */
   #failure: string | undefined;
@@ -105,9 +106,15 @@ export class WorkerPool {
     const worker = this.#spawn();
     this.#publishSize();
     if (this.#connection) this.#play(worker, this.#connection.handles);
-    if (this.#connection?.handles.config.sandbox === 'threads') this.post(worker, { type: 'sandbox', reply: NO_REPLY });
+    if (this.#isSandboxed) this.post(worker, { type: 'sandbox', reply: NO_REPLY });
     if (this.#boot !== undefined) this.post(worker, { type: 'start', boot: null });
     return worker;
+  }
+
+  /** Each thread by itself, once; those that come later as well. @throws HostError as `request` */
+  async sandboxThreads(): Promise<void> {
+    this.#isSandboxed = true;
+    await this.requestAll({ type: 'sandbox' });
   }
 
   /** Lets every worker run its vCPUs; the boot CPU is on worker 0. */
@@ -190,7 +197,7 @@ export class WorkerPool {
       this.#takeLeft(worker, port);
       port.close();
       workerPort.close();
-      if (this.#connection?.handles.config.sandbox === 'threads') player.quit();
+      if (this.#isSandboxed) player.quit();
       else if (reusable[worker]) player.giveBack();
     }
     this.#inbox.close();

@@ -60,6 +60,12 @@ async function escapeFrom(sandbox: boolean): Promise<string> {
 }
 
 describe('a Machine with `sandbox`', () => {
+  test.each(['user', 'kernel'] as const)('sandboxes each of its threads once (%s APICs)', async (apic) => {
+    await using machine = await Machine.create({ script: `${GUESTS}?hello`, sandbox: true, cpus: 3, threads: 2, apic });
+    await machine.load(new Uint8Array([0xf4]), { loadAddress: 0x1000 });
+    expect(await machine.run()).toEqual({ reason: 'debug-exit', status: 1 });
+  });
+
   test('sandboxes its own threads, and no later machine gets one of them', async () => {
     expect(await escapeFrom(true)).toBe(REFUSED);
     expect(statSync('/etc/passwd').size).toBeGreaterThan(0); // this thread is as it was
