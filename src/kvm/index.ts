@@ -27,7 +27,7 @@ export {
 export { examine, type Fact, kvmParameter, type VendorModule, vendorModule } from './doctor.ts';
 export { AddonError, errnoName, KvmError } from './errors.ts';
 export type { CpuidEntry, Debugregs, Fpu, Regs, Segment, Sregs, VcpuEvents, Xcr } from './layouts.ts';
-export { bytesToPage } from './libc.ts';
+export { bytesToPage, discardPages } from './libc.ts';
 export { native, type RunMapping } from './native.ts';
 export { KvmRun } from './run.ts';
 export { sandbox } from './seccomp.ts';

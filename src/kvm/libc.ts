@@ -135,6 +135,16 @@ export function bytesToPage(memory: SharedArrayBuffer): number {
   return native.bytesToPage(new Uint8Array(memory), PAGE);
 }
 
+/**
+ * Gives the whole pages of `memory` back to the system at once, which the garbage collector would do later; they read as zeros
+ * from now on.
+ */
+export function discardPages(memory: SharedArrayBuffer): void {
+  const from = bytesToPage(memory);
+  const bytes = Math.floor((memory.byteLength - from) / PAGE) * PAGE;
+  if (bytes > 0) native.discard(new Uint8Array(memory, from, bytes));
+}
+
 const PR_SET_NO_NEW_PRIVS = 38;
 const SYS_SECCOMP = 317;
 const SECCOMP_SET_MODE_FILTER = 1;

@@ -125,11 +125,7 @@ export const native = {
   /** close(2), of a descriptor that an ioctl has opened. @returns 0 or -errno */
   close: addon.close,
 
-  /**
-   * Gives the memory back to the system at once, which the garbage collector would do later; it reads as zeros from now on.
-   * @param bytes begins and ends on a page
-   * @returns 0 or -errno
-   */
+  /** madvise(2), MADV_DONTNEED. @param bytes begins and ends on a page. @returns 0 or -errno */
   discard: addon.discard,
 };
 

@@ -12,7 +12,7 @@ import { hex } from '../hex.ts';
 import { describeMachine } from '../inspect/report.ts';
 import type { MachineSnapshot } from '../inspect/snapshot.ts';
 import { type Verdict, why } from '../inspect/why.ts';
-import { native, sandbox } from '../kvm/index.ts';
+import { discardPages, native, sandbox } from '../kvm/index.ts';
 import type { VmBackend } from './backend.ts';
 import { BootImage, type BootOptions } from './boot-image.ts';
 import { CpuTable } from './cpu-table.ts';
@@ -70,6 +70,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   #finish: (result: RunResult) => void = () => {};
   #result: RunResult | undefined;
   #closed: Promise<void> | undefined;
+  #disposed = false;
 
   private constructor(config: MachineConfig, vm: VmBackend, pool: WorkerPool) {
     super();
@@ -209,10 +210,13 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     await this.#closed;
   }
 
-  /** `stop()`, for `await using`. What guest memory held is gone after it: the host has it back at once. */
+  /** `stop()`, for `await using`. What guest memory and the APICs held is gone after it: the host has it back at once. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
-    native.discard(this.#memory.bytes);
+    this.#disposed = true;
+    discardPages(this.#memory.bytes.buffer);
+    discardPages(this.#shared.buffer);
+    if (this.#system) discardPages(this.#system.memory as SharedArrayBuffer);
   }
 
   /**
@@ -257,16 +261,18 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
 
   /**
    * The local APIC of a CPU as it is now, or as it was at the end.
-   * @throws ConfigError for an APIC ID that is not there, and after the end under `apic: 'kernel'`: it went with its VM
+   * @throws ConfigError for an APIC ID that is not there, after disposal, and after the end under `apic: 'kernel'`: it went with its VM
    */
   lapic(apicId: number): LocalApicSnapshot {
     if (!this.#system) this.#checkAlive();
+    this.#checkKept();
     return this.#cpus.lapic(apicId);
   }
 
-  /** The optimized APIC map as it is now. @throws ConfigError under `apic: 'kernel'`: KVM does not show its own */
+  /** The optimized APIC map as it is now. @throws ConfigError after disposal and under `apic: 'kernel'`: KVM does not show its own */
   apicMap(): ApicMapSnapshot {
     if (!this.#system) throw new ConfigError("KVM does not show its APIC map; use apic: 'user'");
+    this.#checkKept();
     return this.#system.map();
   }
 
@@ -275,6 +281,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
    * worker that is too busy to answer, the registers of its vCPUs are missing. `describeMachine` makes text of it.
    */
   async inspect(): Promise<MachineSnapshot> {
+    this.#checkKept();
     const told = this.#result ? [] : await this.#pool.inspect(INSPECT_MILLIS);
     return makeSnapshot({
       nowNanos: native.nowNanos(),
@@ -287,7 +294,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
 
   /**
    * Why a CPU sleeps, or what it does.
-   * @throws ConfigError for an APIC ID that no vCPU has
+   * @throws ConfigError for an APIC ID that no vCPU has, and after disposal
    */
   async why(apicId: number): Promise<Verdict> {
     const snapshot = await this.inspect();
@@ -456,6 +463,10 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     this.output.end();
     this.#finish(result);
     this.emit('exit', result);
+  }
+
+  #checkKept(): void {
+    if (this.#disposed) throw new ConfigError('the machine has been disposed of; look at it before that');
   }
 
   #checkAlive(): void {

@@ -72,16 +72,25 @@ export function controlStructure(): Uint8Array {
 
 /** Bytes of fields in order, each `[size in bytes, value]`, little-endian. */
 export function packed(...list: readonly (readonly [size: 1 | 2 | 4, value: number])[]): Uint8Array {
-  const bytes = list.flatMap(([size, value]) => [0, 8, 16, 24].slice(0, size).map((shift) => (value >>> shift) & 0xff));
-  return Uint8Array.from(bytes);
+  let length = 0;
+  for (const [size] of list) length += size;
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (const [size, value] of list) {
+    for (let byte = 0; byte < size; byte++) bytes[at++] = value >>> (8 * byte);
+  }
+  return bytes;
 }
 
 /** Makes the first `length` bytes add up to 0 modulo 256. */
 function putChecksum(table: Uint8Array, at: number, length: number): void {
   table[at] = 0;
-  table[at] = -table.subarray(0, length).reduce((sum, byte) => sum + byte, 0) & 0xff;
+  let sum = 0;
+  for (let index = 0; index < length; index++) sum += table[index] ?? 0;
+  table[at] = -sum;
 }
 
+/** @param text ASCII */
 function putText(table: Uint8Array, at: number, text: string): void {
-  table.set(new TextEncoder().encode(text), at);
+  for (let index = 0; index < text.length; index++) table[at + index] = text.charCodeAt(index);
 }

@@ -37,13 +37,19 @@ describe('a machine', () => {
   });
 });
 
-test('memory is there after the end, and goes back to the host with the machine', async () => {
+test('memory and APICs are there after the end, and go back to the host with the machine', async () => {
   const machine = await load('hello');
   machine.memory.fill(0x5a);
   await machine.run();
   expect(machine.memory.at(-1)).toBe(0x5a);
+  expect(machine.lapic(0).apicId).toBe(0);
   await machine[Symbol.asyncDispose]();
   expect(machine.memory.findIndex((byte) => byte !== 0)).toBe(-1);
+  const gone = 'the machine has been disposed of; look at it before that';
+  expect(() => machine.lapic(0)).toThrow(gone);
+  expect(() => machine.apicMap()).toThrow(gone);
+  await expect(machine.inspect()).rejects.toThrow(gone);
+  await expect(machine.why(0)).rejects.toThrow(gone);
 });
 
 describe('a signal', () => {
