@@ -9,6 +9,7 @@ import {
   type Monitor,
   ours,
   oursOnKernelApic,
+  oursSandboxed,
   oursTracing,
   qemuMonitors,
   runGuest,
@@ -71,7 +72,7 @@ export interface Effort {
 type Rounds = ReadonlyMap<string, readonly GuestFigures[]>;
 
 export async function measureExits(report: Report, floor: Floor, { rounds, qemu, directory }: Effort): Promise<void> {
-  const monitors = [floor, ours, oursTracing(directory), ...(qemu ? qemuMonitors() : [])];
+  const monitors = [floor, ours, oursSandboxed, oursTracing(directory), ...(qemu ? qemuMonitors() : [])];
   const results = await inTurns(monitors, 'bench-exits', 1, rounds);
   tabulate(report, 'exit', 'Exits, in nanoseconds', EXITS, monitors, results, floor.tscKhz());
   for (const id of TARGETED) {
@@ -85,7 +86,14 @@ export async function measureExits(report: Report, floor: Floor, { rounds, qemu,
 }
 
 export async function measureIpis(report: Report, floor: Floor, { rounds, qemu, directory }: Effort): Promise<void> {
-  const monitors = [floor, ours, oursTracing(directory), oursOnKernelApic, ...(qemu ? qemuMonitors() : [])];
+  const monitors = [
+    floor,
+    ours,
+    oursSandboxed,
+    oursTracing(directory),
+    oursOnKernelApic,
+    ...(qemu ? qemuMonitors() : []),
+  ];
   const results = await inTurns(monitors, 'bench-ipi', 2, rounds);
   tabulate(report, 'ipi', 'Interrupts between two vCPUs, in nanoseconds', IPIS, monitors, results, floor.tscKhz());
   const rows = monitors.map(({ name }) => {

@@ -52,6 +52,12 @@ export const oursOnKernelApic: Monitor = {
   command: (image, cpus) => [...ours.command(image, cpus), '--apic', 'kernel'],
 };
 
+/** With every thread under its seccomp filter: what a system call costs more. */
+export const oursSandboxed: Monitor = {
+  name: 'apiary-sandbox',
+  command: (image, cpus) => [...ours.command(image, cpus), '--sandbox'],
+};
+
 /** With every event of the guest's interrupts written to a file. */
 export function oursTracing(directory: string): Monitor {
   const file = join(directory, 'trace.json');
