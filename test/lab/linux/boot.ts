@@ -1,7 +1,7 @@
 /**
  * Runs on the lab's host: boots Linux through scenarios and prints each one's `Boot` as a line of JSON.
  *
- *     tsx test/lab/linux/boot.ts VMLINUZ INITRD SECONDS SCENARIO...
+ *     tsx test/lab/linux/boot.ts VMLINUZ INITRD SCENARIO...
  */
 import { Machine } from 'apiary';
 import { type Boot, parseCounts, type UsedCpu } from './report.ts';
@@ -55,14 +55,14 @@ class Guest {
   }
 }
 
-const [vmlinuz = '', initrd = '', seconds = '', ...names] = process.argv.slice(2);
+const [vmlinuz = '', initrd = '', ...names] = process.argv.slice(2);
 
 async function run(name: ScenarioName): Promise<Boot> {
-  const { options, added, rounds } = SCENARIOS[name];
+  const { options, added, rounds, commandLine, seconds } = SCENARIOS[name];
   const start = performance.now();
   const machine = await Machine.create({
     memory: '512M',
-    timeoutMs: Number(seconds) * 1000,
+    timeoutMs: seconds * 1000,
     hotpluggable: added,
     ...options,
   });
@@ -76,7 +76,7 @@ async function run(name: ScenarioName): Promise<Boot> {
   const masks: string[] = [];
   let failure = '';
   try {
-    await machine.load(vmlinuz, { commandLine: COMMAND_LINE, modules: [initrd] });
+    await machine.load(vmlinuz, { commandLine: `${COMMAND_LINE} ${commandLine}`, modules: [initrd] });
     const running = machine.run().finally(() => guest.end());
     const script = async (): Promise<void> => {
       masks.push((await guest.answer(/^LAB ready \S+ (.*)$/m))[1] ?? '');
