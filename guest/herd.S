@@ -1,4 +1,4 @@
-# herd: starts every CPU there is, up to 1,088, and then has all of them do one thing. For machines with many CPUs.
+# herd: starts every CPU there is, up to 4,096, and then has all of them do one thing. For machines with many CPUs.
 #
 # Output:     herd: cpus=1024 started-us=812345 called-us=123456
 #             started: from the first INIT until the last CPU has arrived; called: a broadcast that each CPU wakes up

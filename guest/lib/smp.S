@@ -6,7 +6,7 @@
 
         .include "defs.inc"
 
-        .set CPUS_MAX, 1088
+        .set CPUS_MAX, 4096
         .set IDS_MAX, 4096
         .set TRAMPOLINE, 0x8000
 
