@@ -16,7 +16,7 @@ import { PassThrough } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { cpio } from './cpio.ts';
-import { passedOn } from './job.ts';
+import { JobStatus, passedOn } from './job.ts';
 import { guestKernel, hostKernel } from './kernel.ts';
 import type { Boot, Counts } from './linux/report.ts';
 import { SCENARIOS, type ScenarioName } from './linux/scenarios.ts';
@@ -25,6 +25,11 @@ import { runOnSvmHost } from './svm-host.ts';
 import { busybox } from './tools.ts';
 
 const { APIARY_LAB_TESTS: asked, APIARY_LAB_GUEST: guest = '6.12', APIARY_LAB_KERNEL: host = '6.12' } = process.env;
+/**
+ * Under QEMU 10 the host's own kernel has died while a Linux ran on it ("corrupted stack end detected inside scheduler"), which
+ * no program on it can cause: that says nothing about apiary.
+ */
+const HOSTS = 2;
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const HOST_SECONDS = 60;
 
@@ -50,14 +55,25 @@ async function bootAll(): Promise<void> {
     { name: 'bin/busybox', mode: 0o755, data: readFileSync(busybox()) },
     { name: 'init', mode: 0o755, data: init },
   ]);
-  const { vmlinuz } = guestKernel(guest, 'cloud-amd64');
+  const images = [guestKernel(guest, 'cloud-amd64').vmlinuz, contentFile('guest-initrd', initrd)];
+  for (let tried = 1; ; tried += 1) {
+    const status = await bootOnOneHost([...images, ...chosen.filter((name) => !boots.has(name))]);
+    if (status !== JobStatus.HostDied || tried === HOSTS) {
+      expect(status).toBe(0);
+      return;
+    }
+    process.stdout.write('lab: THE HOST DIED, see above: what is left boots on another\n');
+  }
+}
+
+/** @param parameters of boot.ts. @returns its status, or one of `JobStatus` */
+async function bootOnOneHost(parameters: readonly string[]): Promise<number> {
   const output = new PassThrough();
   let text = '';
   output.on('data', (chunk: Buffer) => {
     text += chunk.toString();
   });
   const program = [process.execPath, '--import', 'tsx', 'test/lab/linux/boot.ts'];
-  const parameters = [vmlinuz, contentFile('guest-initrd', initrd), ...chosen];
   const status = await runOnSvmHost({
     kernel: hostKernel(host, { kind: 'svm', busybox: busybox() }),
     job: {
@@ -72,17 +88,17 @@ async function bootAll(): Promise<void> {
     errors: process.stderr,
     verbose: false,
   });
-  for (const line of text.split('\n').filter(Boolean)) {
+  for (const line of text.split('\n').slice(0, -1)) {
     const boot: Boot = JSON.parse(line);
     boots.set(boot.scenario, boot);
   }
-  expect(status).toBe(0);
+  return status;
 }
 
 describe.skipIf(problem !== undefined)(
   `Linux in the lab${problem === undefined ? '' : ` (skipped: ${problem})`}`,
   () => {
-    beforeAll(bootAll, seconds * 1000);
+    beforeAll(bootAll, HOSTS * seconds * 1000);
     afterAll(() => {
       for (const boot of boots.values()) process.stdout.write(summary(boot));
     });
