@@ -261,7 +261,8 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
 
   /**
    * The local APIC of a CPU as it is now, or as it was at the end.
-   * @throws ConfigError for an APIC ID that is not there, after disposal, and after the end under `apic: 'kernel'`: it went with its VM
+   * @throws ConfigError for an APIC ID that is not there, after disposal, and after the end under `apic: 'kernel'`: it went with
+   *   its VM
    */
   lapic(apicId: number): LocalApicSnapshot {
     if (!this.#system) this.#checkAlive();
@@ -269,7 +270,10 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     return this.#cpus.lapic(apicId);
   }
 
-  /** The optimized APIC map as it is now. @throws ConfigError after disposal and under `apic: 'kernel'`: KVM does not show its own */
+  /**
+   * The optimized APIC map as it is now, or as it was at the end.
+   * @throws ConfigError after disposal, and under `apic: 'kernel'`: KVM does not show its own
+   */
   apicMap(): ApicMapSnapshot {
     if (!this.#system) throw new ConfigError("KVM does not show its APIC map; use apic: 'user'");
     this.#checkKept();
@@ -279,6 +283,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   /**
    * The machine as it is now: each vCPU, its local APIC and what it sent last, the map, the interrupt controllers. Of a
    * worker that is too busy to answer, the registers of its vCPUs are missing. `describeMachine` makes text of it.
+   * @throws ConfigError after disposal
    */
   async inspect(): Promise<MachineSnapshot> {
     this.#checkKept();

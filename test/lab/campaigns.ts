@@ -13,11 +13,9 @@ const EQUAL = [0, 6];
  * (V_IRQ), as those guests do. So layer 2 goes without such writes, and torture is left out.
  */
 const WITHOUT_CR8_WRITES = "-t '^((?!torture).)*$'";
-/**
- * Tests of test/kvm that say most about a host, in one start of vitest, which takes a minute there. The first failure ends
- * it: after one, a test may hang, and a step that does not finish counts as none.
- */
+/** Tests of test/kvm that say most about a host, in one start of vitest, which takes a minute there. */
 const KVM_TESTS = ['user-interrupts', 'machine-hotplug', 'machine-reset'].map((name) => `test/kvm/${name}`).join(' ');
+/** The first failure ends it: after one, a test may hang, and a step that does not finish counts as no failure. */
 const VITEST =
   'node_modules/.bin/vitest run --config test/vitest.config.ts --reporter=verbose --bail=1 --poolOptions.forks.singleFork';
 
