@@ -57,6 +57,14 @@ const EFER = { lme: 1 << 8, lma: 1 << 10 } as const;
 /** Segment types (SDM Vol. 3A, 3.4.5.1 and 3.5), with the accessed and busy bits as a loaded register has them. */
 const TYPE = { code: 0xb, data: 0x3, tssBusy: 0xb, tssAvailable: 0x9, ldt: 0x2 } as const;
 
+const FLAT = { base: 0, limit: 0xffff_ffff, present: 1, dpl: 0, s: 1, g: 1 } as const;
+const PROTECTED_CODE: Segment = { ...FLAT, selector: 0x10, type: TYPE.code, db: 1, l: 0 };
+const LONG_CODE: Segment = { ...PROTECTED_CODE, db: 0, l: 1 };
+const DATA: Segment = { ...FLAT, selector: 0x18, type: TYPE.data, db: 1, l: 0 };
+const BUSY_TSS: Segment = { ...FLAT, selector: 0x20, limit: 0x67, type: TYPE.tssBusy, s: 0, g: 0, db: 0, l: 0 };
+/** Two empty descriptors, those three, and the TSS's upper half, which long mode has. */
+const GDT_BYTES = 6 * 8;
+
 /** Real mode at `segment:offset` with all data segments at 0. */
 export function realMode(segment: number, offset: number): BootState {
   const real = { limit: 0xffff, present: 1, dpl: 0, db: 0, l: 0, g: 0 } as const;
@@ -105,20 +113,27 @@ function flatState(
   entry: number,
   registers: BootRegisters,
 ): BootState {
-  const long = mode === 'long';
-  const flat = { base: 0, limit: 0xffff_ffff, present: 1, dpl: 0, s: 1, g: 1 } as const;
-  const cs: Segment = { ...flat, selector: 0x10, type: TYPE.code, db: long ? 0 : 1, l: long ? 1 : 0 };
-  const data: Segment = { ...flat, selector: 0x18, type: TYPE.data, db: 1, l: 0 };
-  const tr: Segment = { ...flat, selector: 0x20, limit: 0x67, type: TYPE.tssBusy, s: 0, g: 0, db: 0, l: 0 };
-  const descriptors = [null, null, cs, data, { ...tr, type: TYPE.tssAvailable }, null];
-  const base = memory.allocate(descriptors.length * 8, 8, LOW_ZONE, 'the boot GDT');
-  descriptors.forEach((segment, index) => {
-    if (segment === null) return;
-    memory.setU32(base + index * 8, descriptorLow(segment));
-    memory.setU32(base + index * 8 + 4, descriptorHigh(segment));
-  });
-  const gdt = { base, limit: descriptors.length * 8 - 1 };
-  return { format, mode, rip: entry, registers, cr0: CR0.pe + CR0.et, cr3: 0, cr4: 0, efer: 0, cs, data, tr, gdt };
+  const cs = mode === 'long' ? LONG_CODE : PROTECTED_CODE;
+  const base = memory.allocate(GDT_BYTES, 8, LOW_ZONE, 'the boot GDT');
+  for (const segment of [cs, DATA, { ...BUSY_TSS, type: TYPE.tssAvailable }]) {
+    memory.setU32(base + segment.selector, descriptorLow(segment));
+    memory.setU32(base + segment.selector + 4, descriptorHigh(segment));
+  }
+  const gdt = { base, limit: GDT_BYTES - 1 };
+  return {
+    format,
+    mode,
+    rip: entry,
+    registers,
+    cr0: CR0.pe + CR0.et,
+    cr3: 0,
+    cr4: 0,
+    efer: 0,
+    cs,
+    data: DATA,
+    tr: BUSY_TSS,
+    gdt,
+  };
 }
 
 /*

@@ -61,7 +61,7 @@ export class GuestMemory {
   /** Would `claim` succeed? */
   isFree(base: number, size: number): boolean {
     const range = { base, size };
-    return this.isUsable(range) && !this.claims.some((claim) => overlaps(claim, range));
+    return this.isUsable(range) && this.isUnclaimed(range);
   }
 
   /** Where modules go: behind the image, in high memory. */
@@ -128,6 +128,10 @@ export class GuestMemory {
     return this.usable.some((entry) => base >= entry.base && base + size <= entry.base + entry.size);
   }
 
+  private isUnclaimed(range: MemoryRange): boolean {
+    return !this.claims.some((claim) => overlaps(claim, range));
+  }
+
   /** The lowest or highest free place; only the edges of the zone, of usable ranges and of claims can bound it. */
   private find(size: number, align: number, zone: Zone): number | undefined {
     const up = zone.search === 'up';
@@ -135,15 +139,14 @@ export class GuestMemory {
     for (const range of this.usable) {
       const from = Math.max(zone.from, range.base);
       const to = Math.min(zone.to, range.base + range.size);
-      const edges = up
-        ? [from, ...this.claims.map((claim) => claim.base + claim.size)]
-        : [to - size, ...this.claims.map((claim) => claim.base - size)];
-      for (const edge of edges) {
+      const consider = (edge: number): void => {
         const base = up ? Math.ceil(edge / align) * align : Math.floor(edge / align) * align;
-        const candidate = { base, size };
-        if (base < from || base + size > to || this.claims.some((claim) => overlaps(claim, candidate))) continue;
-        if (best === undefined || (up ? base < best : base > best)) best = base;
-      }
+        if (base < from || base + size > to) return;
+        if (best !== undefined && (up ? base >= best : base <= best)) return;
+        if (this.isUnclaimed({ base, size })) best = base;
+      };
+      consider(up ? from : to - size);
+      for (const claim of this.claims) consider(up ? claim.base + claim.size : claim.base - size);
     }
     return best;
   }

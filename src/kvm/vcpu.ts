@@ -3,6 +3,7 @@
  * an ioctl wait while another thread is inside KVM_RUN. Registers are objects with the kernel's member names and bigints
  * for 64 bits; the two hot calls (`interrupt`, `nmi`) allocate nothing.
  */
+import { constants } from 'node:os';
 import { hex } from '../hex.ts';
 import { type Cap, capName } from './constants.ts';
 import { readCpuid, writeCpuid } from './cpuid.ts';
@@ -39,7 +40,7 @@ export interface Msr {
   readonly value: bigint;
 }
 
-const EEXIST = 17;
+const { EEXIST } = constants.errno;
 
 /**
  * A vCPU's descriptor: KVM's vCPU ioctls, by their names; every one throws KvmError when the host says no. Any thread
@@ -88,20 +89,33 @@ export class Vcpu {
 
   /** @throws KvmError (EINVAL) naming the first MSR that KVM would not read */
   getMsrs(indexes: readonly number[]): Msr[] {
-    const view = msrList(indexes.map((index) => ({ index, value: 0n })));
-    this.msrs('KVM_GET_MSRS', view, indexes);
-    return indexes.map((index, i) => ({
-      index,
-      value: view.getBigUint64(msrOffset(i) + kvmMsrEntry.offsets.data, true),
-    }));
+    const msrs = this.getMsrsBeforeRefusal(indexes);
+    const refused = indexes[msrs.length];
+    if (refused !== undefined) throw msrError('KVM_GET_MSRS', refused);
+    return msrs;
   }
+  /** KVM_GET_MSRS: those before the first that KVM would not read, at most 256. */
+  getMsrsBeforeRefusal(indexes: readonly number[]): Msr[] {
+    const { view } = scratch;
+    kvmMsrs.encode(view, 0, { nmsrs: indexes.length });
+    for (let i = 0; i < indexes.length; i++) putMsr(view, i, indexes[i] ?? 0, 0n);
+    const msrs: Msr[] = new Array(ioctl(this.fd, 'KVM_GET_MSRS'));
+    for (let i = 0; i < msrs.length; i++) {
+      msrs[i] = { index: indexes[i] ?? 0, value: view.getBigUint64(msrOffset(i) + kvmMsrEntry.offsets.data, true) };
+    }
+    return msrs;
+  }
+
   /** @throws KvmError (EINVAL) naming the first MSR that KVM would not write; those before it are written */
   setMsrs(msrs: readonly Msr[]): void {
-    this.msrs(
-      'KVM_SET_MSRS',
-      msrList(msrs),
-      msrs.map(({ index }) => index),
-    );
+    const refused = msrs[this.setMsrsBeforeRefusal(msrs)];
+    if (refused !== undefined) throw msrError('KVM_SET_MSRS', refused.index);
+  }
+  /** KVM_SET_MSRS: those before the first that KVM would not write, at most 256. @returns how many that were */
+  setMsrsBeforeRefusal(msrs: readonly Msr[]): number {
+    kvmMsrs.encode(scratch.view, 0, { nmsrs: msrs.length });
+    for (let i = 0; i < msrs.length; i++) putMsr(scratch.view, i, msrs[i]?.index ?? 0, msrs[i]?.value ?? 0n);
+    return ioctl(this.fd, 'KVM_SET_MSRS');
   }
 
   /** KVM_GET_VCPU_EVENTS. */
@@ -242,24 +256,17 @@ export class Vcpu {
   close(): void {
     close(this.fd);
   }
-
-  private msrs(name: 'KVM_GET_MSRS' | 'KVM_SET_MSRS', view: DataView, indexes: readonly number[]): void {
-    const done = ioctl(this.fd, name, view);
-    const refused = indexes[done];
-    if (refused !== undefined) throw new KvmError(name, 22, `MSR ${hex(refused)}`);
-  }
 }
 
 function msrOffset(i: number): number {
   return kvmMsrs.size + i * kvmMsrEntry.size;
 }
 
-function msrList(msrs: readonly Msr[]): DataView {
-  const view = new DataView(new ArrayBuffer(msrOffset(msrs.length)));
-  kvmMsrs.encode(view, 0, { nmsrs: msrs.length });
-  for (const [i, { index, value }] of msrs.entries()) {
-    view.setUint32(msrOffset(i) + kvmMsrEntry.offsets.index, index, true);
-    view.setBigUint64(msrOffset(i) + kvmMsrEntry.offsets.data, value, true);
-  }
-  return view;
+function putMsr(view: DataView, i: number, index: number, value: bigint): void {
+  view.setUint32(msrOffset(i) + kvmMsrEntry.offsets.index, index, true);
+  view.setBigUint64(msrOffset(i) + kvmMsrEntry.offsets.data, value, true);
+}
+
+function msrError(name: 'KVM_GET_MSRS' | 'KVM_SET_MSRS', index: number): KvmError {
+  return new KvmError(name, constants.errno.EINVAL, `MSR ${hex(index)}`);
 }

@@ -73,11 +73,11 @@ export function controlStructure(): Uint8Array {
 /** Bytes of fields in order, each `[size in bytes, value]`, little-endian. */
 export function packed(...list: readonly (readonly [size: 1 | 2 | 4, value: number])[]): Uint8Array {
   let length = 0;
-  for (const [size] of list) length += size;
+  for (const field of list) length += field[0];
   const bytes = new Uint8Array(length);
   let at = 0;
-  for (const [size, value] of list) {
-    for (let byte = 0; byte < size; byte++) bytes[at++] = value >>> (8 * byte);
+  for (const field of list) {
+    for (let byte = 0; byte < field[0]; byte++) bytes[at++] = field[1] >>> (8 * byte);
   }
   return bytes;
 }

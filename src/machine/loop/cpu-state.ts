@@ -7,7 +7,6 @@
  * would have done to it, since there is none. Left out: MXCSR, which KVM_SET_FPU does not take.
  */
 import type { Segment as BootSegment, BootState, RegisterName } from '../../boot/index.ts';
-import { KvmError } from '../../kvm/errors.ts';
 import type { Debugregs, Fpu, Msr, Regs, Segment, Sregs, VcpuEvents, Xcr } from '../../kvm/index.ts';
 import type { VcpuDescriptor, VcpuRun } from './vcpu-backend.ts';
 
@@ -106,20 +105,22 @@ export function captureResetState(vcpu: VcpuDescriptor, savable: readonly number
   };
 }
 
-/** Those that this KVM can read and takes back as it read them. Halves a list that is refused: most are taken whole. */
+/** Those that this KVM can read and takes back as it read them. */
 function settableMsrs(vcpu: VcpuDescriptor, indexes: readonly number[]): Msr[] {
-  if (indexes.length === 0) return [];
-  try {
-    const msrs = vcpu.getMsrs(indexes);
-    vcpu.setMsrs(msrs);
-    return msrs;
-  } catch (error) {
-    if (!(error instanceof KvmError)) throw error;
-    const half = indexes.length >> 1;
-    return half === 0
-      ? []
-      : [...settableMsrs(vcpu, indexes.slice(0, half)), ...settableMsrs(vcpu, indexes.slice(half))];
+  const readable: Msr[] = [];
+  for (let next = 0; next < indexes.length; ) {
+    const read = vcpu.getMsrsBeforeRefusal(indexes.slice(next));
+    readable.push(...read);
+    next += read.length + 1;
   }
+  const settable: Msr[] = [];
+  for (let next = 0; next < readable.length; ) {
+    const left = readable.slice(next);
+    const written = vcpu.setMsrsBeforeRefusal(left);
+    settable.push(...left.slice(0, written));
+    next += written + 1;
+  }
+  return settable;
 }
 
 /** For a vCPU that is new. A host that has no such MSR does without. */

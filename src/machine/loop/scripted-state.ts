@@ -69,9 +69,18 @@ export class ScriptedDescriptor implements VcpuDescriptor {
   getMsrs(indexes: readonly number[]): Msr[] {
     return indexes.map((index) => ({ index, value: this.#state.msrs.get(index) ?? 0n }));
   }
+  /** None is refused. */
+  getMsrsBeforeRefusal(indexes: readonly number[]): Msr[] {
+    return this.getMsrs(indexes);
+  }
+
   setMsrs(msrs: readonly Msr[]): void {
     for (const { index, value } of msrs) this.#state.msrs.set(index, value);
     this.#state.given.push('msrs');
+  }
+  setMsrsBeforeRefusal(msrs: readonly Msr[]): number {
+    this.setMsrs(msrs);
+    return msrs.length;
   }
 
   nmi(): void {
