@@ -38,7 +38,8 @@ if [ "$host" = vmx ]; then
   $b chroot /root /bin/busybox --install -s # which wants /proc
 fi
 $b ip link set lo up 2>/dev/null
-[ -e /dev/kvm ] || echo 'lab: KVM does not work on this kernel and host'
+if [ -e /dev/kvm ]; then /bin/stay; else echo 'lab: KVM does not work on this kernel and host'; fi
+for cpu in /sys/devices/system/cpu/cpu*/online; do [ "$($b cat "$cpu")" = 1 ] || echo 1 >"$cpu"; done # stay.S says why so late
 ulimit -n 1048576
 
 case $host in
@@ -64,10 +65,11 @@ esac
 # Pipes between, since a port can be opened once only and a job may open /dev/stdout. A serial port's last close waits until all
 # of it has been sent.
 $b mkfifo /out /err
-$b cat /out >"$out" & $b cat /err >"$err" &
+$b cat /out >"$out" & outputs=$!
+$b cat /err >"$err" & outputs="$outputs $!"
 $b chroot /root /bin/sh /run/job </dev/null >/out 2>/err 3<&-
 status=$?
-wait
+wait $outputs
 echo "$status" >&3
 $b sync
 $b poweroff -f

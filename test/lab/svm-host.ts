@@ -20,7 +20,8 @@ const FIRST_DESCRIPTOR = 3;
 const MEMORY_MIB = Math.min(6144, Math.floor(totalmem() / 2 ** 20 / 2));
 /** 5-level paging makes every access of the guest slower, and nested paging under it has no use for it. */
 const CPU = 'max,la57=off,pku=off';
-const COMMAND_LINE = 'console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off tsc=reliable lab.host=svm';
+/** One CPU at first: init.sh brings the others, when the kernel has patched what it patches. */
+const COMMAND_LINE = 'console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off tsc=reliable maxcpus=1 lab.host=svm';
 
 /** Runs the job and resolves to its status, or to one of `JobStatus`. Nothing of the host is left when it resolves. */
 export async function runOnSvmHost(options: SvmHostOptions): Promise<number> {
