@@ -3,6 +3,7 @@ import { release } from 'node:os';
 import fc from 'fast-check';
 import type { Behaviour } from '../apic/index.ts';
 import { KvmError } from '../kvm/index.ts';
+import { HostError } from '../machine/errors.ts';
 import { compareOutcomes } from './compare.ts';
 import { askMaxVcpuId, probeHost } from './host.ts';
 import { KernelJudge } from './kernel-judge.ts';
@@ -59,7 +60,7 @@ export async function record(options: RecordOptions): Promise<Recording> {
   try {
     await recordLists(new Layer2({ ...host, behaviour }, probe, cr8Writes), guestLists);
   } catch (error) {
-    if (!(error instanceof KvmError)) throw error;
+    if (!(error instanceof KvmError || error instanceof HostError)) throw error;
     options.onTrouble(`with ${cases.length} lists: ${error.message.split('\n')[0]}`);
   }
   return { header: { kernel: release(), behaviour, host, guest }, cases };

@@ -65,7 +65,9 @@ export function writeCpuid(fd: number, entries: readonly CpuidEntry[]): void {
   const view = new DataView(new ArrayBuffer(kvmCpuid2.size + entries.length * kvmCpuidEntry2.size));
   kvmCpuid2.encode(view, 0, { nent: entries.length });
   const words = new Uint32Array(view.buffer);
-  for (const [i, entry] of entries.entries()) writeEntry(words, HEADER_WORDS + i * ENTRY_WORDS, entry);
+  entries.forEach((entry, i) => {
+    writeEntry(words, HEADER_WORDS + i * ENTRY_WORDS, entry);
+  });
   const result = tryIoctl(fd, 'KVM_SET_CPUID2', view);
   if (result < 0) throw new KvmError('KVM_SET_CPUID2', -result);
 }

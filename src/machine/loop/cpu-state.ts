@@ -60,12 +60,12 @@ const POWER_UP_MSRS: readonly number[] = [
 ];
 export const IA32_TSC = 0x10;
 /** In KVM's list, but the APIC's, or set in a way of their own, or Hyper-V's and KVM's, which a write would turn on. */
-const NOT_BY_VALUE: readonly (readonly [first: number, last: number])[] = [
-  [IA32_TSC, 0x12],
-  [0x1b, 0x1b], // IA32_APIC_BASE
-  [0x6e0, 0x6e0], // IA32_TSC_DEADLINE
-  [0x800, 0x8ff], // x2APIC
-  [0x4000_0000, 0x4fff_ffff],
+const NOT_BY_VALUE: readonly { readonly first: number; readonly last: number }[] = [
+  { first: IA32_TSC, last: 0x12 },
+  { first: 0x1b, last: 0x1b }, // IA32_APIC_BASE
+  { first: 0x6e0, last: 0x6e0 }, // IA32_TSC_DEADLINE
+  { first: 0x800, last: 0x8ff }, // x2APIC
+  { first: 0x4000_0000, last: 0x4fff_ffff },
 ];
 /**
  * What firmware sets before a kernel starts. Without MTRRs on, memory is uncacheable (SDM vol. 3A 13.11.2.1) and Linux
@@ -92,7 +92,7 @@ export interface ResetState {
  * @param savable KVM_GET_MSR_INDEX_LIST
  */
 export function captureResetState(vcpu: VcpuDescriptor, savable: readonly number[]): ResetState {
-  const byValue = savable.filter((index) => !NOT_BY_VALUE.some(([first, last]) => index >= first && index <= last));
+  const byValue = savable.filter((index) => !NOT_BY_VALUE.some(({ first, last }) => index >= first && index <= last));
   return {
     regs: vcpu.getRegs(),
     sregs: vcpu.getSregs(),

@@ -25,12 +25,12 @@ describe.skipIf(files.length === 0)(
     it.each(recordings)('$name: its model agrees with the kernel in all of it', ({ recording, behaviour }) => {
       const { failure, operations, coverage } = replay(recording, { behaviour });
       expect(failure?.join('\n')).toBeUndefined();
-      expect(operations).toBeGreaterThan(3000);
-      expect(coverage.entries.length - coverage.missing.length).toBeGreaterThan(40);
+      expect(operations).toBeGreaterThan(2500);
+      expect(coverage.missing.length).toBeLessThan(10);
     });
 
     const seen = RULE_NAMES.filter(
-      (rule) => layerOf(rule) === 1 && recordings.some(({ behaviour }) => holds(rule, behaviour)),
+      (rule) => layerOf(rule) !== 3 && recordings.some(({ behaviour }) => holds(rule, behaviour)),
     );
     it.each(seen)('a model without %s agrees with not all of them', (rule) => {
       const differs = recordings.some(
