@@ -8,7 +8,7 @@ const APIARY = 'node dist/bundle/main.cjs';
 const EQUAL = [0, 6];
 
 /**
- * QEMU 10 aborts in layer 2's guests and in torture ("tcg_handle_interrupt: assertion failed: (bql_locked())"). Its
+ * QEMU aborts in layer 2's guests and in torture ("cpu_interrupt: assertion failed: (bql_locked())", 11.1). Its
  * helper_write_crN calls cpu_interrupt without that lock when a guest writes CR8 while KVM waits for an interrupt window
  * (V_IRQ), as those guests do. So layer 2 goes without such writes, and torture is left out.
  */

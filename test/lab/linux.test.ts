@@ -26,8 +26,8 @@ import { busybox } from './tools.ts';
 
 const { APIARY_LAB_TESTS: asked, APIARY_LAB_GUEST: guest = '6.12', APIARY_LAB_KERNEL: host = '6.12' } = process.env;
 /**
- * Under QEMU 10 the host's own kernel has died while a Linux ran on it ("corrupted stack end detected inside scheduler"), which
- * a program on it should not be able to cause. A host that dies is no failure of apiary's; two in a row are looked into.
+ * An emulated host's own kernel can die (stay.S tells of one reason, and mends it), which a program on it cannot cause. A host
+ * that dies is no failure of apiary's; two in a row are looked into.
  */
 const HOSTS = 2;
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
