@@ -189,9 +189,15 @@ export function parseSize(text: string): number {
 function checkMemory(memory: number | string): number {
   const bytes = typeof memory === 'string' ? parseSize(memory) : memory;
   if (!Number.isSafeInteger(bytes) || bytes < MIN_MEMORY || bytes > MAX_MEMORY) {
-    throw new ConfigError(`memory ${memory} is out of range: give 2M to 3G`);
+    throw new ConfigError(`memory ${asWritten(memory)} is out of range: give 2M to 3G`);
   }
   return Math.ceil(bytes / 4096) * 4096;
+}
+
+/** The command's sizes arrive in bytes, which nobody typed. */
+function asWritten(memory: number | string): string {
+  const mebibytes = Number(memory) / 2 ** 20;
+  return Number.isInteger(mebibytes) && mebibytes > 0 ? `${mebibytes}M` : `${memory}`;
 }
 
 /** @throws ConfigError unless `apicId` can be given to KVM_CREATE_VCPU on this host. */

@@ -30,7 +30,7 @@ export interface TraceFileOptions {
   readonly maxBytes?: number;
   /** Told once when it is as large. */
   readonly full?: () => void;
-  /** Time 0 of the trace, on the clock of its events (CLOCK_MONOTONIC): before all of them. */
+  /** Time 0 of the trace, on the clock of its events (CLOCK_MONOTONIC): before all of them. Default: this process's start. */
   readonly startNanos?: number;
 }
 
@@ -50,7 +50,7 @@ export class TraceFile {
 
   /** @throws ConfigError when the file cannot be opened */
   constructor(path: string, options: TraceFileOptions) {
-    this.#start = options.startNanos ?? Number(process.hrtime.bigint());
+    this.#start = options.startNanos ?? Number(process.hrtime.bigint()) - performance.now() * 1e6;
     this.#path = path;
     this.#options = options;
     this.#room = options.maxBytes ?? DEFAULT_TRACE_BYTES;

@@ -76,6 +76,8 @@ describe('checkOptions', () => {
     [{ hotpluggable: [4096] }, /^APIC ID 0x1000 is too large/],
     [{ cpus: [-1] }, /^APIC ID -1 is not a whole number from 0 on$/],
     [{ memory: 1 }, /^memory 1 is out of range: give 2M to 3G$/],
+    [{ memory: 2 ** 20 }, /^memory 1M is out of range: give 2M to 3G$/],
+    [{ memory: '4G' }, /^memory 4G is out of range: give 2M to 3G$/],
     [{ memory: '4G' }, /^memory 4G is out of range/],
     [{ memory: Number.NaN }, /^memory NaN is out of range/],
     [{ threads: 0 }, /^threads 0 is out of range: give 1 to 256$/],

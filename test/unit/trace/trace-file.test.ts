@@ -62,6 +62,15 @@ describe('TraceFile', () => {
     expect(written().map(({ name }) => name)).toEqual(['process_name', 'thread_name', 'thread_sort_index']);
   });
 
+  test('times begin with the process: what happened before the file was opened is not before 0', () => {
+    const nanos = Number(process.hrtime.bigint());
+    const file = new TraceFile(path, { apicIdOf: () => 0 });
+    file.write({ kind: 'exits', vcpuIndex: 0, counts: { IO: 1 }, nanos });
+    file.close();
+    const items = JSON.parse(readFileSync(path, 'utf8')) as Item[];
+    expect(items.at(-1)?.ts).toBeGreaterThan(0);
+  });
+
   test('exits are a counter of their vCPU', () => {
     const counter = written({ kind: 'exits', vcpuIndex: 1, counts: { IO: 12, HLT: 3 }, nanos: 5_004_000 }).at(-1);
     expect(counter).toEqual({
