@@ -236,7 +236,7 @@ describeKvm('--trace', () => {
     expect(status).toBe(GUEST_OK);
     const items = JSON.parse(readFileSync(trace, 'utf8')) as TraceItem[];
     for (const item of items) {
-      expect(item).toMatchObject({ name: expect.any(String), ph: expect.stringMatching(/^[XMsf]$/), pid: 1 });
+      expect(item).toMatchObject({ name: expect.any(String), ph: expect.stringMatching(/^[XMsfC]$/), pid: 1 });
       if (item.ph !== 'M') expect(item.ts).toBeGreaterThanOrEqual(0);
     }
     const tracks = items.filter(({ name }) => name === 'thread_name').map(({ tid, args }) => [tid, args?.name]);
