@@ -248,13 +248,12 @@ describeKvm('--trace', () => {
         [2, 'vCPU 2 (APIC ID 0x123)'],
       ]),
     );
-    const alias = items.find(({ name, tid, args }) => name === 'fixed 0x61 to 0x23' && tid === 0 && args !== undefined);
+    const alias = items.find(({ name, tid, args }) => name === '0x61 to 0x23' && tid === 0 && args !== undefined);
     expect(alias?.args).toMatchObject({
       destinationMode: 'physical',
       path: 'scan',
       result: 2,
-      taken: 'vCPU 1 (APIC ID 0x23), vCPU 2 (APIC ID 0x123)',
-      scan: expect.stringMatching(/^vCPU 1 \(APIC ID 0x23\): .+; vCPU 2 \(APIC ID 0x123\): .+$/),
+      targets: expect.stringMatching(/^vCPU 1 \(APIC ID 0x23\): .+; vCPU 2 \(APIC ID 0x123\): .+$/),
     });
     const starts = items.filter(({ ph }) => ph === 's').map(({ id }) => id);
     const ends = items.filter(({ ph }) => ph === 'f').map(({ id }) => id);
