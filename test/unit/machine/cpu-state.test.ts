@@ -39,8 +39,9 @@ function makeVcpu({
 } = {}): VcpuDescriptor {
   const { vcpu } = new ScriptedVcpu(new ScriptedHost(), []);
   const upTo = (index: number, count: number): number => (index < 0 ? count : index);
-  vcpu.getMsrsBeforeRefusal = (indexes) =>
-    vcpu.getMsrs(
+  vcpu.getMsrsBeforeRefusal = (indexes) => {
+    expect(indexes.length, 'an ioctl for nothing').toBeGreaterThan(0);
+    return vcpu.getMsrs(
       indexes.slice(
         0,
         upTo(
@@ -49,7 +50,9 @@ function makeVcpu({
         ),
       ),
     );
+  };
   vcpu.setMsrsBeforeRefusal = (msrs) => {
+    expect(msrs.length, 'an ioctl for nothing').toBeGreaterThan(0);
     const count = upTo(
       msrs.findIndex(({ index }) => refused.includes(index)),
       msrs.length,

@@ -1,6 +1,7 @@
 /** Paravirtual EOI: the guest ends interrupts by a byte of its memory, when and only when nobody waits for the EOI. */
 import { describe, expect, test } from 'vitest';
 import { enterGuest } from '../../../src/machine/loop/enter.ts';
+import { PvEoi } from '../../../src/machine/loop/pv-eoi.ts';
 import type { ScriptedStep } from '../../../src/machine/loop/scripted-vcpu.ts';
 import { HLT, LoopRig, NOTHING } from './loop-rig.ts';
 
@@ -30,6 +31,15 @@ const guestEnds = (ram: Uint8Array): boolean => {
 };
 
 describe('PV EOI', () => {
+  test('reads as it was written, disabled with any address, and as 0 after a reset', () => {
+    const pvEoi = new PvEoi(new LoopRig([[]]).system.apic(0), new Uint8Array(0x1000));
+    const value = (): number[] => [pvEoi.msrHigh, pvEoi.msrLow];
+    expect(pvEoi.writeMsr(MSR, 0x8000_0004, 5)).toBe(true);
+    expect(value()).toEqual([5, 0x8000_0004]);
+    pvEoi.reset();
+    expect(value()).toEqual([0, 0]);
+  });
+
   test('is offered with an interrupt that nothing waits behind, and ends it without an exit', () => {
     let ended = false;
     const { rig, ram, step, doors, inService } = makeCpu(NOTHING, () => {

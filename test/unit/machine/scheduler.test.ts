@@ -39,6 +39,11 @@ function timerIn(rig: LoopRig, nanos: number, cpu = 0): void {
   apic?.writeMmio(TMICT, 4, nanos);
 }
 
+test('has the vCPUs that were added, in their order', () => {
+  const rig = new LoopRig([[NOTHING], [NOTHING], [NOTHING]]);
+  expect(rig.scheduler.cpus.map(({ vcpuIndex }) => vcpuIndex)).toEqual([0, 1, 2]);
+});
+
 describe('whose turn it is', () => {
   test('one vCPU alone runs without a slice: no timer is set', () => {
     const rig: LoopRig = new LoopRig([[NOTHING, () => rig.end]]);
