@@ -4,8 +4,8 @@
  *
  *     npx tsx test/conformance/choose-lists.ts WHOLE.jsonl.gz SMALL.jsonl.gz BYTES
  *
- * Takes first, again and again, the list that shows and catches most rules not met yet for its size, then lists in their order while there
- * is room.
+ * Takes first, again and again, the list that shows and catches most rules not met yet for its size, then those with most
+ * operations for their size while there is room.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { type Behaviour, RULE_NAMES } from '../../src/apic/index.ts';
@@ -44,7 +44,8 @@ for (;;) {
   if (best === undefined || worth(best) === 0) break;
   take(best);
 }
-for (const each of [...left]) {
+const density = ({ list, size }: (typeof lists)[number]): number => list.candidate.operations.length / size;
+for (const each of [...left].toSorted((a, b) => density(b) - density(a))) {
   take(each);
   if (written(inOrder()).length <= Number(bytes)) continue;
   chosen.delete(each);

@@ -39,7 +39,7 @@ if [ "$host" = vmx ]; then
 fi
 $b ip link set lo up 2>/dev/null
 if [ -e /dev/kvm ]; then /bin/stay; else echo 'lab: KVM does not work on this kernel and host'; fi
-for cpu in /sys/devices/system/cpu/cpu*/online; do [ "$($b cat "$cpu")" = 1 ] || echo 1 >"$cpu"; done # stay.S says why so late
+for cpu in /sys/devices/system/cpu/cpu[1-9]*/online; do [ ! -e "$cpu" ] || echo 1 >"$cpu"; done # stay.S says why so late
 ulimit -n 1048576
 
 case $host in

@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { fetchTree, type Stored, stored } from './store.ts';
 
 /**
- * QEMU 11: since 10.2 its threads change a CPU's pending interrupts in one step. Under 10.0, where one can be lost, the host's
- * kernel died now and then while a Linux ran on it; those before 10 abort when an interrupt meets a nested guest.
+ * QEMU 11: since 10.2 its threads change a CPU's pending interrupts in one step, under 10.0 one can be lost; those before 10
+ * abort when an interrupt meets a nested guest.
  */
 const QEMU_SUITE = 'forky';
 const BUSYBOX_SUITE = 'trixie';

@@ -15,6 +15,8 @@ const range = (first: number, last: number): number[] =>
 
 const CR0_CACHE_BITS = 0x6000_0000n; // CD and NW: INIT leaves them alone (SDM vol. 3A, table 11-1)
 const RFLAGS_FIXED = 2n;
+/** KVM answers a longer list with E2BIG. */
+const MOST_MSRS = 256;
 /** More exits than one instruction can make: KVM looks up from a string instruction after 1,024 elements. */
 const MAX_PIECES = 4096;
 
@@ -105,20 +107,21 @@ export function captureResetState(vcpu: VcpuDescriptor, savable: readonly number
   };
 }
 
-/** Those that this KVM can read and takes back as it read them. */
+/** Those that this KVM can read and takes back as it read them, asked for in lists that it takes (MAX_IO_MSRS). */
 function settableMsrs(vcpu: VcpuDescriptor, indexes: readonly number[]): Msr[] {
   const readable: Msr[] = [];
   for (let next = 0; next < indexes.length; ) {
-    const read = vcpu.getMsrsBeforeRefusal(indexes.slice(next));
+    const asked = indexes.slice(next, next + MOST_MSRS);
+    const read = vcpu.getMsrsBeforeRefusal(asked);
     readable.push(...read);
-    next += read.length + 1;
+    next += Math.min(read.length + 1, asked.length); // after the one that was refused, if one was
   }
   const settable: Msr[] = [];
   for (let next = 0; next < readable.length; ) {
-    const left = readable.slice(next);
-    const written = vcpu.setMsrsBeforeRefusal(left);
-    settable.push(...left.slice(0, written));
-    next += written + 1;
+    const asked = readable.slice(next, next + MOST_MSRS);
+    const written = vcpu.setMsrsBeforeRefusal(asked);
+    settable.push(...asked.slice(0, written));
+    next += Math.min(written + 1, asked.length);
   }
   return settable;
 }

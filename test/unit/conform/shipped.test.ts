@@ -25,7 +25,7 @@ describe.skipIf(files.length === 0)(
     it.each(recordings)('$name: its model agrees with the kernel in all of it', ({ recording, behaviour }) => {
       const { failure, operations, coverage } = replay(recording, { behaviour });
       expect(failure?.join('\n')).toBeUndefined();
-      expect(operations).toBeGreaterThan(2500);
+      expect(operations).toBeGreaterThan(3000);
       expect(coverage.missing.length).toBeLessThan(10);
     });
 

@@ -1,6 +1,7 @@
 /** What a reset, INIT and SIPI leave in a vCPU, the boot state, and a vCPU saved and restored. */
 import { describe, expect, test } from 'vitest';
 import { ExitReason } from '../../../src/kvm/constants.ts';
+import { KvmError } from '../../../src/kvm/errors.ts';
 import { kernelCpu } from '../../../src/machine/loop/cpu.ts';
 import { restoreCpu, saveCpu } from '../../../src/machine/loop/cpu-save.ts';
 import {
@@ -29,6 +30,12 @@ const CLEARED = [
   0x259, 0x268, 0x26f, 0x277, 0x2ff, 0x38f, 0xda0, 0xc000_0081, 0xc000_0084, 0xc000_0102, 0xc000_0103, 0xc001_0117,
 ];
 
+/** As KVM does, and nobody is to ask for nothing. */
+function refuseLength(count: number): void {
+  if (count > 256) throw new KvmError('KVM_GET_MSRS', 7);
+  expect(count, 'an ioctl for nothing').toBeGreaterThan(0);
+}
+
 /** @param unreadable MSRs that this KVM does not have @param refused those that it reads and does not take back */
 function makeVcpu({
   unreadable = [],
@@ -40,7 +47,7 @@ function makeVcpu({
   const { vcpu } = new ScriptedVcpu(new ScriptedHost(), []);
   const upTo = (index: number, count: number): number => (index < 0 ? count : index);
   vcpu.getMsrsBeforeRefusal = (indexes) => {
-    expect(indexes.length, 'an ioctl for nothing').toBeGreaterThan(0);
+    refuseLength(indexes.length);
     return vcpu.getMsrs(
       indexes.slice(
         0,
@@ -52,7 +59,7 @@ function makeVcpu({
     );
   };
   vcpu.setMsrsBeforeRefusal = (msrs) => {
-    expect(msrs.length, 'an ioctl for nothing').toBeGreaterThan(0);
+    refuseLength(msrs.length);
     const count = upTo(
       msrs.findIndex(({ index }) => refused.includes(index)),
       msrs.length,
@@ -113,6 +120,15 @@ describe('a power-up', () => {
     expect(reset.paravirtMsrs.map((msr) => msr.index)).toEqual([
       0x11, 0x12, 0x4b56_4d00, 0x4b56_4d01, 0x4b56_4d02, 0x4b56_4d04,
     ]);
+  });
+
+  test('more MSRs than KVM takes in one list are asked for in several', () => {
+    const many = Array.from({ length: 600 }, (_, index) => 0xc002_0000 + index);
+    const last = many.at(-1) ?? 0;
+    const reset = captureResetState(makeVcpu({ unreadable: [many[255] ?? 0], refused: [last - 1] }), many);
+    const indexes = reset.powerUpMsrs.map(({ index }) => index);
+    expect(many.filter((index) => !indexes.includes(index))).toEqual([many[255], last - 1]);
+    expect(new Set(indexes).size).toBe(indexes.length);
   });
 
   test('an error that is not KVM s is not swallowed', () => {
