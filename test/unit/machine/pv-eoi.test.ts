@@ -31,9 +31,10 @@ const guestEnds = (ram: Uint8Array): boolean => {
 };
 
 describe('PV EOI', () => {
-  test('reads as it was written, disabled with any address, and as 0 after a reset', () => {
+  test('reads as 0 before it is written and after a reset, and as it was written, disabled with any address', () => {
     const pvEoi = new PvEoi(new LoopRig([[]]).system.apic(0), new Uint8Array(0x1000));
     const value = (): number[] => [pvEoi.msrHigh, pvEoi.msrLow];
+    expect(value()).toEqual([0, 0]);
     expect(pvEoi.writeMsr(MSR, 0x8000_0004, 5)).toBe(true);
     expect(value()).toEqual([5, 0x8000_0004]);
     pvEoi.reset();
