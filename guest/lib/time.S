@@ -6,6 +6,7 @@
         .include "defs.inc"
 
         .set BOUND_SECONDS, 10
+        .set LOOK_MICROSECONDS, 4000    # at a millisecond, an emulated host has no time for anything else
 
 # Finds tsc_khz and apic_khz (input of the timer's divider): from CPUID leaf 0x40000010 where the hypervisor has it,
 # else the APIC timer is taken for KVM's, 1 GHz, and the TSC is measured against it.
@@ -191,7 +192,7 @@ function await
         cmp %ebp, (%rbx)
         jae 3f
         mov %rdx, %rdi
-        mov $1000, %esi
+        mov $LOOK_MICROSECONDS, %esi
         mov $BOUND_SECONDS, %edx
         call watchdog_on
 1:      cli
@@ -220,7 +221,7 @@ function await_for
         read_tsc
         add %rax, %r12
         mov $nothing, %edi
-        mov $1000, %esi
+        mov $LOOK_MICROSECONDS, %esi
         mov $3600, %edx
         call watchdog_on
 1:      cli

@@ -11,6 +11,7 @@ import { contentFile, say } from './store.ts';
 import { qemu } from './tools.ts';
 
 export interface SvmHostOptions extends HostOptions {
+  /** Those that the job runs on. */
   readonly cpus: number;
 }
 
@@ -20,6 +21,12 @@ const FIRST_DESCRIPTOR = 3;
 const MEMORY_MIB = Math.min(6144, Math.floor(totalmem() / 2 ** 20 / 2));
 /** 5-level paging makes every access of the guest slower, and nested paging under it has no use for it. */
 const CPU = 'max,la57=off,pku=off';
+/**
+ * One CPU more than the job has, the first, on which no guest runs: whenever another CPU restores its FPU, QEMU 7.2 to 11
+ * write the first one's flags without a lock (cpu_clear_ignne, target/i386/tcg/system/fpu_helper.c), among them GIF and
+ * whether nested paging is on. A VMRUN that loses the latter runs the guest in the host's own memory.
+ */
+const SPARED_CPUS = 1;
 /** One CPU at first: init.sh brings the others, when the kernel has patched what it patches. */
 const COMMAND_LINE = 'console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off tsc=reliable maxcpus=1 lab.host=svm';
 
@@ -52,8 +59,8 @@ function machine({ kernel, job, cpus }: SvmHostOptions, jobBytes: number): strin
     ...['-device', `virtio-9p-pci,fsdev=${id},mount_tag=${id}`],
   ];
   return [
-    ...['-M', 'q35', '-accel', 'tcg,thread=multi,tb-size=1024', '-cpu', CPU, '-smp', `${cpus}`, '-m', `${MEMORY_MIB}`],
-    ...['-nodefaults', '-no-user-config', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
+    ...['-M', 'q35', '-accel', 'tcg,thread=multi,tb-size=1024', '-cpu', CPU, '-smp', `${cpus + SPARED_CPUS}`],
+    ...['-m', `${MEMORY_MIB}`, '-nodefaults', '-no-user-config', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
     ...['-kernel', kernel.vmlinuz, '-initrd', contentFile('initramfs', hostInitramfs(kernel, []))],
     ...['-append', `${COMMAND_LINE} lab.job=${jobBytes}`],
     ...['-device', 'virtio-rng-pci', '-device', 'virtio-serial-pci'],
