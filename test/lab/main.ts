@@ -97,7 +97,7 @@ const program = new Command('lab')
   .option('--kernel <which>', `${Object.keys(SERIES).join(', ')}, a .deb, or a vmlinuz with --modules`, '6.12')
   .option('--modules <folder>', 'what /lib/modules has for a vmlinuz')
   .option('--timeout <seconds>', 'then the host is ended, status 124', count, 600)
-  .option('--cpus <n>', 'of a svm host', count, 2)
+  .option('--cpus <n>', 'on a svm host, for the command', count, 2)
   .option('--env <name>', 'a variable that the command sees as well', more, [])
   .option('--writable <folder>', 'what the command writes there stays', more, [])
   .option(

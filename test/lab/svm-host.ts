@@ -22,9 +22,9 @@ const MEMORY_MIB = Math.min(6144, Math.floor(totalmem() / 2 ** 20 / 2));
 /** 5-level paging makes every access of the guest slower, and nested paging under it has no use for it. */
 const CPU = 'max,la57=off,pku=off';
 /**
- * One CPU more than the job has, the first, on which no guest runs: whenever another CPU restores its FPU, QEMU 7.2 to 11
- * write the first one's flags without a lock (cpu_clear_ignne, target/i386/tcg/system/fpu_helper.c), among them GIF and
- * whether nested paging is on. A VMRUN that loses the latter runs the guest in the host's own memory.
+ * One CPU more than the job has, the first, on which no guest runs: whenever another CPU restores its FPU, QEMU writes the
+ * first one's flags without a lock (cpu_clear_ignne, target/i386/tcg/system/fpu_helper.c of 10.2; 11.1 behaves so, too), among
+ * them GIF and whether nested paging is on. A VMRUN that loses the latter runs the guest in the host's own memory.
  */
 const SPARED_CPUS = 1;
 /** One CPU at first: init.sh brings the others, when the kernel has patched what it patches. */

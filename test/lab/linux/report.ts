@@ -35,8 +35,6 @@ export interface Boot {
   readonly seconds: number;
   /** The serial line, whole. */
   readonly console: string;
-  /** How a first try ended by a triple fault while Linux booted, and what it had printed last. */
-  readonly firstTry?: string;
 }
 
 /** "loc:12 res:3 cal:4" */
